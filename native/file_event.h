@@ -1,0 +1,67 @@
+// The record that the native side hands to TypeScript for each file event.
+//
+// Owns: the layout, nothing else. `src/event/layout.ts` holds the same numbers
+// and a test compares the two through the addon's `layout()`.
+// Little endian (the only kind of machine we build for), 8-byte aligned,
+// `size` bytes long with its strings, so that a reader can step from record to
+// record without looking inside.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace janus {
+
+enum class FileEventKind : std::uint8_t {
+  open = 0,
+  access = 1,
+  exec = 2,
+  modify = 3,
+  closewrite = 4,
+  closenowrite = 5,
+  attrib = 6,
+  create = 7,
+  remove = 8,  // "delete" on the wire
+  deleteself = 9,
+  movedfrom = 10,
+  movedto = 11,
+  moveself = 12,
+};
+inline constexpr int kFileEventKinds = 13;
+
+enum FileEventFlag : std::uint8_t {
+  kFlagDirectory = 1,  // the object is a directory
+  kFlagAnswered = 2,   // a permission event: the actor waited for our answer
+  kFlagAudited = 4,    // the kernel was asked for an audit record
+  kFlagOwner = 8,      // allowed because autoAllowOwner exempts the actor
+  kFlagLate = 16,      // allowed by the watchdog, past the answer deadline
+};
+
+struct FileEvent {
+  std::uint32_t size;        // of the whole record, strings included
+  std::uint16_t path_len;    // bytes, no NUL
+  std::uint16_t exe_len;     // bytes, no NUL
+  std::uint64_t seq;         // gap = records lost
+  std::uint64_t time_ns;     // CLOCK_REALTIME when decided (or read, if only seen)
+  std::uint64_t cgroup_id;   // the actor's guarded container; 0 = none
+  std::uint32_t subject_id;  // the native subject that decided
+  std::uint32_t blocked_ns;  // read to answer; saturates; 0 if not answered
+  std::int32_t pid;          // thread group id in the daemon's pid namespace
+  std::int32_t ppid;         // 0 = not known
+  std::uint32_t uid;         // real uid in the initial user namespace
+  FileEventKind kind;
+  std::uint8_t response;  // 0 allow, 1 deny
+  std::uint8_t flags;     // FileEventFlag
+  std::uint8_t reserved;
+  char comm[16];  // NUL padded
+  // path bytes, then exe bytes, then padding to 8
+};
+
+static_assert(sizeof(FileEvent) == 72);
+static_assert(offsetof(FileEvent, seq) == 8);
+static_assert(offsetof(FileEvent, subject_id) == 32);
+static_assert(offsetof(FileEvent, pid) == 40);
+static_assert(offsetof(FileEvent, kind) == 52);
+static_assert(offsetof(FileEvent, comm) == 56);
+
+}  // namespace janus

@@ -1,0 +1,183 @@
+/**
+ * The one door to the C++ addon: its types, and the loader.
+ *
+ * Every call below is made on the JavaScript thread. None of them blocks on a
+ * container, and none is on the path of a permission answer.
+ */
+import { createRequire } from "node:module";
+
+/** Byte offsets of `struct FileEvent` (native/file_event.h), and its size. */
+export interface NativeLayout {
+  readonly sizeof: number;
+  readonly [field: string]: number;
+}
+
+/** What this kernel lets us do. Found out once, by trying. */
+export interface Probe {
+  readonly kernel: string;
+  readonly root: boolean;
+  readonly btf: boolean;
+  readonly fanotifyPermissionEvents: boolean;
+  /** Directory ignore marks (Linux 6.0) that the kernel may evict (5.19). */
+  readonly directoryIgnoreMarks: boolean;
+  readonly audit: boolean;
+  /** `FAN_REPORT_FID` inode marks on overlayfs (6.6), reduced to what we can test without a container. */
+  readonly fidMarks: boolean;
+  /** One line for each thing that is missing and needed. Empty: the daemon can run. */
+  readonly missing: readonly string[];
+}
+
+export interface EngineOptions {
+  /** Bytes of the event ring; rounded up to a power of two. */
+  readonly ringBytes: number;
+  /** Past this an answer is given as allow, and counted as exposure. Milliseconds. */
+  readonly deadlineMs: number;
+  /** Inodes that the guards of one container pin by identity marks. */
+  readonly identityLimit: number;
+  /** Learned ignore marks of the whole daemon; at the limit all are forgotten. */
+  readonly ignoreLimit: number;
+}
+
+/** Bit n is FileEventKind n of native/file_event.h. */
+export type EventMask = number;
+
+/** One subject of a guard, on one container. */
+export interface NativeSubject {
+  /** Unique in the daemon; comes back in events as `subject_id`. 1 .. 2^31-1. */
+  readonly id: number;
+  /** 64 hex characters. */
+  readonly containerId: string;
+  /** Absolute paths as the container sees them, normalised (no `.`, `..`, `//`, trailing `/`). */
+  readonly allow: readonly string[];
+  readonly deny: readonly string[];
+  readonly watch: readonly string[];
+  readonly exclude: readonly string[];
+  readonly events: EventMask;
+  readonly onlyDir: boolean;
+  readonly autoAllowOwner: boolean;
+  readonly audit: boolean;
+  readonly recursive: boolean;
+  /** 0 = no limit. */
+  readonly maxDepth: number;
+  /** Only processes of the container are judged. */
+  readonly onlyContainer: boolean;
+  readonly exact: boolean;
+}
+
+export interface NativeGuard {
+  /** The caller's key: applying the same key again replaces. 1 .. 2^31-1. */
+  readonly key: number;
+  readonly subjects: readonly NativeSubject[];
+}
+
+export interface ContainerInfo {
+  /** 64 hex characters (or the runtime's own name, if it uses another form). */
+  readonly id: string;
+  readonly cgroupId: bigint;
+  readonly cgroupPath: string;
+  /** The container's first process. */
+  readonly initPid: number;
+  readonly pids: readonly number[];
+}
+
+/**
+ * What the addon throws. `code`:
+ * - NOT_FOUND: no running container of that id
+ * - AMBIGUOUS: a short id that fits several
+ * - INVALID: a path or combination that cannot be guarded (`subjectIndex`, `path`)
+ * - UNSUPPORTED: this kernel or file system cannot do it
+ * - EXHAUSTED: a limit of the kernel or of the options is met
+ * - SYSTEM: a system call failed; `errno`, `operation`, `target` say which
+ */
+export type NativeErrorCode = "NOT_FOUND" | "AMBIGUOUS" | "INVALID" | "UNSUPPORTED" | "EXHAUSTED" | "SYSTEM";
+
+export interface NativeError extends Error {
+  readonly code: NativeErrorCode;
+  readonly errno?: number;
+  readonly operation?: string;
+  readonly target?: string;
+  /** Index into `NativeGuard.subjects`. */
+  readonly subjectIndex?: number;
+  readonly path?: string;
+}
+
+/** Exact decision counts, kept natively even when event records are dropped. */
+export interface DecisionCount {
+  readonly subjectId: number;
+  /** FileEventKind. */
+  readonly kind: number;
+  /** 0 allow, 1 deny. */
+  readonly response: number;
+  /** Answered (the actor waited), or only seen. */
+  readonly answered: boolean;
+  readonly count: number;
+}
+
+export interface BlockedHistogram {
+  readonly subjectId: number;
+  readonly response: number;
+  /** Not cumulative; one more than `blockedBoundsSeconds` (the last is +Inf). */
+  readonly buckets: readonly number[];
+  readonly sumSeconds: number;
+}
+
+export interface EngineStats {
+  readonly decisions: readonly DecisionCount[];
+  readonly blocked: readonly BlockedHistogram[];
+  /** Every permission event read, guarded or not: `guarded`, `unguarded`, `self`, `late`. */
+  readonly asked: Readonly<Record<string, number>>;
+  /** Records or events lost, by cause: `ring_full`, `kernel_queue_overflow`, `bpf_ring_full`, `bpf_map_full`. */
+  readonly losses: Readonly<Record<string, number>>;
+  /** Opens not judged, or moments in which they might not have been, by cause. */
+  readonly exposure: Readonly<Record<string, number>>;
+  /** Marks held, by kind: `superblock`, `mount`, `identity`, `watch`, `ignore` (since the last forgetting). */
+  readonly marks: Readonly<Record<string, number>>;
+  readonly containers: number;
+  readonly processes: number;
+  /** Names of the eBPF programs attached. */
+  readonly programs: readonly string[];
+  readonly ring: { readonly bytes: number; readonly used: number; readonly written: number };
+  /** Milliseconds since each thread last proved that it moves (each wakes at least once a second). */
+  readonly heartbeatMs: Readonly<Record<"gate" | "observer" | "tracker" | "watchdog", number>>;
+}
+
+export interface Engine {
+  /** Loads the eBPF programs, creates the groups, starts the threads. Throws NativeError and leaves nothing behind. */
+  start(): void;
+  /** Ordered; answers what is pending with allow. The engine cannot be started again. */
+  stop(): void;
+  /** 12 or 64 hex characters, or a runtime's own full name. Throws NOT_FOUND, AMBIGUOUS. */
+  findContainer(id: string): ContainerInfo;
+  /** Creates or replaces, with no unguarded moment. Enforces when it returns. Throws, and then has changed nothing. */
+  apply(guard: NativeGuard): void;
+  /** False if there is no such guard. */
+  remove(key: number): boolean;
+  /** Container ids that ended since the last call. The engine keeps their guards until they are removed. */
+  takeEnded(): string[];
+  /** Copies whole records into `into`; returns the bytes written. 0: the ring is empty. */
+  drain(into: Uint8Array): number;
+  stats(): EngineStats;
+}
+
+export interface Addon {
+  probe(): Probe;
+  layout(): NativeLayout;
+  /** Upper bounds of the blocked-time buckets. */
+  readonly blockedBoundsSeconds: readonly number[];
+  /**
+   * `onWake` is called on the JavaScript thread, coalesced, when the ring went
+   * from empty to not empty or a container ended.
+   */
+  readonly Engine: new (options: EngineOptions, onWake: () => void) => Engine;
+}
+
+/** Throws a plain Error that says how to build it, if the addon isn't there. */
+export function loadAddon(): Addon {
+  const require = createRequire(import.meta.url);
+  const file = new URL("../build/Release/janusd.node", import.meta.url).pathname;
+  try {
+    return require(file) as Addon;
+  } catch (cause) {
+    throw new Error(`cannot load the native addon ${file}: run "make build" first`, { cause });
+  }
+}
