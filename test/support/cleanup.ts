@@ -1,0 +1,137 @@
+/**
+ * What tests make on this machine, and how it goes away again.
+ *
+ * Owns: one directory for each test process, under /var/tmp, whose name says
+ * which process made it. Containers, mounts and cgroups all carry that name,
+ * so that a later run can sweep what a killed run left, and nothing else.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+const parent = "/var/tmp";
+const prefix = "janusd-test-";
+const cgroupRoot = "/sys/fs/cgroup";
+
+/** A process's start time in clock ticks since boot; undefined if it is gone. With the pid it is unique. */
+export function startTime(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  } catch {
+    return undefined;
+  }
+}
+
+let workspace: string | undefined;
+
+/** This process's own directory. Made at the first call, after leftovers of dead runs were swept. */
+export function workspaceDirectory(): string {
+  if (workspace === undefined) {
+    sweep();
+    workspace = mkdtempSync(join(parent, `${prefix}${process.pid}-${startTime(process.pid) ?? "0"}-`));
+    mkdirSync(join(workspace, "runc"));
+  }
+  return workspace;
+}
+
+/** runc's state directory of this process: no test sees another's containers, or the machine's. */
+export function runcRoot(): string {
+  return join(workspaceDirectory(), "runc");
+}
+
+/** Where this process's containers go in each cgroup hierarchy. */
+export function cgroupParent(): string {
+  return `/${workspaceDirectory().slice(parent.length + 1)}`;
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+function ownerLives(name: string): boolean {
+  const [pid, start] = name.slice(prefix.length).split("-");
+  return startTime(Number(pid)) === start;
+}
+
+/** Mount points below a directory, deepest first. */
+export function mountsBelow(directory: string): string[] {
+  return readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((point) => point.startsWith(`${directory}/`))
+    .reverse();
+}
+
+/** Directories named `name` in every cgroup hierarchy, v1 and v2. */
+export function cgroupsNamed(name: string): string[] {
+  const roots = [cgroupRoot, ...namesIn(cgroupRoot).map((entry) => join(cgroupRoot, entry))];
+  return roots.filter((root) => namesIn(root).includes(name)).map((root) => join(root, name));
+}
+
+/** Removes a cgroup and those below it. A cgroup's files cannot be unlinked: only rmdir works. */
+function removeCgroup(directory: string): void {
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    if (entry.isDirectory()) removeCgroup(join(directory, entry.name));
+  }
+  try {
+    rmdirSync(directory);
+  } catch {
+    // Its last process is not reaped yet: the next sweep has it.
+  }
+}
+
+/** Takes away everything that belongs to one test process's directory. Synchronous: it also runs while exiting. */
+function removeWorkspace(directory: string): void {
+  const state = join(directory, "runc");
+  for (const id of namesIn(state)) spawnSync("runc", ["--root", state, "delete", "--force", id], { stdio: "ignore" });
+  for (const point of mountsBelow(directory)) spawnSync("umount", ["--lazy", point], { stdio: "ignore" });
+  for (const cgroup of cgroupsNamed(directory.slice(parent.length + 1))) removeCgroup(cgroup);
+  // A mount that would not go must not have its content deleted through it.
+  if (mountsBelow(directory).length === 0) rmSync(directory, { recursive: true, force: true });
+}
+
+/** Directories of test processes that are alive (`true`) or dead (`false`). */
+export function workspaces(alive: boolean): string[] {
+  return namesIn(parent)
+    .filter((name) => name.startsWith(prefix) && ownerLives(name) === alive)
+    .map((name) => join(parent, name));
+}
+
+/** Removes what runs that were killed left behind. */
+export function sweep(): void {
+  for (const directory of workspaces(false)) removeWorkspace(directory);
+}
+
+const children = new Set<number>();
+
+/** Sees to it that a process that a test started does not outlive it. Returns a function that forgets it. */
+export function killAtExit(pid: number): () => void {
+  children.add(pid);
+  return () => children.delete(pid);
+}
+
+function cleanUp(): void {
+  for (const pid of children) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It ended by itself.
+    }
+  }
+  children.clear();
+  if (workspace !== undefined) removeWorkspace(workspace);
+  workspace = undefined;
+}
+
+process.on("exit", cleanUp);
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.once(signal, () => {
+    cleanUp();
+    process.kill(process.pid, signal);
+  });
+}
