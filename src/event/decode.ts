@@ -1,0 +1,206 @@
+/**
+ * Reads the engine's records without copying them: one view, moved from record
+ * to record of a batch, that decodes a field when it is asked for it.
+ */
+import { Buffer, isUtf8 } from "node:buffer";
+import { COMM_BYTES, FILE_EVENT, FLAG, RECORD_ALIGNMENT } from "./layout.js";
+import { printableBytes } from "./text.js";
+
+const WORD = 4;
+const TWO_32 = 2 ** 32;
+
+/** A batch that doesn't consist of whole records: the two sides don't agree on the layout. */
+export class MalformedBatchError extends Error {
+  override readonly name = "MalformedBatchError";
+}
+
+/**
+ * A cursor. What a getter returns is the caller's, except where it says that it
+ * is a window; the view itself is valid until `next` or `reset`.
+ */
+export class FileEventView {
+  /** The batch buffer, for the engine to drain into. */
+  readonly bytes: Buffer;
+  readonly #u32: Uint32Array;
+  readonly #i32: Int32Array;
+  readonly #u64: BigUint64Array;
+  #start = 0;
+  #word = 0;
+  #next = 0;
+  #length = 0;
+
+  /** `capacity` in bytes, rounded up to the records' alignment. */
+  constructor(capacity: number) {
+    const memory = new ArrayBuffer(Math.ceil(capacity / RECORD_ALIGNMENT) * RECORD_ALIGNMENT);
+    this.bytes = Buffer.from(memory);
+    this.#u32 = new Uint32Array(memory);
+    this.#i32 = new Int32Array(memory);
+    this.#u64 = new BigUint64Array(memory);
+  }
+
+  /** Starts over, before the first of the records in the first `length` bytes. */
+  reset(length: number): void {
+    this.#next = 0;
+    this.#length = length;
+  }
+
+  /** Moves to the next record; false at the end. Throws MalformedBatchError. */
+  next(): boolean {
+    const start = this.#next;
+    if (start === this.#length) return false;
+    const room = this.#length - start;
+    const size = room < FILE_EVENT.sizeof ? 0 : (this.#u32[start / WORD] as number);
+    this.#start = start;
+    this.#word = start / WORD;
+    this.#next = start + size;
+    const strings = FILE_EVENT.sizeof + (size === 0 ? 0 : this.#pathLength + this.#exeLength);
+    if (size < strings || size > room || size % RECORD_ALIGNMENT !== 0) {
+      this.#length = this.#next = 0;
+      throw new MalformedBatchError(`record of ${size} bytes at ${start}, ${room} left`);
+    }
+    return true;
+  }
+
+  /** A gap means lost records. Exact below 2^53. */
+  get seq(): number {
+    const word = this.#word + FILE_EVENT.seq / WORD;
+    return (this.#u32[word + 1] as number) * TWO_32 + (this.#u32[word] as number);
+  }
+
+  /** When it was decided (or read, if only seen): RFC 3339, UTC, nanoseconds. */
+  get time(): string {
+    const word = this.#word + FILE_EVENT.time_ns / WORD;
+    return rfc3339(this.#u32[word + 1] as number, this.#u32[word] as number);
+  }
+
+  /** Of the actor's guarded container; 0n if it is in none. */
+  get cgroupId(): bigint {
+    return this.#u64[(this.#start + FILE_EVENT.cgroup_id) / 8] as bigint;
+  }
+
+  get subjectId(): number {
+    return this.#u32[this.#word + FILE_EVENT.subject_id / WORD] as number;
+  }
+
+  /** From reading the question to answering it, in nanoseconds. */
+  get blockedNs(): number {
+    return this.#u32[this.#word + FILE_EVENT.blocked_ns / WORD] as number;
+  }
+
+  get pid(): number {
+    return this.#i32[this.#word + FILE_EVENT.pid / WORD] as number;
+  }
+
+  /** 0 = not known. */
+  get ppid(): number {
+    return this.#i32[this.#word + FILE_EVENT.ppid / WORD] as number;
+  }
+
+  get uid(): number {
+    return this.#u32[this.#word + FILE_EVENT.uid / WORD] as number;
+  }
+
+  /** Index into EVENT_KINDS. */
+  get kind(): number {
+    return this.bytes[this.#start + FILE_EVENT.kind] as number;
+  }
+
+  /** 0 allow, RESPONSE_DENY. */
+  get response(): number {
+    return this.bytes[this.#start + FILE_EVENT.response] as number;
+  }
+
+  /** Bits of FLAG. */
+  get flags(): number {
+    return this.bytes[this.#start + FILE_EVENT.flags] as number;
+  }
+
+  get isDirectory(): boolean {
+    return (this.flags & FLAG.directory) !== 0;
+  }
+
+  /** The path as the container sees it; bytes that are not UTF-8 become U+FFFD. */
+  get path(): string {
+    return this.bytes.toString("utf8", this.#pathStart, this.#pathEnd);
+  }
+
+  /** The path, escaped as text.ts says. */
+  get pathText(): string {
+    return printableBytes(this.bytes, this.#pathStart, this.#pathEnd);
+  }
+
+  /** A window into the batch: copy what must outlive it. */
+  get pathBytes(): Buffer {
+    return this.bytes.subarray(this.#pathStart, this.#pathEnd);
+  }
+
+  get pathIsUtf8(): boolean {
+    return isUtf8(this.pathBytes);
+  }
+
+  get exe(): string {
+    return this.bytes.toString("utf8", this.#pathEnd, this.#exeEnd);
+  }
+
+  get exeText(): string {
+    return printableBytes(this.bytes, this.#pathEnd, this.#exeEnd);
+  }
+
+  get comm(): string {
+    return this.bytes.toString("utf8", this.#start + FILE_EVENT.comm, this.#commEnd);
+  }
+
+  get commText(): string {
+    return printableBytes(this.bytes, this.#start + FILE_EVENT.comm, this.#commEnd);
+  }
+
+  // path_len and exe_len share one word: path in the lower half (little endian).
+  get #pathLength(): number {
+    return (this.#u32[this.#word + FILE_EVENT.path_len / WORD] as number) & 0xffff;
+  }
+
+  get #exeLength(): number {
+    return (this.#u32[this.#word + FILE_EVENT.path_len / WORD] as number) >>> 16;
+  }
+
+  get #pathStart(): number {
+    return this.#start + FILE_EVENT.sizeof;
+  }
+
+  get #pathEnd(): number {
+    return this.#pathStart + this.#pathLength;
+  }
+
+  get #exeEnd(): number {
+    return this.#pathEnd + this.#exeLength;
+  }
+
+  get #commEnd(): number {
+    const start = this.#start + FILE_EVENT.comm;
+    let end = start;
+    while (end < start + COMM_BYTES && this.bytes[end] !== 0) end++;
+    return end;
+  }
+}
+
+const NS_PER_SECOND = 1e9;
+let cachedSecond = -1;
+let cachedPrefix = "";
+
+/**
+ * Formats 64 bits of nanoseconds since the epoch. Long division by halves of a
+ * word keeps every step exact in a double, without a BigInt per event.
+ */
+function rfc3339(high: number, low: number): string {
+  const upper = (high % NS_PER_SECOND) * 0x10000 + (low >>> 16);
+  const lower = (upper % NS_PER_SECOND) * 0x10000 + (low & 0xffff);
+  const second =
+    Math.floor(high / NS_PER_SECOND) * TWO_32 +
+    Math.floor(upper / NS_PER_SECOND) * 0x10000 +
+    Math.floor(lower / NS_PER_SECOND);
+  if (second !== cachedSecond) {
+    cachedSecond = second;
+    cachedPrefix = new Date(second * 1000).toISOString().slice(0, -"000Z".length);
+  }
+  return `${cachedPrefix}${String(lower % NS_PER_SECOND).padStart(9, "0")}Z`;
+}

@@ -1,0 +1,72 @@
+/**
+ * `struct FileEvent` of native/file_event.h, as numbers. A test compares them
+ * with the C++ compiler's, and the daemon does so again at start.
+ */
+import type { NativeLayout } from "../native.js";
+
+/** Byte offsets, under the C field names; `sizeof` is what precedes the strings. */
+export const FILE_EVENT = {
+  sizeof: 72,
+  size: 0,
+  path_len: 4,
+  exe_len: 6,
+  seq: 8,
+  time_ns: 16,
+  cgroup_id: 24,
+  subject_id: 32,
+  blocked_ns: 36,
+  pid: 40,
+  ppid: 44,
+  uid: 48,
+  kind: 52,
+  response: 53,
+  flags: 54,
+  reserved: 55,
+  comm: 56,
+} as const;
+
+/** Records start and end on this boundary. */
+export const RECORD_ALIGNMENT = 8;
+export const COMM_BYTES = 16;
+
+/** `enum FileEventFlag`. */
+export const FLAG = {
+  directory: 1,
+  answered: 2,
+  audited: 4,
+  owner: 8,
+  late: 16,
+  /** Of a `watch` path: nobody was going to be asked. */
+  watched: 32,
+} as const;
+
+export const RESPONSE_DENY = 1;
+
+/** `enum FileEventKind`, by number: the names that a guard's `event` list uses. */
+export const EVENT_KINDS = [
+  "open",
+  "access",
+  "exec",
+  "modify",
+  "closewrite",
+  "closenowrite",
+  "attrib",
+  "create",
+  "delete",
+  "deleteself",
+  "movedfrom",
+  "movedto",
+  "moveself",
+] as const;
+
+/** Throws if the addon was built from another `struct FileEvent` than this file describes. */
+export function assertLayout(native: NativeLayout): void {
+  const wrong = Object.entries(FILE_EVENT).filter(([field, offset]) => native[field] !== offset);
+  const unknown = Object.keys(native).filter((field) => !(field in FILE_EVENT));
+  if (wrong.length === 0 && unknown.length === 0) return;
+  const details = [
+    ...wrong.map(([field, offset]) => `${field}: ${native[field] ?? "missing"}, expected ${offset}`),
+    ...unknown.map((field) => `${field}: not known here`),
+  ];
+  throw new Error(`the native addon's FileEvent does not match src/event/layout.ts (${details.join("; ")}): rebuild it`);
+}

@@ -1,0 +1,138 @@
+/**
+ * From the engine's ring to the sinks.
+ *
+ * The ring is drained in batches into one buffer that is used again and again.
+ * Between batches the event loop gets its turn, so that gRPC and health answer
+ * under a storm. A wake-up is answered a moment late on purpose: what comes
+ * meanwhile joins the batch, and the gate thread has nobody to wake. That costs
+ * no event (the ring holds far more than a moment's worth) and saves a system
+ * call and a context switch for each.
+ */
+import type { Engine } from "../native.js";
+import type { SubjectLookup } from "../subject.js";
+import { FileEventView } from "./decode.js";
+import { Fanout } from "./fanout.js";
+import { FILE_EVENT } from "./layout.js";
+import type { Sink } from "./sink.js";
+
+/** No record is larger: both strings at the most that their length fields can say. */
+const LARGEST_RECORD = FILE_EVENT.sizeof + 2 * 0xffff + 2;
+
+const COALESCE_MS = 2;
+
+export interface PipelineOptions {
+  readonly engine: Pick<Engine, "drain">;
+  readonly lookup: SubjectLookup;
+  readonly sinks: readonly Sink[];
+  /** Of the batch buffer; raised to what one record of the largest size needs. */
+  readonly bufferBytes: number;
+  /** Hears of the first failure of a kind (a sink that throws, a batch that makes no sense). */
+  readonly onFailure?: (what: string, error: unknown) => void;
+}
+
+export interface PipelineStats {
+  /** Records that reached the sinks. */
+  readonly delivered: number;
+  /** Records missing in the sequence: written by nobody, or lost in the ring. */
+  readonly missing: number;
+  /** Records whose subject nobody knows any more. */
+  readonly unattributed: number;
+  /** Batches of which the rest was thrown away since a record made no sense. */
+  readonly malformed: number;
+  /** Calls that threw, by the sink's name. */
+  readonly failures: Readonly<Record<string, number>>;
+}
+
+export class EventPipeline {
+  readonly #engine: Pick<Engine, "drain">;
+  readonly #lookup: SubjectLookup;
+  readonly #fanout: Fanout;
+  readonly #view: FileEventView;
+  readonly #onFailure: (what: string, error: unknown) => void;
+  #timer: NodeJS.Timeout | undefined;
+  #immediate: NodeJS.Immediate | undefined;
+  #closing: Promise<void> | undefined;
+  #nextSeq: number | undefined;
+  #delivered = 0;
+  #missing = 0;
+  #unattributed = 0;
+  #malformed = 0;
+
+  constructor(options: PipelineOptions) {
+    this.#engine = options.engine;
+    this.#lookup = options.lookup;
+    this.#onFailure = options.onFailure ?? (() => undefined);
+    this.#fanout = new Fanout(options.sinks, (sink, error) => this.#onFailure(`sink ${sink}`, error));
+    this.#view = new FileEventView(Math.max(options.bufferBytes, LARGEST_RECORD));
+  }
+
+  get stats(): PipelineStats {
+    return {
+      delivered: this.#delivered,
+      missing: this.#missing,
+      unattributed: this.#unattributed,
+      malformed: this.#malformed,
+      failures: this.#fanout.failures,
+    };
+  }
+
+  /** The ring is no longer empty. Cheap, and may be called at any time. */
+  wake(): void {
+    if (this.#timer !== undefined || this.#immediate !== undefined || this.#closing !== undefined) return;
+    this.#timer = setTimeout(this.#run, COALESCE_MS);
+  }
+
+  /**
+   * Delivers what is in the ring now, then closes the sinks. Never rejects.
+   * Stop the engine after this, or what it still writes stays unread.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
+    while (this.#drain() > 0) await new Promise((resolve) => setImmediate(resolve));
+    await this.#fanout.close();
+  }
+
+  readonly #run = (): void => {
+    this.#timer = this.#immediate = undefined;
+    const bytes = this.#drain();
+    // Nothing: the engine will wake us. A full buffer: more is waiting, so go
+    // on as soon as everybody else had a turn. Else look again in a moment.
+    if (bytes > this.#view.bytes.length / 2) this.#immediate = setImmediate(this.#run);
+    else if (bytes > 0) this.#timer = setTimeout(this.#run, COALESCE_MS);
+  };
+
+  /** One batch. Returns its bytes; 0 = the ring is empty. */
+  #drain(): number {
+    const view = this.#view;
+    const bytes = this.#engine.drain(view.bytes);
+    if (bytes === 0) return 0;
+    view.reset(bytes);
+    try {
+      while (view.next()) this.#deliver(view);
+    } catch (error) {
+      this.#malformed++;
+      if (this.#malformed === 1) this.#onFailure("event batch", error);
+    }
+    this.#fanout.flush();
+    return bytes;
+  }
+
+  #deliver(view: FileEventView): void {
+    const seq = view.seq;
+    if (this.#nextSeq !== undefined && seq > this.#nextSeq) this.#missing += seq - this.#nextSeq;
+    this.#nextSeq = seq + 1;
+    const subject = this.#lookup(view.subjectId);
+    if (subject === undefined) {
+      this.#unattributed++;
+      return;
+    }
+    this.#delivered++;
+    this.#fanout.write(view, subject);
+  }
+}

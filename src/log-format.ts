@@ -1,0 +1,211 @@
+/**
+ * The text log's format strings: read once, when a guard is made, into a list
+ * of pieces; put together for each event.
+ *
+ * `{name}` is a specifier, `{{` and `}}` are literal braces. Everything that a
+ * container or a controller chose is escaped (event/text.ts), so that one event
+ * is one line.
+ */
+import type { FileEventView } from "./event/decode.js";
+import { FLAG, RESPONSE_DENY } from "./event/layout.js";
+import { printableString } from "./event/text.js";
+import type { SubjectContext } from "./subject.js";
+
+/** The original daemon's. */
+export const DEFAULT_LOG_FORMAT = "<{response}> {event} {ftype} '{path}' ({pod}:{node}) {tags}";
+
+/** A format string that makes no sense. */
+export class LogFormatError extends Error {
+  override readonly name = "LogFormatError";
+
+  constructor(
+    /** Index of the offending character in the format string, from 0. */
+    readonly position: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export interface LogFormat {
+  /** One line, without its newline. */
+  render(view: FileEventView, subject: SubjectContext): string;
+}
+
+type EventPart = (view: FileEventView) => string;
+type SubjectPart = (subject: SubjectContext) => string;
+
+/** By FileEventKind, as fanotify names them. */
+const EVENT_NAMES = [
+  "OPEN",
+  "ACCESS",
+  "OPEN_EXEC",
+  "MODIFY",
+  "CLOSE_WRITE",
+  "CLOSE_NOWRITE",
+  "ATTRIB",
+  "CREATE",
+  "DELETE",
+  "DELETE_SELF",
+  "MOVED_FROM",
+  "MOVED_TO",
+  "MOVE_SELF",
+] as const;
+
+/** The kinds that allow and deny paths ask about; the rest are only ever seen. */
+const PERMISSION_NAMES = ["OPEN_PERM", "ACCESS_PERM", "OPEN_EXEC_PERM"] as const;
+
+/**
+ * A permission name for what an allow or deny path judges, also where no answer
+ * was needed and the kernel was only asked to tell: the log line is the same.
+ */
+export function eventName(view: FileEventView): string {
+  const { kind } = view;
+  const permission = (view.flags & FLAG.watched) === 0 ? PERMISSION_NAMES[kind] : undefined;
+  return permission ?? EVENT_NAMES[kind] ?? `UNKNOWN_${kind}`;
+}
+
+export function responseName(view: FileEventView): string {
+  return view.response === RESPONSE_DENY ? "DENY" : "ALLOW";
+}
+
+export function fileType(view: FileEventView): string {
+  return view.isDirectory ? "directory" : "file";
+}
+
+const EVENT_PARTS: ReadonlyMap<string, EventPart> = new Map<string, EventPart>([
+  ["response", responseName],
+  ["event", eventName],
+  ["path", (view) => view.pathText],
+  ["ftype", fileType],
+  ["pid", (view) => String(view.pid)],
+  ["ppid", (view) => String(view.ppid)],
+  ["uid", (view) => String(view.uid)],
+  ["comm", (view) => view.commText],
+  ["exe", (view) => view.exeText],
+  ["time", (view) => view.time],
+  ["seq", (view) => String(view.seq)],
+]);
+
+const SUBJECT_PARTS: ReadonlyMap<string, SubjectPart> = new Map<string, SubjectPart>([
+  ["pod", (subject) => subject.pod],
+  ["node", (subject) => subject.node],
+  ["tags", tagsText],
+  ["name", (subject) => subject.guard],
+  ["namespace", (subject) => subject.namespace],
+  ["container", (subject) => subject.containerId],
+]);
+
+/** What may stand between braces. */
+export const LOG_FORMAT_SPECIFIERS: readonly string[] = [...SUBJECT_PARTS.keys(), ...EVENT_PARTS.keys()];
+
+function tagsText(subject: SubjectContext): string {
+  return Object.entries(subject.tags)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, value]) => `${key}=${value}`)
+    .join(",");
+}
+
+/** Throws LogFormatError. */
+export function compileLogFormat(format: string): LogFormat {
+  return new CompiledFormat(parse(format));
+}
+
+type Piece = { readonly literal: string } | { readonly specifier: string };
+
+function parse(format: string): Piece[] {
+  const pieces: Piece[] = [];
+  let literal = "";
+  let at = 0;
+  while (at < format.length) {
+    const character = format.charAt(at);
+    if (character !== "{" && character !== "}") {
+      literal += character;
+      at += 1;
+    } else if (format.charAt(at + 1) === character) {
+      literal += character;
+      at += 2;
+    } else if (character === "}") {
+      throw new LogFormatError(at, "'}' without '{' before it; a literal brace is written '}}'");
+    } else {
+      const end = format.indexOf("}", at);
+      if (end === -1) throw new LogFormatError(at, "'{' is never closed; a literal brace is written '{{'");
+      const specifier = format.slice(at + 1, end);
+      if (!LOG_FORMAT_SPECIFIERS.includes(specifier)) {
+        throw new LogFormatError(
+          at,
+          `unknown specifier ${JSON.stringify(specifier)}; known are ${LOG_FORMAT_SPECIFIERS.join(", ")}`,
+        );
+      }
+      if (literal !== "") pieces.push({ literal });
+      pieces.push({ specifier });
+      literal = "";
+      at = end + 1;
+    }
+  }
+  if (literal !== "") pieces.push({ literal });
+  return pieces;
+}
+
+/** What is left to do per event for one subject: text, part, text, part, ..., text. */
+interface Bound {
+  /** Before each part. */
+  readonly texts: readonly string[];
+  readonly parts: readonly EventPart[];
+  readonly tail: string;
+}
+
+class CompiledFormat implements LogFormat {
+  readonly #pieces: readonly Piece[];
+  /** A subject never changes, so all that it contributes is folded into the literals once. */
+  readonly #bound = new WeakMap<SubjectContext, Bound>();
+  #lastSubject: SubjectContext | undefined;
+  #lastBound: Bound | undefined;
+
+  constructor(pieces: readonly Piece[]) {
+    this.#pieces = pieces;
+  }
+
+  render(view: FileEventView, subject: SubjectContext): string {
+    const { texts, parts, tail } = this.#bind(subject);
+    let line = "";
+    for (let i = 0; i < parts.length; i++) {
+      line += texts[i] as string;
+      line += (parts[i] as EventPart)(view);
+    }
+    return line + tail;
+  }
+
+  #bind(subject: SubjectContext): Bound {
+    if (subject === this.#lastSubject && this.#lastBound !== undefined) return this.#lastBound;
+    let bound = this.#bound.get(subject);
+    if (bound === undefined) {
+      bound = fold(this.#pieces, subject);
+      this.#bound.set(subject, bound);
+    }
+    this.#lastSubject = subject;
+    this.#lastBound = bound;
+    return bound;
+  }
+}
+
+function fold(pieces: readonly Piece[], subject: SubjectContext): Bound {
+  const texts: string[] = [];
+  const parts: EventPart[] = [];
+  let tail = "";
+  for (const piece of pieces) {
+    if ("literal" in piece) {
+      tail += printableString(piece.literal);
+      continue;
+    }
+    const part = EVENT_PARTS.get(piece.specifier);
+    if (part === undefined) {
+      tail += printableString(SUBJECT_PARTS.get(piece.specifier)?.(subject) ?? "");
+    } else {
+      texts.push(tail);
+      parts.push(part);
+      tail = "";
+    }
+  }
+  return { texts, parts, tail };
+}
