@@ -4,10 +4,7 @@ import { cgroupParent, cgroupsNamed, mountsBelow, workspaceDirectory } from "./c
 import { startContainer } from "./container.js";
 
 t.test("a real container on overlayfs, with a volume", async (t) => {
-  const container = await startContainer(
-    { files: { "/etc/secret": "s3cret\n" }, volumes: [{ target: "/data" }] },
-    t,
-  );
+  const container = await startContainer({ files: { "/etc/secret": "s3cret\n" }, volumes: [{ target: "/data" }] }, t);
   container.writeVolume(0, "file", "from the node");
   const mounts = await container.exec(["cat", "/etc/secret", "/data/file", "/proc/mounts"]);
   t.equal(mounts.status, 0, mounts.stderr);

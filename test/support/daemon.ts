@@ -1,0 +1,306 @@
+/**
+ * The real `bin/janusd` as a child process, on free loopback ports, with a
+ * state file of its own.
+ *
+ *     const daemon = await startDaemon({}, t);
+ *     await daemon.createGuard({ name: "g", podName: "p", cid: [container.id], subject: [{ deny: ["/etc/secret"], event: ["open"] }] });
+ *     await daemon.waitForLine((line) => line.startsWith("<DENY>"));
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { type ChannelCredentials, Client, credentials, type ServiceError } from "@grpc/grpc-js";
+import { EmptySchema, JanusdConfigSchema, type JanusdHandle, JanusdHandleSchema } from "../../src/gen/janus_pb.js";
+import { killAtExit, workspaceDirectory } from "./cleanup.js";
+
+export type GuardInit = MessageInitShape<typeof JanusdConfigSchema>;
+
+const program = new URL("../../bin/janusd", import.meta.url).pathname;
+
+/** Generous: it fails a hung test, it does not measure. */
+const patienceMs = 20_000;
+
+export interface DaemonOptions {
+  /** After --listen, --http, --state and --node-name, so that they win. */
+  readonly flags?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Default: a new one. Give the one of an earlier daemon to restart it. */
+  readonly stateFile?: string;
+  /** Where the event log goes: a file descriptor, or a pipe that is read into `lines`. */
+  readonly stdout?: "pipe" | number;
+  /** Prefix of the command, for example to enter another mount namespace. */
+  readonly enter?: readonly string[];
+  readonly credentials?: ChannelCredentials;
+}
+
+/** A TCP port of 127.0.0.1 that nobody listens on. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+/** Typed calls of the wire contract. */
+export class JanusClient {
+  readonly #client: Client;
+
+  constructor(address: string, creds: ChannelCredentials = credentials.createInsecure()) {
+    this.#client = new Client(address, creds);
+  }
+
+  /** Rejects with grpc-js's ServiceError. */
+  createGuard(guard: GuardInit): Promise<JanusdHandle> {
+    return new Promise((resolve, reject) => {
+      this.#client.makeUnaryRequest(
+        "/janus.Janusd/CreateGuard",
+        (message: GuardInit) => Buffer.from(toBinary(JanusdConfigSchema, create(JanusdConfigSchema, message))),
+        (bytes) => fromBinary(JanusdHandleSchema, bytes),
+        guard,
+        (error, handle) => (handle === undefined ? reject(error) : resolve(handle)),
+      );
+    });
+  }
+
+  destroyGuard(guard: GuardInit): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#client.makeUnaryRequest(
+        "/janus.Janusd/DestroyGuard",
+        (message: GuardInit) => Buffer.from(toBinary(JanusdConfigSchema, create(JanusdConfigSchema, message))),
+        (bytes) => fromBinary(EmptySchema, bytes),
+        guard,
+        (error) => (error === null ? resolve() : reject(error)),
+      );
+    });
+  }
+
+  getGuardState(): Promise<JanusdHandle[]> {
+    return new Promise((resolve, reject) => {
+      const handles: JanusdHandle[] = [];
+      const stream = this.#client.makeServerStreamRequest(
+        "/janus.Janusd/GetGuardState",
+        () => Buffer.alloc(0),
+        (bytes) => fromBinary(JanusdHandleSchema, bytes),
+        null,
+      );
+      stream.on("data", (handle: JanusdHandle) => handles.push(handle));
+      stream.on("error", reject);
+      stream.on("end", () => resolve(handles));
+    });
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}
+
+/** The gRPC error that a call is expected to end with; throws if it succeeds or fails otherwise. */
+export async function serviceError(call: Promise<unknown>): Promise<ServiceError> {
+  const failure = await call.then(
+    () => new Error("the call succeeded"),
+    (error: unknown) => error,
+  );
+  if (failure instanceof Error && "code" in failure && "details" in failure && "metadata" in failure) {
+    return failure as ServiceError;
+  }
+  throw failure;
+}
+
+export class Daemon {
+  /** Lines of standard output (the event log) so far. */
+  readonly lines: string[] = [];
+  readonly grpcAddress: string;
+  readonly httpAddress: string;
+  readonly stateFile: string;
+  readonly client: JanusClient;
+  readonly #child: ChildProcess;
+  readonly #exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  readonly #watchers = new Set<() => void>();
+  readonly #forget: () => void;
+  #stderr = "";
+
+  private constructor(ports: readonly [number, number], stateFile: string, options: DaemonOptions) {
+    this.grpcAddress = `127.0.0.1:${ports[0]}`;
+    this.httpAddress = `127.0.0.1:${ports[1]}`;
+    this.stateFile = stateFile;
+    const [command = program, ...args] = [
+      ...(options.enter ?? []),
+      program,
+      `--listen=${this.grpcAddress}`,
+      `--http=${this.httpAddress}`,
+      `--state=${stateFile}`,
+      "--node-name=testnode",
+      ...(options.flags ?? []),
+    ];
+    const child = spawn(command, args, {
+      stdio: ["ignore", options.stdout ?? "pipe", "pipe"],
+      env: { ...process.env, ...options.env },
+    });
+    this.#child = child;
+    this.#forget = child.pid === undefined ? () => undefined : killAtExit(child.pid);
+    this.#exit = new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
+    child.stderr?.on("data", (chunk: Buffer) => {
+      this.#stderr += chunk.toString();
+    });
+    if (child.stdout !== null) {
+      createInterface({ input: child.stdout }).on("line", (line) => {
+        this.lines.push(line);
+        for (const watcher of this.#watchers) watcher();
+      });
+    }
+    this.client = new JanusClient(this.grpcAddress, options.credentials);
+  }
+
+  /** Resolves when /readyz says so; rejects, with what it wrote, if the daemon ends first. */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const stateFile = options.stateFile ?? join(mkdtempSync(join(workspaceDirectory(), "state-")), "guards.json");
+    const daemon = new Daemon([await freePort(), await freePort()], stateFile, options);
+    try {
+      await daemon.#waitUntilReady();
+    } catch (error) {
+      await daemon.kill();
+      throw error;
+    }
+    return daemon;
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error("janusd was not started");
+    return this.#child.pid;
+  }
+
+  /** What it wrote to standard error: its own log. */
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  /** The event log's pipe, for a test that wants to stop reading it. */
+  get stdout(): Readable {
+    if (this.#child.stdout === null) throw new Error("stdout is not a pipe");
+    return this.#child.stdout;
+  }
+
+  async #waitUntilReady(): Promise<void> {
+    const deadline = Date.now() + patienceMs;
+    let ended = false;
+    void this.#exit.then(() => {
+      ended = true;
+    });
+    for (;;) {
+      const status = await this.http("/readyz").then(
+        (response) => response.status,
+        () => 0,
+      );
+      if (status === 200) return;
+      if (ended) throw new Error(`janusd ended before it was ready:\n${this.#stderr}`);
+      if (Date.now() > deadline) throw new Error(`janusd was not ready in time (/readyz: ${status}):\n${this.#stderr}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  http(path: string): Promise<Response> {
+    return fetch(`http://${this.httpAddress}${path}`, { headers: { connection: "close" } });
+  }
+
+  /** The text of /metrics. */
+  async metrics(): Promise<string> {
+    return (await this.http("/metrics")).text();
+  }
+
+  /** The sum of a metric's samples whose labels contain all of `labels`. 0 if there is none. */
+  async metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
+    const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
+    let sum = 0;
+    for (const line of (await this.metrics()).split("\n")) {
+      const match = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$/.exec(line);
+      if (match?.[1] === name && wanted.every((label) => (match[2] ?? "").split(/,(?=\w+=")/).includes(label))) {
+        sum += Number(match[3]);
+      }
+    }
+    return sum;
+  }
+
+  createGuard(guard: GuardInit): Promise<JanusdHandle> {
+    return this.client.createGuard(guard);
+  }
+
+  destroyGuard(guard: GuardInit): Promise<void> {
+    return this.client.destroyGuard(guard);
+  }
+
+  getGuardState(): Promise<JanusdHandle[]> {
+    return this.client.getGuardState();
+  }
+
+  /** The first line of the event log, from line `from` on, that the predicate accepts; now or later. */
+  async waitForLine(predicate: (line: string) => boolean, from = 0): Promise<string> {
+    const line = await this.#waitFor(() => this.lines.slice(from).find(predicate));
+    if (line === undefined) {
+      throw new Error(`no such line among ${this.lines.length}:\n${this.lines.slice(-20).join("\n")}\n${this.#stderr}`);
+    }
+    return line;
+  }
+
+  /** Undefined when patience or the daemon ends. */
+  async #waitFor<Value>(find: () => Value | undefined): Promise<Value | undefined> {
+    const found = find();
+    if (found !== undefined) return found;
+    return await new Promise((resolve) => {
+      const finish = (value: Value | undefined) => {
+        clearTimeout(timer);
+        this.#watchers.delete(look);
+        resolve(value);
+      };
+      const look = () => {
+        const value = find();
+        if (value !== undefined) finish(value);
+      };
+      const timer = setTimeout(() => finish(undefined), patienceMs);
+      this.#watchers.add(look);
+      void this.#exit.then(() => finish(find()));
+    });
+  }
+
+  kill(signal: NodeJS.Signals = "SIGKILL"): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+    this.client.close();
+    this.#child.kill(signal);
+    return this.#exit.finally(this.#forget);
+  }
+
+  /** SIGTERM; rejects unless it ends with status 0. */
+  async stop(): Promise<void> {
+    const timer = setTimeout(() => this.#child.kill("SIGKILL"), patienceMs);
+    const { code, signal } = await this.kill("SIGTERM");
+    clearTimeout(timer);
+    if (code !== 0) throw new Error(`janusd ended with ${code ?? signal} after SIGTERM:\n${this.#stderr}`);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+}
+
+/** Polls until `check` holds; rejects, naming `what`, if it never does. For states that have no event to wait for. */
+export async function eventually(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + patienceMs;
+  while (!(await check())) {
+    if (Date.now() > deadline) throw new Error(`never happened: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Starts the daemon. Give `t` to have it killed in its teardown, if the test didn't stop it; it goes with the test process in any case. */
+export async function startDaemon(
+  options: DaemonOptions = {},
+  t?: { teardown(handler: () => Promise<unknown>): unknown },
+): Promise<Daemon> {
+  const daemon = await Daemon.start(options);
+  t?.teardown(() => daemon.kill());
+  return daemon;
+}
