@@ -2,9 +2,9 @@
  * The text log's format strings: read once, when a guard is made, into a list
  * of pieces; put together for each event.
  *
- * `{name}` is a specifier, `{{` and `}}` are literal braces. Everything that a
- * container or a controller chose is escaped (event/text.ts), so that one event
- * is one line.
+ * `{name}` is a specifier, `{{` and `}}` are literal braces. What stands for a
+ * specifier is escaped (event/text.ts), so that no file name forges a line; the
+ * text between is taken as it is written.
  */
 import type { FileEventView } from "./event/decode.js";
 import { FLAG, RESPONSE_DENY } from "./event/layout.js";
@@ -195,7 +195,7 @@ function fold(pieces: readonly Piece[], subject: SubjectContext): Bound {
   let tail = "";
   for (const piece of pieces) {
     if ("literal" in piece) {
-      tail += printableString(piece.literal);
+      tail += piece.literal;
       continue;
     }
     const part = EVENT_PARTS.get(piece.specifier);

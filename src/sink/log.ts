@@ -1,0 +1,137 @@
+/**
+ * The event log: one line an event, as text or as JSON, to a file descriptor.
+ * The lines of a batch go out in one write.
+ */
+import { Buffer } from "node:buffer";
+import type { FileEventView } from "../event/decode.js";
+import { FLAG } from "../event/layout.js";
+import type { Sink } from "../event/sink.js";
+import {
+  compileLogFormat,
+  DEFAULT_LOG_FORMAT,
+  eventName,
+  fileType,
+  type LogFormat,
+  responseName,
+} from "../log-format.js";
+import type { SubjectContext } from "../subject.js";
+import { Output } from "./output.js";
+
+/** Some 30,000 lines: the time that a log shipper takes to restart. */
+const QUEUE_LIMIT_BYTES = 4 * 1024 * 1024;
+const CLOSE_TIMEOUT_MS = 1000;
+
+export interface LogSinkOptions {
+  readonly format: "text" | "json";
+  /** Borrowed; a socket is taken over (output.ts). */
+  readonly fd: number;
+}
+
+export function openLogSink(options: LogSinkOptions): Sink {
+  const output = new Output({ fd: options.fd, queueLimit: QUEUE_LIMIT_BYTES, closeTimeoutMs: CLOSE_TIMEOUT_MS });
+  return new LogSink(output, options.format === "json" ? new JsonLines() : new TextLines());
+}
+
+/** One line, without its newline. */
+interface LineRenderer {
+  render(view: FileEventView, subject: SubjectContext): string;
+}
+
+class LogSink implements Sink {
+  readonly name = "log";
+  readonly #output: Output;
+  readonly #renderer: LineRenderer;
+  #batch = "";
+  #lines = 0;
+
+  constructor(output: Output, renderer: LineRenderer) {
+    this.#output = output;
+    this.#renderer = renderer;
+  }
+
+  get drops(): Readonly<Record<string, number>> {
+    return this.#output.drops;
+  }
+
+  get dropped(): number {
+    return Object.values(this.#output.drops).reduce((sum, count) => sum + count, 0);
+  }
+
+  get queueBytes(): number {
+    return this.#output.queueBytes;
+  }
+
+  write(view: FileEventView, subject: SubjectContext): void {
+    this.#batch += `${this.#renderer.render(view, subject)}\n`;
+    this.#lines++;
+  }
+
+  flush(): void {
+    if (this.#lines === 0) return;
+    this.#output.push(this.#batch, this.#lines);
+    this.#batch = "";
+    this.#lines = 0;
+  }
+
+  close(): Promise<void> {
+    this.flush();
+    return this.#output.close();
+  }
+}
+
+class TextLines implements LineRenderer {
+  readonly #default = compileLogFormat(DEFAULT_LOG_FORMAT);
+  readonly #formats = new WeakMap<SubjectContext, LogFormat>();
+
+  render(view: FileEventView, subject: SubjectContext): string {
+    return (subject.logFormat === "" ? this.#default : this.#formatOf(subject)).render(view, subject);
+  }
+
+  #formatOf(subject: SubjectContext): LogFormat {
+    let format = this.#formats.get(subject);
+    if (format === undefined) {
+      format = compileLogFormat(subject.logFormat);
+      this.#formats.set(subject, format);
+    }
+    return format;
+  }
+}
+
+/** Put together by hand, since the keys are known; the strings by JSON.stringify. */
+class JsonLines implements LineRenderer {
+  readonly #subjects = new WeakMap<SubjectContext, string>();
+
+  render(view: FileEventView, subject: SubjectContext): string {
+    const { flags } = view;
+    const path = view.pathIsUtf8
+      ? JSON.stringify(view.path)
+      : `${JSON.stringify(view.path)},"pathBytes":"${Buffer.from(view.pathBytes).toString("base64")}"`;
+    return (
+      `{"time":"${view.time}",${this.#subjectOf(subject)},"response":"${responseName(view)}",` +
+      `"event":"${eventName(view)}","answered":${(flags & FLAG.answered) !== 0},"path":${path},` +
+      `"ftype":"${fileType(view)}","pid":${view.pid},"ppid":${view.ppid},"uid":${view.uid},` +
+      `"comm":${JSON.stringify(view.comm)},"exe":${JSON.stringify(view.exe)},` +
+      `"blockedNs":${view.blockedNs},"seq":${view.seq},"owner":${(flags & FLAG.owner) !== 0},` +
+      `"late":${(flags & FLAG.late) !== 0},"audited":${(flags & FLAG.audited) !== 0}}`
+    );
+  }
+
+  /** The keys that a subject determines. It never changes, so they are encoded once. */
+  #subjectOf(subject: SubjectContext): string {
+    let text = this.#subjects.get(subject);
+    if (text === undefined) {
+      text = JSON.stringify({
+        node: subject.node,
+        namespace: subject.namespace,
+        pod: subject.pod,
+        container: subject.containerId,
+        containerName: subject.containerName,
+        guard: subject.guard,
+        subject: subject.subjectIndex,
+        tags: subject.tags,
+      }).slice(1, -1);
+      this.#subjects.set(subject, text);
+    }
+    return text;
+  }
+}
