@@ -1,0 +1,126 @@
+# The one front door: people, CI and the Dockerfile all come in here.
+# `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+CLANG ?= clang
+BPFTOOL ?= $(firstword $(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool) bpftool)
+ARCH := $(shell uname -m | sed -e 's/x86_64/x86/' -e 's/aarch64/arm64/')
+# Node's own headers, where its installation has them: without, node-gyp fetches them.
+NODE_PREFIX := $(shell dirname "$$(dirname "$$(readlink -f "$$(command -v node)" 2>/dev/null)")" 2>/dev/null)
+NODEDIR := $(if $(wildcard $(NODE_PREFIX)/include/node/node.h),--nodedir=$(NODE_PREFIX))
+
+BPF_OBJECT := bpf/build/janusd.bpf.o
+BPF_SKELETON := bpf/build/janusd.skel.h
+ADDON := native/build/Release/janusd.node
+NPM_STAMP := node_modules/.package-lock.json
+TS_STAMP := dist/.built
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Building
+
+.PHONY: build
+build: install-deps ## Install what is missing (apt, npm), then build the eBPF program, the addon and the TypeScript
+	@$(MAKE) compile
+
+.PHONY: install-deps
+install-deps: ## Only install what building and running need (apt, npm)
+	@scripts/require.sh node
+	@scripts/install.sh build
+	@$(MAKE) $(NPM_STAMP)
+
+$(NPM_STAMP): package-lock.json
+	npm ci --loglevel=error
+	@touch $@
+
+# What the Dockerfile's builder runs, too: no apt, no root.
+.PHONY: compile
+compile: $(ADDON) $(TS_STAMP)
+
+$(BPF_OBJECT): $(wildcard bpf/*.c bpf/*.h)
+	@mkdir -p $(@D)
+	$(CLANG) -O2 -g -Wall -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -I/usr/include/$(shell uname -m)-linux-gnu -c bpf/janusd.bpf.c -o $@
+
+$(BPF_SKELETON): $(BPF_OBJECT)
+	$(BPFTOOL) gen skeleton $< name janusd_bpf > $@
+
+native/build/Makefile: native/binding.gyp $(NPM_STAMP)
+	node-gyp configure --silent --directory native $(NODEDIR)
+	@touch $@
+
+$(ADDON): native/build/Makefile $(BPF_SKELETON) $(wildcard native/*.cc native/*.h bpf/event.h)
+	node-gyp build --silent --jobs max --directory native
+	@touch $@
+
+$(TS_STAMP): $(NPM_STAMP) tsconfig.json $(shell find src -name '*.ts')
+	tsc
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove all that was built (not node_modules)
+	rm -rf dist bpf/build native/build native/test/build test/support/build test/bypass/build bench/build build .tap
+
+## Looking after the sources
+
+.PHONY: generate
+generate: $(NPM_STAMP) ## Generate src/gen from proto/
+	npm run --silent generate
+
+.PHONY: docs
+docs: $(TS_STAMP) ## Generate docs/configuration.md and docs/metrics.md
+	npm run --silent docs
+
+.PHONY: fmt
+fmt: $(NPM_STAMP) ## Format the sources
+	npm run --silent format
+
+.PHONY: check
+check: $(NPM_STAMP) ## Generate, lint and type-check; fails if anything generated was out of date
+	@$(MAKE) generate docs
+	npm run --silent check
+	git diff --exit-code -- src/gen docs
+
+## Trying and testing
+
+.PHONY: demo
+demo: root build ## Guard a real container, and watch it: KEEP=1 stays up to play with
+	@KEEP=$(KEEP) demo/demo.sh
+
+.PHONY: test
+test: root build test-deps ## Everything: units (C++ with sanitizers, TypeScript), kernel and containers, bypass attempts (short). TESTS="files" for some
+	@scripts/test.sh $(TESTS)
+
+.PHONY: test-deps
+test-deps:
+	@scripts/install.sh test
+
+.PHONY: asan
+asan: build ## C++ units under AddressSanitizer and UBSan
+	native/test/run asan
+
+.PHONY: tsan
+tsan: build ## C++ units under ThreadSanitizer
+	native/test/run tsan
+
+.PHONY: bypass
+bypass: root build ## Every attempt to walk around a guard, as a table
+	test/bypass/run
+
+.PHONY: soak
+soak: root build test-deps ## The bypass attempts in full: races in loops of 10,000 and more
+	SOAK=1 test/bypass/run
+
+.PHONY: bench
+bench: root build ## Measure; table on the screen, JSON in bench/out/latest.json
+	bench/run
+
+.PHONY: root
+root:
+	@scripts/require.sh root btf

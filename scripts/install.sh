@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing, and nothing else.
+# Arguments: build (to build and run janusd and the demo), test (what only tests need).
+set -euo pipefail
+
+build=(g++ make pkg-config python3 clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev ca-certificates runc busybox-static)
+test=(git openssl python3-grpcio python3-protobuf protobuf-compiler prometheus containerd)
+
+declare -a missing=()
+for set_name in "$@"; do
+  declare -n packages=$set_name
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+  done
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+"$(dirname "$0")/require.sh" root
+echo "installing: ${missing[*]}"
+
+# Some of these packages start a service when installed (containerd, prometheus).
+# We want their programs only.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  trap 'rm -f $policy' EXIT
+  printf '#!/bin/sh\nexit 101\n' >$policy
+  chmod +x $policy
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" >/dev/null

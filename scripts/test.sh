@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Runs the tests (all, or the files given) through tap, shows a line for each
+# file and everything about a failure, and ends with "N passed, N failed".
+# The complete TAP is in build/test.tap.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/require.sh root btf kernel || { echo "0 passed, 1 failed"; exit 1; }
+
+report=build/test.tap
+# The proof that nothing is left behind comes after everything else.
+last=test/leftovers.test.ts
+mkdir -p build
+: >$report
+
+run() {
+  node_modules/.bin/tap --reporter=tap "$@" | tee -a $report | awk '
+    /^(ok|not ok) /              { print }
+    /^ +not ok /                 { print }
+    /^ *not ok /                 { failed = 1; next }
+    failed && /^ *---$/          { block = 1 }
+    block                        { print }
+    block && /^ *\.\.\.$/        { block = 0 }
+    /^ *ok /                     { failed = 0 }
+    /^Bail out!/                 { print }
+  '
+}
+
+if [ $# -gt 0 ]; then
+  run "$@"
+  failed=$?
+else
+  mapfile -t files < <(find test -name '*.test.ts' ! -path "$last" | sort)
+  run "${files[@]}"
+  failed=$?
+  run "$last" || failed=1
+fi
+
+# tap ends each run with "# { total: 3, pass: 2, fail: 1, skip: 1 }".
+awk -v broken=$failed '
+  /^# \{ total: / {
+    for (i = 1; i <= NF; ++i) if ($i ~ /^(total|pass|fail|skip|todo):$/) count[$i] += $(i + 1)
+  }
+  END {
+    failures = count["fail:"] + count["todo:"]
+    if (broken && failures == 0) failures = 1   # tap itself failed
+    line = sprintf("%d passed, %d failed", count["pass:"], failures)
+    if (count["skip:"] > 0) line = line sprintf(", %d skipped", count["skip:"])
+    print line
+    exit failures > 0
+  }' $report
