@@ -52,7 +52,8 @@ export class EventPipeline {
   #timer: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
   #closing: Promise<void> | undefined;
-  #nextSeq: number | undefined;
+  /** The engine counts from 1, also what it then has no room for. */
+  #nextSeq = 1;
   #delivered = 0;
   #missing = 0;
   #unattributed = 0;
@@ -125,7 +126,7 @@ export class EventPipeline {
 
   #deliver(view: FileEventView): void {
     const seq = view.seq;
-    if (this.#nextSeq !== undefined && seq > this.#nextSeq) this.#missing += seq - this.#nextSeq;
+    if (seq > this.#nextSeq) this.#missing += seq - this.#nextSeq;
     this.#nextSeq = seq + 1;
     const subject = this.#lookup(view.subjectId);
     if (subject === undefined) {

@@ -27,16 +27,16 @@ export function isPlain(bytes: Uint8Array, start: number, end: number): boolean 
 /** `bytes[start, end)` as one line of text. */
 export function printableBytes(bytes: Buffer, start: number, end: number): string {
   if (isPlain(bytes, start, end)) return bytes.toString("latin1", start, end);
-  if (isUtf8(bytes.subarray(start, end))) return escape(bytes.toString("utf8", start, end));
+  if (isUtf8(bytes.subarray(start, end))) return escapeUnsafe(bytes.toString("utf8", start, end));
   return escapeInvalid(bytes, start, end);
 }
 
 /** A string of the configuration (a tag, a pod's name) as one line of text. */
 export function printableString(text: string): string {
-  return UNSAFE_ONCE.test(text) ? escape(text) : text;
+  return UNSAFE_ONCE.test(text) ? escapeUnsafe(text) : text;
 }
 
-function escape(text: string): string {
+function escapeUnsafe(text: string): string {
   return text.replace(UNSAFE, (character) => escapeBytes(Buffer.from(character)));
 }
 
@@ -53,7 +53,7 @@ function escapeInvalid(bytes: Buffer, start: number, end: number): string {
     const length = sequenceLength(bytes[i] as number);
     const sequence = bytes.subarray(i, Math.min(i + length, end));
     if (isUtf8(sequence)) {
-      out += escape(sequence.toString("utf8"));
+      out += escapeUnsafe(sequence.toString("utf8"));
       i += length;
     } else {
       out += escapeBytes(sequence.subarray(0, 1));

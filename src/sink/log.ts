@@ -6,14 +6,7 @@ import { Buffer } from "node:buffer";
 import type { FileEventView } from "../event/decode.js";
 import { FLAG } from "../event/layout.js";
 import type { Sink } from "../event/sink.js";
-import {
-  compileLogFormat,
-  DEFAULT_LOG_FORMAT,
-  eventName,
-  fileType,
-  type LogFormat,
-  responseName,
-} from "../log-format.js";
+import { compileLogFormat, DEFAULT_LOG_FORMAT, eventName, fileType, type LogFormat, responseName } from "../log-format.js";
 import type { SubjectContext } from "../subject.js";
 import { Output } from "./output.js";
 

@@ -162,11 +162,7 @@ export class Output {
     const chunk = this.#inFlight;
     let lines = 0;
     if (chunk === undefined) return lines;
-    for (
-      let at = chunk.indexOf(NEWLINE, Math.max(written, this.#inFlightStart));
-      at !== -1;
-      at = chunk.indexOf(NEWLINE, at + 1)
-    ) {
+    for (let at = chunk.indexOf(NEWLINE, Math.max(written, this.#inFlightStart)); at !== -1; at = chunk.indexOf(NEWLINE, at + 1)) {
       lines++;
     }
     return lines;

@@ -1,0 +1,483 @@
+/**
+ * What the daemon tells Prometheus. The only file that knows prom-client.
+ *
+ * One table (`DEFINITIONS`) makes both the metrics and docs/metrics.md. All
+ * numbers of ours are read at scrape time from where they are kept (natively,
+ * in the pipeline, in the sinks): an event costs nothing here.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { EVENT_KINDS, RESPONSE_DENY } from "./event/layout.js";
+import type { PipelineStats } from "./event/pipeline.js";
+import type { Sink } from "./event/sink.js";
+import type { EngineStats } from "./native.js";
+import type { SubjectLookup } from "./subject.js";
+
+/** Guards with a label of their own; more share OTHER_GUARDS, so that the number of series stays bounded. */
+const GUARD_LABELS = 200;
+const OTHER_GUARDS = "other";
+
+export interface BuildInfo {
+  readonly version: string;
+  readonly commit: string;
+  readonly kernel: string;
+}
+
+export interface MetricsOptions {
+  readonly stats: () => EngineStats;
+  readonly lookup: SubjectLookup;
+  readonly build: BuildInfo;
+  /** How many guards are held. */
+  readonly guards: () => number;
+  readonly pipeline: () => PipelineStats;
+  readonly sinks: readonly Sink[];
+  /** Upper bounds of the native histogram's buckets. */
+  readonly blockedBoundsSeconds: readonly number[];
+}
+
+type Labels = Readonly<Record<string, string>>;
+
+interface Sample {
+  readonly labels: Labels;
+  readonly value: number;
+}
+
+interface HistogramSample {
+  readonly labels: Labels;
+  /** Not cumulative; the last is +Inf. */
+  readonly buckets: readonly number[];
+  readonly sum: number;
+}
+
+/** Everything that one scrape reads, read once. */
+interface Snapshot {
+  readonly options: MetricsOptions;
+  readonly stats: EngineStats;
+  readonly pipeline: PipelineStats;
+  readonly totals: GuardTotals;
+}
+
+interface Described {
+  readonly name: string;
+  readonly help: string;
+  readonly labels: readonly string[];
+}
+
+interface ScalarDefinition extends Described {
+  readonly type: "counter" | "gauge";
+  readonly read: (snapshot: Snapshot) => Iterable<Sample>;
+}
+
+interface HistogramDefinition extends Described {
+  readonly type: "histogram";
+  readonly read: (snapshot: Snapshot) => Iterable<HistogramSample>;
+}
+
+type Definition = ScalarDefinition | HistogramDefinition;
+
+const DEFINITIONS: readonly Definition[] = [
+  {
+    name: "janusd_build_info",
+    type: "gauge",
+    help: "Always 1. What runs, and on which kernel.",
+    labels: ["version", "commit", "kernel"],
+    read: ({ options }) => [{ labels: { ...options.build }, value: 1 }],
+  },
+  {
+    name: "janusd_guards",
+    type: "gauge",
+    help: "Guards held.",
+    labels: [],
+    read: ({ options }) => single(options.guards()),
+  },
+  {
+    name: "janusd_containers",
+    type: "gauge",
+    help: "Running containers that the tracker knows, guarded or not.",
+    labels: [],
+    read: ({ stats }) => single(stats.containers),
+  },
+  {
+    name: "janusd_processes",
+    type: "gauge",
+    help: "Processes of those containers.",
+    labels: [],
+    read: ({ stats }) => single(stats.processes),
+  },
+  {
+    name: "janusd_events_total",
+    type: "counter",
+    help: "File events of a guard, answered or only seen. Exact, also where the event's record was lost.",
+    labels: ["guard", "event", "response"],
+    read: ({ totals }) => totals.events(),
+  },
+  {
+    name: "janusd_decisions_total",
+    type: "counter",
+    help: "Permission events of a guard that were answered while the actor waited.",
+    labels: ["guard", "response"],
+    read: ({ totals }) => totals.decisions(),
+  },
+  {
+    name: "janusd_decision_blocked_seconds",
+    type: "histogram",
+    help: "How long the actor waited, from the question being read to its answer.",
+    labels: ["guard", "response"],
+    read: ({ totals }) => totals.blocked(),
+  },
+  {
+    name: "janusd_asked_total",
+    type: "counter",
+    help: "Every permission event that was read, by what became of it.",
+    labels: ["outcome"],
+    read: ({ stats }) => byLabel("outcome", stats.asked),
+  },
+  {
+    name: "janusd_events_lost_total",
+    type: "counter",
+    help: "Event records (or kernel events) that reached no sink, by cause. Decisions were made all the same.",
+    labels: ["cause"],
+    read: ({ stats, pipeline }) =>
+      byLabel("cause", {
+        ...stats.losses,
+        unattributed: pipeline.unattributed,
+        malformed: pipeline.malformed,
+      }),
+  },
+  {
+    name: "janusd_exposure_total",
+    type: "counter",
+    help: "Opens that were not judged, or moments in which they might not have been, by cause.",
+    labels: ["cause"],
+    read: ({ stats }) => byLabel("cause", stats.exposure),
+  },
+  {
+    name: "janusd_marks",
+    type: "gauge",
+    help: "fanotify marks held, by kind. Ignore marks are the kernel's to take back: those since the last forgetting.",
+    labels: ["kind"],
+    read: ({ stats }) => byLabel("kind", stats.marks),
+  },
+  {
+    name: "janusd_ebpf_program_attached",
+    type: "gauge",
+    help: "1 for each eBPF program that is loaded and attached.",
+    labels: ["program"],
+    read: ({ stats }) => stats.programs.map((program) => ({ labels: { program }, value: 1 })),
+  },
+  {
+    name: "janusd_ring_capacity_bytes",
+    type: "gauge",
+    help: "Size of the event ring between the native threads and the sinks.",
+    labels: [],
+    read: ({ stats }) => single(stats.ring.bytes),
+  },
+  {
+    name: "janusd_ring_used_bytes",
+    type: "gauge",
+    help: "Bytes of the event ring that wait to be read.",
+    labels: [],
+    read: ({ stats }) => single(stats.ring.used),
+  },
+  {
+    name: "janusd_ring_records_total",
+    type: "counter",
+    help: "Event records written into the ring.",
+    labels: [],
+    read: ({ stats }) => single(stats.ring.written),
+  },
+  {
+    name: "janusd_events_delivered_total",
+    type: "counter",
+    help: "Event records given to the sinks.",
+    labels: [],
+    read: ({ pipeline }) => single(pipeline.delivered),
+  },
+  {
+    name: "janusd_events_missing_total",
+    type: "counter",
+    help: "Gaps seen in the events' sequence numbers. The reader's own count of what the ring had no room for.",
+    labels: [],
+    read: ({ pipeline }) => single(pipeline.missing),
+  },
+  {
+    name: "janusd_thread_heartbeat_age_seconds",
+    type: "gauge",
+    help: "Time since each native thread last proved that it moves. Each does at least once a second.",
+    labels: ["thread"],
+    read: ({ stats }) => Object.entries(stats.heartbeatMs).map(([thread, ms]) => ({ labels: { thread }, value: ms / 1000 })),
+  },
+  {
+    name: "janusd_log_lines_dropped_total",
+    type: "counter",
+    help: "Events that a sink could not deliver: its reader is slow or gone, or the disk is full.",
+    labels: ["reason"],
+    read: ({ options }) => byLabel("reason", sumOf(options.sinks.map((sink) => sink.drops))),
+  },
+  {
+    name: "janusd_sink_queue_bytes",
+    type: "gauge",
+    help: "Bytes that wait for a sink's reader.",
+    labels: ["sink"],
+    read: ({ options }) => options.sinks.map((sink) => ({ labels: { sink: sink.name }, value: sink.queueBytes })),
+  },
+  {
+    name: "janusd_sink_failures_total",
+    type: "counter",
+    help: "Calls of a sink that threw. A fault of the program.",
+    labels: ["sink"],
+    read: ({ pipeline }) => byLabel("sink", pipeline.failures),
+  },
+];
+
+/** Gauges whose name ends like a counter's: promtool refuses them, and others say the same. */
+const MISNAMED_DEFAULTS = ["nodejs_active_handles_total", "nodejs_active_requests_total", "nodejs_active_resources_total"];
+
+/** The event loop's delay is sampled with a timer; more often than this would show in the daemon's idle load. */
+const LOOP_SAMPLE_MS = 100;
+
+export class Metrics {
+  readonly #options: MetricsOptions;
+  readonly #registry = new Registry();
+  readonly #totals: GuardTotals;
+  readonly #refreshers: readonly ((snapshot: Snapshot) => void)[];
+
+  constructor(options: MetricsOptions) {
+    this.#options = options;
+    this.#totals = new GuardTotals(options.lookup);
+    this.#refreshers = DEFINITIONS.map((definition) => register(definition, this.#registry, options.blockedBoundsSeconds));
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: LOOP_SAMPLE_MS });
+    for (const name of MISNAMED_DEFAULTS) this.#registry.removeSingleMetric(name);
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** The exposition text. Rejects if the engine cannot be asked. */
+  async render(): Promise<string> {
+    const snapshot = { options: this.#options, stats: this.fold(), pipeline: this.#options.pipeline(), totals: this.#totals };
+    for (const refresh of this.#refreshers) refresh(snapshot);
+    return this.#registry.metrics();
+  }
+
+  /**
+   * Adds what was counted since the last time to the guards' totals. Call it
+   * before a subject is removed, since its counters go with it.
+   */
+  fold(): EngineStats {
+    const stats = this.#options.stats();
+    this.#totals.fold(stats);
+    return stats;
+  }
+}
+
+function register(definition: Definition, registry: Registry, bounds: readonly number[]): (snapshot: Snapshot) => void {
+  const { name, help } = definition;
+  const configuration = { name, help, labelNames: [...definition.labels], registers: [registry] };
+  if (definition.type === "histogram") {
+    const histogram = new NativeHistogram({ ...configuration, buckets: [...bounds] });
+    return (snapshot) => {
+      histogram.samples = [...definition.read(snapshot)];
+    };
+  }
+  if (definition.type === "gauge") {
+    const gauge = new Gauge(configuration);
+    return (snapshot) => {
+      gauge.reset();
+      for (const { labels, value } of definition.read(snapshot)) gauge.set(labels, value);
+    };
+  }
+  const counter = new Counter(configuration);
+  return (snapshot) => {
+    counter.reset();
+    for (const { labels, value } of definition.read(snapshot)) counter.inc(labels, value);
+  };
+}
+
+type HistogramValues = Awaited<ReturnType<Histogram["get"]>>;
+
+/** A histogram whose buckets are counted elsewhere. */
+class NativeHistogram extends Histogram {
+  samples: readonly HistogramSample[] = [];
+  readonly #name: string;
+  readonly #help: string;
+  readonly #bounds: readonly number[];
+
+  constructor(configuration: ConstructorParameters<typeof Histogram>[0] & { buckets: number[] }) {
+    super(configuration);
+    this.#name = configuration.name;
+    this.#help = configuration.help;
+    this.#bounds = configuration.buckets;
+  }
+
+  override async get(): Promise<HistogramValues> {
+    const base = await super.get();
+    return { ...base, name: this.#name, help: this.#help, values: this.samples.flatMap((sample) => this.#series(sample)) };
+  }
+
+  /** What the registry asks for when it makes the exposition text. */
+  getForPromString(): Promise<HistogramValues> {
+    return this.get();
+  }
+
+  #series({ labels, buckets, sum }: HistogramSample): HistogramValues["values"] {
+    let count = 0;
+    const series = buckets.map((inBucket, index) => {
+      count += inBucket;
+      const le = this.#bounds[index] ?? "+Inf";
+      return { metricName: `${this.#name}_bucket`, labels: { ...labels, le }, value: count };
+    });
+    return [
+      ...series,
+      { metricName: `${this.#name}_sum`, labels, value: sum },
+      { metricName: `${this.#name}_count`, labels, value: count },
+    ];
+  }
+}
+
+/**
+ * The engine counts by subject, and forgets a subject when it is removed. What
+ * we publish is by guard, and never goes down: so what was added since the last
+ * look is added to the guard's total.
+ */
+class GuardTotals {
+  readonly #lookup: SubjectLookup;
+  readonly #guards = new Set<string>();
+  readonly #events = new Map<string, { labels: Labels; value: number }>();
+  readonly #decisions = new Map<string, { labels: Labels; value: number }>();
+  readonly #blocked = new Map<string, { labels: Labels; buckets: number[]; sum: number }>();
+  /** What was last seen of each subject's counters, and the guard that they count for. */
+  #labels = new Map<number, string>();
+  #seenCounts = new Map<string, number>();
+  #seenBlocked = new Map<string, { buckets: readonly number[]; sum: number }>();
+
+  constructor(lookup: SubjectLookup) {
+    this.#lookup = lookup;
+  }
+
+  events(): Iterable<Sample> {
+    return this.#events.values();
+  }
+
+  decisions(): Iterable<Sample> {
+    return this.#decisions.values();
+  }
+
+  blocked(): Iterable<HistogramSample> {
+    return this.#blocked.values();
+  }
+
+  fold(stats: EngineStats): void {
+    const previous = this.#labels;
+    this.#labels = new Map();
+    this.#foldDecisions(stats, previous);
+    this.#foldBlocked(stats, previous);
+  }
+
+  #foldDecisions(stats: EngineStats, previous: ReadonlyMap<number, string>): void {
+    const seen = new Map<string, number>();
+    for (const { subjectId, kind, response, answered, count } of stats.decisions) {
+      const key = `${subjectId} ${kind} ${response} ${answered}`;
+      const added = count - (this.#seenCounts.get(key) ?? 0);
+      seen.set(key, count);
+      const guard = this.#labelOf(subjectId, previous);
+      const answer = responseLabel(response);
+      const event = EVENT_KINDS[kind] ?? "unknown";
+      add(this.#events, { guard, event, response: answer }, added);
+      if (answered) add(this.#decisions, { guard, response: answer }, added);
+    }
+    this.#seenCounts = seen;
+  }
+
+  #foldBlocked(stats: EngineStats, previous: ReadonlyMap<number, string>): void {
+    const seen = new Map<string, { buckets: readonly number[]; sum: number }>();
+    for (const { subjectId, response, buckets, sumSeconds } of stats.blocked) {
+      const key = `${subjectId} ${response}`;
+      const before = this.#seenBlocked.get(key);
+      seen.set(key, { buckets, sum: sumSeconds });
+      const labels = { guard: this.#labelOf(subjectId, previous), response: responseLabel(response) };
+      const total = getOrMake(this.#blocked, keyOf(labels), () => ({ labels, buckets: buckets.map(() => 0), sum: 0 }));
+      for (const [index, count] of buckets.entries()) {
+        total.buckets[index] = (total.buckets[index] ?? 0) + count - (before?.buckets[index] ?? 0);
+      }
+      total.sum += sumSeconds - (before?.sum ?? 0);
+    }
+    this.#seenBlocked = seen;
+  }
+
+  /** The same for the life of a subject, also while it is being removed. */
+  #labelOf(subjectId: number, previous: ReadonlyMap<number, string>): string {
+    return getOrMake(this.#labels, subjectId, () => previous.get(subjectId) ?? this.#newLabel(subjectId));
+  }
+
+  #newLabel(subjectId: number): string {
+    const subject = this.#lookup(subjectId);
+    if (subject === undefined) return OTHER_GUARDS;
+    const name = subject.namespace === "" ? subject.guard : `${subject.namespace}/${subject.guard}`;
+    if (!this.#guards.has(name) && this.#guards.size >= GUARD_LABELS) return OTHER_GUARDS;
+    this.#guards.add(name);
+    return name;
+  }
+}
+
+function add(into: Map<string, { labels: Labels; value: number }>, labels: Labels, value: number): void {
+  getOrMake(into, keyOf(labels), () => ({ labels, value: 0 })).value += value;
+}
+
+function keyOf(labels: Labels): string {
+  return Object.values(labels).join("\0");
+}
+
+function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    map.set(key, value);
+  }
+  return value;
+}
+
+function responseLabel(response: number): string {
+  return response === RESPONSE_DENY ? "deny" : "allow";
+}
+
+function single(value: number): Sample[] {
+  return [{ labels: {}, value }];
+}
+
+function byLabel(label: string, counts: Readonly<Record<string, number>>): Sample[] {
+  return Object.entries(counts).map(([key, value]) => ({ labels: { [label]: key }, value }));
+}
+
+function sumOf(records: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const sum: Record<string, number> = {};
+  for (const record of records) {
+    for (const [key, value] of Object.entries(record)) sum[key] = (sum[key] ?? 0) + value;
+  }
+  return sum;
+}
+
+/** docs/metrics.md. */
+export function metricsMarkdown(): string {
+  const rows = DEFINITIONS.map(({ name, type, labels, help }) => {
+    const labelCell = labels.map((label) => `\`${label}\``).join(", ");
+    return `| \`${name}\` | ${type} | ${labelCell} | ${help} |`;
+  });
+  return `# Metrics
+
+<!-- Generated from src/metrics.ts by \`npm run docs\`. Do not edit. -->
+
+\`GET /metrics\` on the HTTP address answers in the Prometheus text format. Besides these, there are the usual \`process_*\`
+and \`nodejs_*\` metrics of a Node program.
+
+| Metric | Type | Labels | What it says |
+| --- | --- | --- | --- |
+${rows.join("\n")}
+
+- \`guard\` is the guard's name, with its namespace before it (\`namespace/name\`) where the controller sent one. The first ${GUARD_LABELS}
+  guards have a label of their own; all further ones count as \`${OTHER_GUARDS}\`.
+- \`event\` is one of ${EVENT_KINDS.map((kind) => `\`${kind}\``).join(", ")}. \`response\` is \`allow\` or \`deny\`.
+- Counters by guard are kept natively and by guard, not by subject: they stay exact when event records are lost, and never go
+  down when a guard is replaced or removed.
+`;
+}
