@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# Guards a real container and shows what happens. Needs root and a built
+# checkout: `make demo` sees to both. KEEP=1 stays up to play with.
+#
+# Makes one directory in /var/tmp, one container and one daemon, and removes
+# them when it ends, also when interrupted.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source demo/lib.sh
+scripts/require.sh root btf kernel
+
+work=$(mktemp -d /var/tmp/janusd-demo.XXXXXX)
+id=$(container_new_id)
+daemon=
+
+clean_up() {
+  trap '' INT TERM HUP
+  if [ -n "$daemon" ] && kill -TERM "$daemon" 2>/dev/null; then wait "$daemon" || true; fi
+  container_remove "$work" "$id"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
+
+heading() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+
+# show COMMAND...: what an operator would type, then what it prints.
+show() {
+  printf '  %s$ %s%s\n' "$dim" "$*" "$plain"
+  "$@" 2>&1 | sed 's/^/  /' || true
+}
+
+# inside COMMAND...: the same, in the container. `in_container` is only for the eye.
+inside() {
+  printf '  %scontainer# %s%s\n' "$dim" "$*" "$plain"
+  container_exec "$work" "$id" "$@" 2>&1 | sed 's/^/  /' || true
+}
+
+# The first port from $1 on that nobody listens on.
+free_port() {
+  local port=$1
+  while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+  echo "$port"
+}
+
+# wait_for SECONDS COMMAND...: until it succeeds.
+wait_for() {
+  local tries=$(($1 * 20))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    ((tries-- > 0)) || return 1
+    [ -z "$daemon" ] || kill -0 "$daemon" 2>/dev/null || return 1
+    sleep 0.05
+  done
+}
+
+grpc=127.0.0.1:$(free_port 50051)
+http=127.0.0.1:$(free_port 9464)
+
+heading "1. A container: runc, overlayfs, and a volume at /data"
+mkdir -p "$work"/{files/etc/app,volume/secrets}
+echo 'listen = 8080' >"$work/files/etc/app/app.conf"
+echo 'hunter2' >"$work/files/etc/app/password"
+echo 'hello' >"$work/volume/readme"
+echo 'BEGIN PRIVATE KEY' >"$work/volume/secrets/key"
+container_start "$work" "$id"
+show runc --root "$work/runc" list -f table
+inside cat /etc/app/password /data/secrets/key
+echo "  (Nothing guards it yet: both can be read.)"
+
+heading "2. The daemon"
+printf '  %s$ bin/janusd --listen %s --http %s%s\n' "$dim" "$grpc" "$http" "$plain"
+bin/janusd --listen "$grpc" --http "$http" --node-name "$(hostname)" --state "$work/state.json" \
+  >"$work/events.log" 2>"$work/janusd.log" </dev/null &
+daemon=$!
+wait_for 20 curl -fsS "http://$http/readyz" || { cat "$work/janusd.log"; exit 1; }
+show curl -sS "http://$http/readyz"
+echo
+
+heading "3. A guard, over gRPC"
+cat >"$work/guard.yaml" <<EOF
+apiVersion: januscontroller.clustergarage.io/v1alpha1
+kind: JanusGuard
+metadata:
+  name: demo
+  namespace: default
+spec:
+  podName: demo-pod
+  containerIds: ["containerd://$id"]
+  subjects:
+    - deny: [/etc/app, /data/secrets]
+      allow: [/etc/app/app.conf]
+      recursive: true
+      events: [open, exec]
+      tags: { team: demo }
+EOF
+show cat "$work/guard.yaml"
+show bin/janusctl --server "$grpc" create -f "$work/guard.yaml"
+
+heading "4. An allowed read"
+inside cat /etc/app/app.conf
+inside cat /data/readme
+
+heading "5. Denied reads: EPERM, also by way of a hard link, and however the path is spelt"
+inside cat /etc/app/password
+inside cat /data/secrets/key
+inside sh -c 'mkdir /data/new; mv /data/secrets /data/new; cat /data/new/secrets/key'
+inside sh -c 'ln /data/new/secrets/key /data/innocent; cat /data/innocent'
+
+heading "6. What the daemon logged"
+wait_for 5 grep -q innocent "$work/events.log" || true
+show cat "$work/events.log"
+
+heading "7. The same, counted"
+printf '  %s$ curl -s http://%s/metrics | grep demo%s\n' "$dim" "$http" "$plain"
+curl -fsS "http://$http/metrics" | grep -E '^janusd_[a-z_]+(_total|_count)?\{.*guard="demo"' | grep -v bucket | sed 's/^/  /' || true
+
+heading "8. GetGuardState"
+show bin/janusctl --server "$grpc" list
+
+if [ "${KEEP:-}" = 1 ]; then
+  heading "Still running. In another terminal, from $PWD:"
+  cat <<EOF
+  runc --root $work/runc exec -t $id sh      # a shell in the container
+  tail -f $work/events.log
+  curl -s http://$http/metrics | grep ^janusd_
+  bin/janusctl --server $grpc list -o json
+  bin/janusctl --server $grpc delete demo
+
+  Ctrl-C ends it and cleans up.
+EOF
+  while kill -0 "$daemon" 2>/dev/null; do sleep 1 & wait $! || true; done
+else
+  heading "Done; cleaning up. (make demo KEEP=1 stays up to play with.)"
+fi
