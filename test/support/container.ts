@@ -44,6 +44,8 @@ export interface ContainerOptions {
   readonly volumes?: readonly Volume[];
   /** Static programs copied into the image: absolute path in the container to the host's file. */
   readonly programs?: Readonly<Record<string, string>>;
+  /** More lower layers of the overlay, the uppermost first: host directories that the caller owns. */
+  readonly layers?: readonly string[];
   /** The first process. Default: a long sleep. "actor": `container.init` drives it. */
   readonly init?: readonly string[] | "actor";
   readonly uid?: number;
@@ -377,7 +379,8 @@ export class Container {
       execFileSync("cp", ["-a", `${baseLayer()}/.`, `${layer}/.`, this.upper]);
       execFileSync("mount", ["--bind", this.upper, this.rootfs]);
     } else {
-      const layers = `lowerdir=${layer}:${baseLayer()},upperdir=${this.upper},workdir=${join(this.#directory, "work")}`;
+      const lower = [layer, ...(options.layers ?? []), baseLayer()].join(":");
+      const layers = `lowerdir=${lower},upperdir=${this.upper},workdir=${join(this.#directory, "work")}`;
       execFileSync("mount", ["-t", "overlay", "overlay", "-o", layers, this.rootfs]);
     }
   }
