@@ -1,0 +1,142 @@
+import t from "tap";
+import { FLAG } from "../src/event/layout.js";
+import { compileLogFormat, DEFAULT_LOG_FORMAT, LOG_FORMAT_SPECIFIERS, LogFormatError } from "../src/log-format.js";
+import type { SubjectContext } from "../src/subject.js";
+import { type RecordFields, subjectOf, viewOf } from "./support/records.js";
+
+function render(format: string, fields: RecordFields = {}, subject: Partial<SubjectContext> = {}): string {
+  return compileLogFormat(format).render(viewOf(fields), subjectOf(subject));
+}
+
+t.test("the default format is the original's, to the letter", (t) => {
+  t.equal(
+    render(DEFAULT_LOG_FORMAT, { kind: 1, path: "/path/to/file.ext" }),
+    "<ALLOW> ACCESS_PERM file '/path/to/file.ext' (foo-1-pod:barnode) foo=bar",
+  );
+  t.equal(
+    render(
+      DEFAULT_LOG_FORMAT,
+      { kind: 0, response: 1, flags: FLAG.answered | FLAG.directory, path: "/etc" },
+      { tags: {} },
+    ),
+    "<DENY> OPEN_PERM directory '/etc' (foo-1-pod:barnode) ",
+  );
+  t.end();
+});
+
+t.test("every specifier", (t) => {
+  const fields: RecordFields = {
+    seq: 2n ** 40n + 7n,
+    timeNs: 1_700_000_000_000_000_009n,
+    pid: 12,
+    ppid: 11,
+    uid: 4_000_000_000,
+    comm: "sh",
+    exe: "/bin/sh",
+    path: "/a",
+  };
+  const expected: Record<string, string> = {
+    pod: "foo-1-pod",
+    node: "barnode",
+    response: "ALLOW",
+    event: "OPEN_PERM",
+    path: "/a",
+    ftype: "file",
+    tags: "foo=bar",
+    name: "passwords",
+    namespace: "default",
+    container: "c".repeat(64),
+    pid: "12",
+    ppid: "11",
+    uid: "4000000000",
+    comm: "sh",
+    exe: "/bin/sh",
+    time: "2023-11-14T22:13:20.000000009Z",
+    seq: "1099511627783",
+  };
+  t.same([...LOG_FORMAT_SPECIFIERS].sort(), Object.keys(expected).sort());
+  for (const [specifier, text] of Object.entries(expected))
+    t.equal(render(`[{${specifier}}]`, fields), `[${text}]`, specifier);
+  t.end();
+});
+
+t.test("permission names for what allow and deny paths judge, plain names for what is only watched", (t) => {
+  const names = (flags: number) => Array.from({ length: 13 }, (_, kind) => render("{event}", { kind, flags }));
+  const seenOnly = [
+    "MODIFY",
+    "CLOSE_WRITE",
+    "CLOSE_NOWRITE",
+    "ATTRIB",
+    "CREATE",
+    "DELETE",
+    "DELETE_SELF",
+    "MOVED_FROM",
+    "MOVED_TO",
+    "MOVE_SELF",
+  ];
+  t.same(names(FLAG.answered), ["OPEN_PERM", "ACCESS_PERM", "OPEN_EXEC_PERM", ...seenOnly]);
+  t.same(names(0), ["OPEN_PERM", "ACCESS_PERM", "OPEN_EXEC_PERM", ...seenOnly], "also where no answer was needed");
+  t.same(names(FLAG.watched), ["OPEN", "ACCESS", "OPEN_EXEC", ...seenOnly]);
+  t.equal(render("{event}", { kind: 200 }), "UNKNOWN_200");
+  t.end();
+});
+
+t.test("tags are sorted and comma-separated", (t) => {
+  t.equal(render("{tags}", {}, { tags: { b: "2", a: "1", c: "" } }), "a=1,b=2,c=");
+  t.end();
+});
+
+t.test("braces, literals and neighbours", (t) => {
+  t.equal(render("{{{path}}} {{}} 100% \\n", { path: "/a" }), "{/a} {} 100% \\n");
+  t.equal(render("{pod}{node}{path}{path}{pod}", { path: "/a" }), "foo-1-podbarnode/a/afoo-1-pod");
+  t.equal(render("no specifier"), "no specifier");
+  t.equal(render(""), "");
+  t.end();
+});
+
+t.test("one format serves many subjects", (t) => {
+  const format = compileLogFormat("{pod} {path}");
+  const [one, two] = [subjectOf({ pod: "one" }), subjectOf({ pod: "two" })];
+  const lines = [one, two, two, one].map((subject) => format.render(viewOf({ path: "/a" }), subject));
+  t.same(lines, ["one /a", "two /a", "two /a", "one /a"]);
+  t.end();
+});
+
+t.test("a malformed format is refused, with the position of the fault", (t) => {
+  const faults: [format: string, position: number, message: RegExp][] = [
+    ["{path", 0, /never closed/],
+    ["{pod} {path", 6, /never closed/],
+    ["a } b", 2, /without '\{'/],
+    ["{path}}", 6, /without '\{'/],
+    ["<{response}> {Path}", 13, /unknown specifier "Path"; known are .*path/],
+    ["{}", 0, /unknown specifier ""/],
+    ["{{{pod", 2, /never closed/],
+    ["{foo{pod}", 0, /unknown specifier "foo\{pod"/],
+    ["{path:>10}", 0, /unknown specifier "path:>10"/],
+  ];
+  for (const [format, position, message] of faults) {
+    t.throws(() => compileLogFormat(format), { name: "LogFormatError", position, message }, format);
+  }
+  t.throws(() => compileLogFormat("{"), LogFormatError);
+  t.end();
+});
+
+t.test("no name forges a line or hides its bytes", (t) => {
+  const cases: [path: string | Uint8Array, text: string][] = [
+    ["/a\n<ALLOW> OPEN_PERM file '/b'", "/a\\x0a<ALLOW> OPEN_PERM file '/b'"],
+    ["/\r\t\0\x1b[2J\x7f", "/\\x0d\\x09\\x00\\x1b[2J\\x7f"],
+    ["/back\\slash", "/back\\x5cslash"],
+    ["/c1\u0085\u009b", "/c1\\xc2\\x85\\xc2\\x9b"],
+    ["/line\u2028para\u2029", "/line\\xe2\\x80\\xa8para\\xe2\\x80\\xa9"],
+    ["/txt.\u202eexe", "/txt.\\xe2\\x80\\xaeexe"],
+    ["/grün/日本/🐚", "/grün/日本/🐚"],
+    [Uint8Array.of(0x2f, 0xff, 0x61, 0xc3, 0xbc, 0xc3), "/\\xffaü\\xc3"],
+    [Uint8Array.of(0x2f, 0xed, 0xa0, 0x80, 0xf0, 0x9f, 0x90, 0x9a, 0x0a), "/\\xed\\xa0\\x80🐚\\x0a"],
+    [Uint8Array.of(0x2f, 0xc0, 0xaf, 0xe6, 0x97), "/\\xc0\\xaf\\xe6\\x97"],
+    ["", ""],
+  ];
+  for (const [path, text] of cases) t.equal(render("{path}", { path }), text, JSON.stringify(text));
+  t.equal(render("{comm} {exe}", { comm: "a\nb", exe: "/x\ny" }), "a\\x0ab /x\\x0ay");
+  t.equal(render("{pod} {tags}", {}, { pod: "p\n", tags: { k: "v\u202e\\" } }), "p\\x0a k=v\\xe2\\x80\\xae\\x5c");
+  t.end();
+});

@@ -1,0 +1,291 @@
+import { Buffer } from "node:buffer";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import t from "tap";
+import { FLAG } from "../../src/event/layout.js";
+import type { Sink } from "../../src/event/sink.js";
+import { openLogSink } from "../../src/sink/log.js";
+import type { SubjectContext } from "../../src/subject.js";
+import { type RecordFields, subjectOf, viewOf } from "../support/records.js";
+
+const directory = mkdtempSync(join(tmpdir(), "janusd-log-"));
+t.teardown(() => rmSync(directory, { recursive: true }));
+
+const subject = subjectOf({ logFormat: "{seq} {path}" });
+const view = viewOf({ path: "/etc/passwd" });
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await sleep(1);
+}
+
+async function logged(format: "text" | "json", events: [RecordFields, Partial<SubjectContext>?][]): Promise<string> {
+  const file = join(directory, "log");
+  const fd = openSync(file, "w");
+  const sink = openLogSink({ format, fd });
+  for (const [fields, context] of events) sink.write(viewOf(fields), subjectOf(context));
+  sink.flush();
+  await sink.close();
+  closeSync(fd);
+  return readFileSync(file, "utf8");
+}
+
+/** Writes batches of numbered lines, of about 64 KiB each, until `enough`; returns how many lines. */
+async function flood(sink: Sink, enough: () => boolean): Promise<number> {
+  const padded = viewOf({ path: `/${"x".repeat(1000)}` });
+  let lines = 0;
+  while (!enough()) {
+    for (let i = 0; i < 64; i++, lines++) sink.write(padded, subject);
+    sink.flush();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return lines;
+}
+
+function makeFifo(name: string): { path: string; openReader: () => number; openWriter: () => number } {
+  const path = join(directory, name);
+  spawnSync("mkfifo", [path]);
+  return {
+    path,
+    openReader: () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK),
+    openWriter: () => openSync(path, constants.O_WRONLY),
+  };
+}
+
+/** Reads what is there, without waiting. */
+function readSome(fd: number): string {
+  const chunk = Buffer.alloc(1 << 20);
+  let out = "";
+  try {
+    for (let bytes = readSync(fd, chunk); bytes > 0; bytes = readSync(fd, chunk))
+      out += chunk.toString("latin1", 0, bytes);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
+  }
+  return out;
+}
+
+t.test("text lines, each in its guard's format", async (t) => {
+  const text = await logged("text", [
+    [{ kind: 1, path: "/path/to/file.ext" }],
+    [{ path: "/b", response: 1 }, { logFormat: "{response} {path}" }],
+    [{ path: "/c\n" }, { logFormat: "{path}" }],
+  ]);
+  t.equal(text, "<ALLOW> ACCESS_PERM file '/path/to/file.ext' (foo-1-pod:barnode) foo=bar\nDENY /b\n/c\\x0a\n");
+});
+
+t.test("JSON lines hold every field", async (t) => {
+  const fields: RecordFields = {
+    seq: 9n,
+    timeNs: 1_700_000_000_123_456_789n,
+    blockedNs: 8123,
+    pid: 12,
+    ppid: 11,
+    uid: 1000,
+    kind: 2,
+    response: 1,
+    flags: FLAG.answered | FLAG.audited | FLAG.late,
+    comm: 'a"b\n',
+    exe: "/bin/ü",
+    path: '/tmp/"quoted"\n\\',
+  };
+  const line = await logged("json", [[fields]]);
+  t.equal(line.indexOf("\n"), line.length - 1, "one line");
+  t.strictSame(JSON.parse(line), {
+    time: "2023-11-14T22:13:20.123456789Z",
+    node: "barnode",
+    namespace: "default",
+    pod: "foo-1-pod",
+    container: "c".repeat(64),
+    containerName: "web",
+    guard: "passwords",
+    subject: 0,
+    tags: { foo: "bar" },
+    response: "DENY",
+    event: "OPEN_EXEC_PERM",
+    answered: true,
+    path: '/tmp/"quoted"\n\\',
+    ftype: "file",
+    pid: 12,
+    ppid: 11,
+    uid: 1000,
+    comm: 'a"b\n',
+    exe: "/bin/ü",
+    blockedNs: 8123,
+    seq: 9,
+    owner: false,
+    late: true,
+    audited: true,
+  });
+});
+
+t.test("JSON: a path that is not UTF-8 comes as bytes too", async (t) => {
+  const path = Buffer.of(0x2f, 0xff, 0x22);
+  const [line, plain] = (await logged("json", [[{ path, flags: FLAG.directory | FLAG.owner }], [{}]]))
+    .trim()
+    .split("\n");
+  const event = JSON.parse(line ?? "");
+  t.match(event, {
+    path: '/\ufffd"',
+    pathBytes: path.toString("base64"),
+    ftype: "directory",
+    owner: true,
+    answered: false,
+  });
+  t.notOk("pathBytes" in JSON.parse(plain ?? ""));
+});
+
+t.test("a full device: lines are counted, and nothing else happens", async (t) => {
+  const fd = openSync("/dev/full", "w");
+  const sink = openLogSink({ format: "text", fd });
+  for (let i = 0; i < 3; i++) {
+    for (let line = 0; line < 10; line++) sink.write(view, subject);
+    sink.flush();
+    await until(() => sink.queueBytes === 0);
+  }
+  await sink.close();
+  t.equal(sink.drops["no_space"], 30);
+  t.equal(sink.dropped, 30);
+  closeSync(fd);
+});
+
+t.test(
+  "a disk that runs full and is freed again: what was counted is missing, the rest is whole",
+  { skip: process.getuid?.() !== 0 && "mounting a small tmpfs needs root" },
+  async (t) => {
+    const disk = mkdtempSync(join(directory, "disk-"));
+    t.equal(spawnSync("mount", ["-t", "tmpfs", "-o", "size=256k", "janusd-log-test", disk]).status, 0);
+    t.teardown(() => spawnSync("umount", [disk]));
+    const ballast = join(disk, "ballast");
+    writeFileSync(ballast, Buffer.alloc(128 * 1024));
+    const file = join(disk, "log");
+    const fd = openSync(file, "a");
+    const sink = openLogSink({ format: "text", fd });
+    let lines = await flood(sink, () => sink.dropped > 0);
+    await until(() => sink.queueBytes === 0);
+    rmSync(ballast);
+    for (let i = 0; i < 10; i++, lines++) sink.write(view, subject);
+    sink.flush();
+    await sink.close();
+    closeSync(fd);
+    const written = readFileSync(file, "utf8").trimEnd().split("\n");
+    const whole = written.filter((line) => line === `1 /${"x".repeat(1000)}` || line === "1 /etc/passwd");
+    t.ok(written.length - whole.length <= 1, "at most the line at which the disk was full is torn");
+    t.equal(whole.length, lines - (sink.drops["no_space"] ?? 0));
+    t.same(written.slice(-10), Array(10).fill("1 /etc/passwd"));
+  },
+);
+
+t.test("a reader that stops: bounded, counted, and in order when it goes on", async (t) => {
+  const fifo = makeFifo("stopped");
+  const reader = fifo.openReader();
+  const writer = fifo.openWriter();
+  const flags = () => /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${writer}`, "utf8"))?.[1];
+  const before = flags();
+  const sink = openLogSink({ format: "text", fd: writer });
+  const lines = await flood(sink, () => sink.dropped > 1000);
+  t.ok(sink.queueBytes > 3 * 1024 * 1024 && sink.queueBytes <= 4 * 1024 * 1024, `${sink.queueBytes} bytes wait`);
+  t.equal(sink.drops["queue_full"], sink.dropped);
+  t.equal(flags(), before, "the caller's descriptor keeps its mode");
+
+  let out = "";
+  while (sink.queueBytes > 0) {
+    out += readSome(reader);
+    await sleep(1);
+  }
+  sink.write(view, subject);
+  await sink.close();
+  out += readSome(reader);
+  const read = out.trimEnd().split("\n");
+  t.equal(read.length, lines + 1 - sink.dropped);
+  t.equal(read.pop(), "1 /etc/passwd");
+  t.ok(read.every((line) => line.length === 1003));
+  closeSync(reader);
+  closeSync(writer);
+});
+
+t.test("a reader that goes: counted; and one that comes again is served", async (t) => {
+  const fifo = makeFifo("closed");
+  const reader = fifo.openReader();
+  const writer = fifo.openWriter();
+  const sink = openLogSink({ format: "text", fd: writer });
+  const log = () => {
+    sink.write(view, subject);
+    sink.flush();
+  };
+  log();
+  await until(() => sink.queueBytes === 0);
+  t.equal(readSome(reader), "1 /etc/passwd\n");
+  closeSync(reader);
+  log();
+  await until(() => sink.queueBytes === 0);
+  log();
+  t.equal(sink.drops["closed"], 2);
+
+  const again = fifo.openReader();
+  let out = "";
+  while (out === "") {
+    log();
+    await sleep(50);
+    out = readSome(again);
+  }
+  t.match(out, /^(1 \/etc\/passwd\n)+$/);
+  await sink.close();
+  closeSync(again);
+  closeSync(writer);
+});
+
+t.test("closing gives a stopped reader a bounded time, and counts what it did not take", async (t) => {
+  const fifo = makeFifo("closing");
+  const reader = fifo.openReader();
+  const writer = fifo.openWriter();
+  const sink = openLogSink({ format: "text", fd: writer });
+  const lines = await flood(sink, () => sink.queueBytes > 1024 * 1024);
+  await Promise.all([sink.close(), sink.close()]);
+  t.equal(sink.queueBytes, 0);
+  sink.write(view, subject);
+  sink.flush();
+  t.ok((sink.drops["shutdown"] ?? 0) > 1000 && (sink.drops["shutdown"] ?? 0) <= lines + 1);
+  t.equal(sink.drops["shutdown"], sink.dropped);
+  closeSync(reader);
+  closeSync(writer);
+});
+
+t.test("a descriptor that isn't open", async (t) => {
+  const sink = openLogSink({ format: "text", fd: 999 });
+  sink.write(view, subject);
+  sink.flush();
+  t.equal(sink.drops["closed"], 1);
+  await sink.close();
+});
+
+// The daemon's own situation: the process's stdout, whatever it is.
+const child = (stdio: string[]) => [...process.execArgv, join(import.meta.dirname, "log-child.ts"), ...stdio];
+
+t.test("a process whose stdout is a pipe that nobody reads ends by itself", async (t) => {
+  const script = '"$0" "$@" | sleep 1000 & wait; echo never';
+  // In a process group of its own, so that the sleeping reader can be ended with it.
+  const shell = spawn("sh", ["-c", script, process.execPath, ...child([])], {
+    stdio: ["ignore", "ignore", "pipe"],
+    detached: true,
+  });
+  let report = "";
+  shell.stderr.setEncoding("utf8").on("data", (data: string) => {
+    report += data;
+  });
+  await until(() => report.endsWith("exit\n"));
+  process.kill(-(shell.pid ?? 0), "SIGKILL");
+  await once(shell, "close");
+  t.match(report, /^queue_full [1-9]\d*, shutdown [1-9]\d*\nexit\n$/);
+});
+
+t.test("a process whose stdout is a socket that nobody reads ends by itself", async (t) => {
+  // Node gives its children socket pairs.
+  const process_ = spawn(process.execPath, child([]), { stdio: ["ignore", "pipe", "pipe"] });
+  t.match(await text(process_.stderr), /^queue_full [1-9]\d*, shutdown [1-9]\d*\nexit\n$/);
+  process_.stdout.destroy();
+});
