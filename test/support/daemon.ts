@@ -25,7 +25,7 @@ const program = new URL("../../bin/janusd", import.meta.url).pathname;
 const patienceMs = 20_000;
 
 export interface DaemonOptions {
-  /** After --listen, --http, --state and --node-name, so that they win. */
+  /** After --listen, --http, --state-file and --node-name, so that they win. */
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Default: a new one. Give the one of an earlier daemon to restart it. */
@@ -134,7 +134,7 @@ export class Daemon {
       program,
       `--listen=${this.grpcAddress}`,
       `--http=${this.httpAddress}`,
-      `--state=${stateFile}`,
+      `--state-file=${stateFile}`,
       "--node-name=testnode",
       ...(options.flags ?? []),
     ];
