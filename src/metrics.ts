@@ -204,7 +204,8 @@ const DEFINITIONS: readonly Definition[] = [
     type: "gauge",
     help: "Time since each native thread last proved that it moves. Each does at least once a second.",
     labels: ["thread"],
-    read: ({ stats }) => Object.entries(stats.heartbeatMs).map(([thread, ms]) => ({ labels: { thread }, value: ms / 1000 })),
+    read: ({ stats }) =>
+      Object.entries(stats.heartbeatMs).map(([thread, ms]) => ({ labels: { thread }, value: ms / 1000 })),
   },
   {
     name: "janusd_log_lines_dropped_total",
@@ -230,7 +231,11 @@ const DEFINITIONS: readonly Definition[] = [
 ];
 
 /** Gauges whose name ends like a counter's: promtool refuses them, and others say the same. */
-const MISNAMED_DEFAULTS = ["nodejs_active_handles_total", "nodejs_active_requests_total", "nodejs_active_resources_total"];
+const MISNAMED_DEFAULTS = [
+  "nodejs_active_handles_total",
+  "nodejs_active_requests_total",
+  "nodejs_active_resources_total",
+];
 
 /** The event loop's delay is sampled with a timer; more often than this would show in the daemon's idle load. */
 const LOOP_SAMPLE_MS = 100;
@@ -244,7 +249,9 @@ export class Metrics {
   constructor(options: MetricsOptions) {
     this.#options = options;
     this.#totals = new GuardTotals(options.lookup);
-    this.#refreshers = DEFINITIONS.map((definition) => register(definition, this.#registry, options.blockedBoundsSeconds));
+    this.#refreshers = DEFINITIONS.map((definition) =>
+      register(definition, this.#registry, options.blockedBoundsSeconds),
+    );
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: LOOP_SAMPLE_MS });
     for (const name of MISNAMED_DEFAULTS) this.#registry.removeSingleMetric(name);
   }
@@ -255,7 +262,12 @@ export class Metrics {
 
   /** The exposition text. Rejects if the engine cannot be asked. */
   async render(): Promise<string> {
-    const snapshot = { options: this.#options, stats: this.fold(), pipeline: this.#options.pipeline(), totals: this.#totals };
+    const snapshot = {
+      options: this.#options,
+      stats: this.fold(),
+      pipeline: this.#options.pipeline(),
+      totals: this.#totals,
+    };
     for (const refresh of this.#refreshers) refresh(snapshot);
     return this.#registry.metrics();
   }
@@ -294,9 +306,17 @@ function register(definition: Definition, registry: Registry, bounds: readonly n
   };
 }
 
-type HistogramValues = Awaited<ReturnType<Histogram["get"]>>;
+interface Series {
+  readonly metricName: string;
+  readonly labels: Readonly<Record<string, string | number>>;
+  readonly sharedLabels: Labels;
+  readonly value: number;
+}
 
-/** A histogram whose buckets are counted elsewhere. */
+/**
+ * A histogram whose buckets are counted elsewhere. prom-client has no way in
+ * for those, but asks each metric for its series through `getForPromString`.
+ */
 class NativeHistogram extends Histogram {
   samples: readonly HistogramSample[] = [];
   readonly #name: string;
@@ -310,27 +330,26 @@ class NativeHistogram extends Histogram {
     this.#bounds = configuration.buckets;
   }
 
-  override async get(): Promise<HistogramValues> {
-    const base = await super.get();
-    return { ...base, name: this.#name, help: this.#help, values: this.samples.flatMap((sample) => this.#series(sample)) };
+  async getForPromString(): Promise<{ name: string; help: string; type: string; values: Series[] }> {
+    return {
+      name: this.#name,
+      help: this.#help,
+      type: "histogram",
+      values: this.samples.flatMap((sample) => this.#series(sample)),
+    };
   }
 
-  /** What the registry asks for when it makes the exposition text. */
-  getForPromString(): Promise<HistogramValues> {
-    return this.get();
-  }
-
-  #series({ labels, buckets, sum }: HistogramSample): HistogramValues["values"] {
+  #series({ labels: sharedLabels, buckets, sum }: HistogramSample): Series[] {
     let count = 0;
-    const series = buckets.map((inBucket, index) => {
+    const series = buckets.map((inBucket, index): Series => {
       count += inBucket;
       const le = this.#bounds[index] ?? "+Inf";
-      return { metricName: `${this.#name}_bucket`, labels: { ...labels, le }, value: count };
+      return { metricName: `${this.#name}_bucket`, labels: { le }, sharedLabels, value: count };
     });
     return [
       ...series,
-      { metricName: `${this.#name}_sum`, labels, value: sum },
-      { metricName: `${this.#name}_count`, labels, value: count },
+      { metricName: `${this.#name}_sum`, labels: {}, sharedLabels, value: sum },
+      { metricName: `${this.#name}_count`, labels: {}, sharedLabels, value: count },
     ];
   }
 }

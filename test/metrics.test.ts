@@ -1,0 +1,235 @@
+import { spawnSync } from "node:child_process";
+import t from "tap";
+import type { PipelineStats } from "../src/event/pipeline.js";
+import type { Sink } from "../src/event/sink.js";
+import { Metrics, metricsMarkdown } from "../src/metrics.js";
+import type { BlockedHistogram, DecisionCount, EngineStats } from "../src/native.js";
+import type { SubjectContext } from "../src/subject.js";
+import { subjectOf } from "./support/records.js";
+
+const bounds = [0.00001, 0.001, 1];
+
+function statsOf(decisions: DecisionCount[] = [], blocked: BlockedHistogram[] = []): EngineStats {
+  return {
+    decisions,
+    blocked,
+    asked: { guarded: 5, unguarded: 2, self: 0, late: 0 },
+    losses: { ring_full: 3, kernel_queue_overflow: 0 },
+    exposure: { overflow: 1, deadline: 0 },
+    marks: { superblock: 1, mount: 2, ignore: 40 },
+    containers: 2,
+    processes: 17,
+    programs: ["on_fork", "on_exit"],
+    ring: { bytes: 65536, used: 100, written: 12 },
+    heartbeatMs: { gate: 250, observer: 0, tracker: 1000, watchdog: 3 },
+  };
+}
+
+const pipeline: PipelineStats = { delivered: 9, missing: 3, unattributed: 1, malformed: 0, failures: { log: 2 } };
+
+const sink: Sink = {
+  name: "log",
+  write: () => undefined,
+  flush: () => undefined,
+  close: async () => undefined,
+  dropped: 7,
+  drops: { queue_full: 4, closed: 3 },
+  queueBytes: 4096,
+};
+
+/** Metrics of an engine that says what `state` says. */
+function metricsOf(state: { stats: EngineStats; subjects: Map<number, SubjectContext> }): Metrics {
+  return new Metrics({
+    stats: () => state.stats,
+    lookup: (id) => state.subjects.get(id),
+    build: { version: "1.2.3", commit: "abc", kernel: "6.18" },
+    guards: () => 4,
+    pipeline: () => pipeline,
+    sinks: [sink],
+    blockedBoundsSeconds: bounds,
+  });
+}
+
+const decision = (subjectId: number, count: number, more: Partial<DecisionCount> = {}): DecisionCount => ({
+  subjectId,
+  kind: 0,
+  response: 1,
+  answered: true,
+  count,
+  ...more,
+});
+
+/** Our lines of the exposition text, without comments. */
+async function ours(metrics: Metrics): Promise<string[]> {
+  return (await metrics.render()).split("\n").filter((line) => line.startsWith("janusd_"));
+}
+
+t.test("promtool finds nothing to say about it", async (t) => {
+  const metrics = metricsOf({
+    stats: statsOf([decision(1, 2)], [{ subjectId: 1, response: 1, buckets: [1, 1, 0, 0], sumSeconds: 0.01 }]),
+    subjects: new Map([[1, subjectOf()]]),
+  });
+  const promtool = spawnSync("promtool", ["check", "metrics"], { input: await metrics.render(), encoding: "utf8" });
+  t.equal(promtool.error, undefined);
+  t.equal(promtool.stdout + promtool.stderr, "");
+  t.equal(promtool.status, 0);
+  t.match(metrics.contentType, /^text\/plain; version=0\.0\.4/);
+});
+
+t.test("every number has its place", async (t) => {
+  const state = { stats: statsOf(), subjects: new Map<number, SubjectContext>() };
+  t.same(await ours(metricsOf(state)), [
+    'janusd_build_info{version="1.2.3",commit="abc",kernel="6.18"} 1',
+    "janusd_guards 4",
+    "janusd_containers 2",
+    "janusd_processes 17",
+    'janusd_asked_total{outcome="guarded"} 5',
+    'janusd_asked_total{outcome="unguarded"} 2',
+    'janusd_asked_total{outcome="self"} 0',
+    'janusd_asked_total{outcome="late"} 0',
+    'janusd_events_lost_total{cause="ring_full"} 3',
+    'janusd_events_lost_total{cause="kernel_queue_overflow"} 0',
+    'janusd_events_lost_total{cause="unattributed"} 1',
+    'janusd_events_lost_total{cause="malformed"} 0',
+    'janusd_exposure_total{cause="overflow"} 1',
+    'janusd_exposure_total{cause="deadline"} 0',
+    'janusd_marks{kind="superblock"} 1',
+    'janusd_marks{kind="mount"} 2',
+    'janusd_marks{kind="ignore"} 40',
+    'janusd_ebpf_program_attached{program="on_fork"} 1',
+    'janusd_ebpf_program_attached{program="on_exit"} 1',
+    "janusd_ring_capacity_bytes 65536",
+    "janusd_ring_used_bytes 100",
+    "janusd_ring_records_total 12",
+    "janusd_events_delivered_total 9",
+    "janusd_events_missing_total 3",
+    'janusd_thread_heartbeat_age_seconds{thread="gate"} 0.25',
+    'janusd_thread_heartbeat_age_seconds{thread="observer"} 0',
+    'janusd_thread_heartbeat_age_seconds{thread="tracker"} 1',
+    'janusd_thread_heartbeat_age_seconds{thread="watchdog"} 0.003',
+    'janusd_log_lines_dropped_total{reason="queue_full"} 4',
+    'janusd_log_lines_dropped_total{reason="closed"} 3',
+    'janusd_sink_queue_bytes{sink="log"} 4096',
+    'janusd_sink_failures_total{sink="log"} 2',
+  ]);
+  const text = await metricsOf(state).render();
+  t.match(text, /^process_resident_memory_bytes /m);
+  t.match(text, /^nodejs_eventloop_lag_p99_seconds /m);
+});
+
+t.test("events, decisions and blocked time by guard, all its subjects together", async (t) => {
+  const subjects = new Map([
+    [1, subjectOf({ guard: "a" })],
+    [2, subjectOf({ guard: "a", subjectIndex: 1 })],
+    [3, subjectOf({ guard: "b", namespace: "" })],
+  ]);
+  const stats = statsOf(
+    [
+      decision(1, 2),
+      decision(2, 3),
+      decision(2, 4, { response: 0 }),
+      decision(2, 5, { response: 0, answered: false }),
+      decision(3, 6, { kind: 8, response: 0, answered: false }),
+    ],
+    [
+      { subjectId: 1, response: 1, buckets: [1, 0, 1, 0], sumSeconds: 0.5 },
+      { subjectId: 2, response: 1, buckets: [0, 2, 0, 1], sumSeconds: 2 },
+    ],
+  );
+  const lines = (await ours(metricsOf({ stats, subjects }))).filter((line) => line.includes("guard="));
+  t.same(lines, [
+    'janusd_events_total{guard="default/a",event="open",response="deny"} 5',
+    'janusd_events_total{guard="default/a",event="open",response="allow"} 9',
+    'janusd_events_total{guard="b",event="delete",response="allow"} 6',
+    'janusd_decisions_total{guard="default/a",response="deny"} 5',
+    'janusd_decisions_total{guard="default/a",response="allow"} 4',
+    'janusd_decision_blocked_seconds_bucket{le="0.00001",guard="default/a",response="deny"} 1',
+    'janusd_decision_blocked_seconds_bucket{le="0.001",guard="default/a",response="deny"} 3',
+    'janusd_decision_blocked_seconds_bucket{le="1",guard="default/a",response="deny"} 4',
+    'janusd_decision_blocked_seconds_bucket{le="+Inf",guard="default/a",response="deny"} 5',
+    'janusd_decision_blocked_seconds_sum{guard="default/a",response="deny"} 2.5',
+    'janusd_decision_blocked_seconds_count{guard="default/a",response="deny"} 5',
+  ]);
+});
+
+t.test("counters never go down: removed subjects stay in their guard's total, new ones add to it", async (t) => {
+  const state = { stats: statsOf(), subjects: new Map([[1, subjectOf({ guard: "a", namespace: "" })]]) };
+  const metrics = metricsOf(state);
+  const blocked = (subjectId: number, count: number): BlockedHistogram => ({
+    subjectId,
+    response: 1,
+    buckets: [count, 0, 0, 0],
+    sumSeconds: count,
+  });
+  const total = async () => {
+    const lines = (await ours(metrics)).filter((line) =>
+      /^janusd_(events_total|decision_blocked_seconds_(count|sum))\{guard=/.test(line),
+    );
+    return lines.map((line) => `${/guard="(.*?)"/.exec(line)?.[1]} ${line.split(" ").at(-1)}`);
+  };
+  state.stats = statsOf([decision(1, 10)], [blocked(1, 10)]);
+  t.same(await total(), ["a 10", "a 10", "a 10"]);
+  t.same(await total(), ["a 10", "a 10", "a 10"], "nothing new");
+
+  // Not known to the registry any more, but counted to the end by the engine.
+  state.subjects = new Map([[2, subjectOf({ id: 2, guard: "a", namespace: "" })]]);
+  state.stats = statsOf([decision(1, 12), decision(2, 1)], [blocked(1, 12), blocked(2, 1)]);
+  metrics.fold();
+  state.stats = statsOf([decision(2, 4)], [blocked(2, 4)]);
+  t.same(await total(), ["a 16", "a 16", "a 16"]);
+
+  state.stats = statsOf();
+  state.subjects.clear();
+  t.same(await total(), ["a 16", "a 16", "a 16"], "the guard is gone");
+});
+
+t.test("the number of guard labels is bounded", async (t) => {
+  const ids = Array.from({ length: 1000 }, (_, index) => index + 1);
+  const state = {
+    stats: statsOf(ids.map((id) => decision(id, 1))),
+    subjects: new Map(ids.map((id) => [id, subjectOf({ id, guard: `g${id}`, namespace: "" })])),
+  };
+  const metrics = metricsOf(state);
+  const counts = (await ours(metrics)).filter((line) => line.startsWith("janusd_events_total"));
+  t.equal(counts.length, 201);
+  t.ok(counts.includes('janusd_events_total{guard="other",event="open",response="deny"} 800'));
+  t.ok(counts.includes('janusd_events_total{guard="g1",event="open",response="deny"} 1'));
+});
+
+t.test("names that somebody else chose cannot break the format", async (t) => {
+  const metrics = metricsOf({
+    stats: statsOf([decision(1, 1)]),
+    subjects: new Map([[1, subjectOf({ guard: 'x"} 1\njanusd_guards 99\\', namespace: "" })]]),
+  });
+  t.ok(
+    (await ours(metrics)).includes(
+      'janusd_events_total{guard="x\\"} 1\\njanusd_guards 99\\\\",event="open",response="deny"} 1',
+    ),
+  );
+});
+
+t.test("an engine that cannot be asked is an error, not an empty page", async (t) => {
+  const metrics = metricsOf({
+    get stats(): EngineStats {
+      throw new Error("stopped");
+    },
+    subjects: new Map(),
+  });
+  await t.rejects(metrics.render(), { message: "stopped" });
+});
+
+t.test("the documentation names every metric of ours, with its labels", async (t) => {
+  const text = await metricsOf({ stats: statsOf(), subjects: new Map() }).render();
+  const names = [...text.matchAll(/^# TYPE (janusd_\w+) (\w+)$/gm)].map(
+    ([, name, type]) => `| \`${name}\` | ${type} |`,
+  );
+  t.ok(names.length > 15);
+  const rows = metricsMarkdown()
+    .split("\n")
+    .filter((line) => line.startsWith("| `"));
+  t.same(
+    rows.map((row) => row.split("|").slice(0, 3).join("|").concat("|")),
+    names,
+  );
+  t.ok(rows.some((row) => row.startsWith("| `janusd_events_total` | counter | `guard`, `event`, `response` | ")));
+});
