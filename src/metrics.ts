@@ -12,9 +12,8 @@ import type { Sink } from "./event/sink.js";
 import type { EngineStats } from "./native.js";
 import type { SubjectLookup } from "./subject.js";
 
-/** Guards with a label of their own; more share OTHER_GUARDS, so that the number of series stays bounded. */
+/** Guards with a label of their own; more share that of OTHER_GUARDS, so that the number of series stays bounded. */
 const GUARD_LABELS = 200;
-const OTHER_GUARDS = "other";
 
 export interface BuildInfo {
   readonly version: string;
@@ -35,6 +34,8 @@ export interface MetricsOptions {
 }
 
 type Labels = Readonly<Record<string, string>>;
+
+const OTHER_GUARDS: Labels = { guard: "other" };
 
 interface Sample {
   readonly labels: Labels;
@@ -107,21 +108,21 @@ const DEFINITIONS: readonly Definition[] = [
     name: "janusd_events_total",
     type: "counter",
     help: "File events of a guard, answered or only seen. Exact, also where the event's record was lost.",
-    labels: ["guard", "event", "response"],
+    labels: ["namespace", "guard", "event", "response"],
     read: ({ totals }) => totals.events(),
   },
   {
     name: "janusd_decisions_total",
     type: "counter",
     help: "Permission events of a guard that were answered while the actor waited.",
-    labels: ["guard", "response"],
+    labels: ["namespace", "guard", "response"],
     read: ({ totals }) => totals.decisions(),
   },
   {
     name: "janusd_decision_blocked_seconds",
     type: "histogram",
     help: "How long the actor waited, from the question being read to its answer.",
-    labels: ["guard", "response"],
+    labels: ["namespace", "guard", "response"],
     read: ({ totals }) => totals.blocked(),
   },
   {
@@ -361,12 +362,13 @@ class NativeHistogram extends Histogram {
  */
 class GuardTotals {
   readonly #lookup: SubjectLookup;
-  readonly #guards = new Set<string>();
+  /** Those with labels of their own. */
+  readonly #guards = new Map<string, Labels>();
   readonly #events = new Map<string, { labels: Labels; value: number }>();
   readonly #decisions = new Map<string, { labels: Labels; value: number }>();
   readonly #blocked = new Map<string, { labels: Labels; buckets: number[]; sum: number }>();
   /** What was last seen of each subject's counters, and the guard that they count for. */
-  #labels = new Map<number, string>();
+  #labels = new Map<number, Labels>();
   #seenCounts = new Map<string, number>();
   #seenBlocked = new Map<string, { buckets: readonly number[]; sum: number }>();
 
@@ -393,28 +395,28 @@ class GuardTotals {
     this.#foldBlocked(stats, previous);
   }
 
-  #foldDecisions(stats: EngineStats, previous: ReadonlyMap<number, string>): void {
+  #foldDecisions(stats: EngineStats, previous: ReadonlyMap<number, Labels>): void {
     const seen = new Map<string, number>();
     for (const { subjectId, kind, response, answered, count } of stats.decisions) {
       const key = `${subjectId} ${kind} ${response} ${answered}`;
       const added = count - (this.#seenCounts.get(key) ?? 0);
       seen.set(key, count);
-      const guard = this.#labelOf(subjectId, previous);
+      const guard = this.#labelsOf(subjectId, previous);
       const answer = responseLabel(response);
       const event = EVENT_KINDS[kind] ?? "unknown";
-      add(this.#events, { guard, event, response: answer }, added);
-      if (answered) add(this.#decisions, { guard, response: answer }, added);
+      add(this.#events, { ...guard, event, response: answer }, added);
+      if (answered) add(this.#decisions, { ...guard, response: answer }, added);
     }
     this.#seenCounts = seen;
   }
 
-  #foldBlocked(stats: EngineStats, previous: ReadonlyMap<number, string>): void {
+  #foldBlocked(stats: EngineStats, previous: ReadonlyMap<number, Labels>): void {
     const seen = new Map<string, { buckets: readonly number[]; sum: number }>();
     for (const { subjectId, response, buckets, sumSeconds } of stats.blocked) {
       const key = `${subjectId} ${response}`;
       const before = this.#seenBlocked.get(key);
       seen.set(key, { buckets, sum: sumSeconds });
-      const labels = { guard: this.#labelOf(subjectId, previous), response: responseLabel(response) };
+      const labels = { ...this.#labelsOf(subjectId, previous), response: responseLabel(response) };
       const total = getOrMake(this.#blocked, keyOf(labels), () => ({ labels, buckets: buckets.map(() => 0), sum: 0 }));
       for (const [index, count] of buckets.entries()) {
         total.buckets[index] = (total.buckets[index] ?? 0) + count - (before?.buckets[index] ?? 0);
@@ -425,17 +427,18 @@ class GuardTotals {
   }
 
   /** The same for the life of a subject, also while it is being removed. */
-  #labelOf(subjectId: number, previous: ReadonlyMap<number, string>): string {
-    return getOrMake(this.#labels, subjectId, () => previous.get(subjectId) ?? this.#newLabel(subjectId));
+  #labelsOf(subjectId: number, previous: ReadonlyMap<number, Labels>): Labels {
+    return getOrMake(this.#labels, subjectId, () => previous.get(subjectId) ?? this.#newLabels(subjectId));
   }
 
-  #newLabel(subjectId: number): string {
+  #newLabels(subjectId: number): Labels {
     const subject = this.#lookup(subjectId);
     if (subject === undefined) return OTHER_GUARDS;
-    const name = subject.namespace === "" ? subject.guard : `${subject.namespace}/${subject.guard}`;
-    if (!this.#guards.has(name) && this.#guards.size >= GUARD_LABELS) return OTHER_GUARDS;
-    this.#guards.add(name);
-    return name;
+    const { namespace, guard } = subject;
+    const labels: Labels = namespace === "" ? { guard } : { namespace, guard };
+    const key = keyOf(labels);
+    if (!this.#guards.has(key) && this.#guards.size >= GUARD_LABELS) return OTHER_GUARDS;
+    return getOrMake(this.#guards, key, () => labels);
   }
 }
 
@@ -444,7 +447,7 @@ function add(into: Map<string, { labels: Labels; value: number }>, labels: Label
 }
 
 function keyOf(labels: Labels): string {
-  return Object.values(labels).join("\0");
+  return JSON.stringify(labels);
 }
 
 function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
@@ -493,8 +496,8 @@ and \`nodejs_*\` metrics of a Node program.
 | --- | --- | --- | --- |
 ${rows.join("\n")}
 
-- \`guard\` is the guard's name, with its namespace before it (\`namespace/name\`) where the controller sent one. The first ${GUARD_LABELS}
-  guards have a label of their own; all further ones count as \`${OTHER_GUARDS}\`.
+- \`guard\` is the guard's name, \`namespace\` its namespace (absent if the controller sent none). The first ${GUARD_LABELS} guards have
+  labels of their own; all further ones count together as \`${OTHER_GUARDS["guard"]}\`.
 - \`event\` is one of ${EVENT_KINDS.map((kind) => `\`${kind}\``).join(", ")}. \`response\` is \`allow\` or \`deny\`.
 - Counters by guard are kept natively and by guard, not by subject: they stay exact when event records are lost, and never go
   down when a guard is replaced or removed.

@@ -138,17 +138,17 @@ t.test("events, decisions and blocked time by guard, all its subjects together",
   );
   const lines = (await ours(metricsOf({ stats, subjects }))).filter((line) => line.includes("guard="));
   t.same(lines, [
-    'janusd_events_total{guard="default/a",event="open",response="deny"} 5',
-    'janusd_events_total{guard="default/a",event="open",response="allow"} 9',
+    'janusd_events_total{namespace="default",guard="a",event="open",response="deny"} 5',
+    'janusd_events_total{namespace="default",guard="a",event="open",response="allow"} 9',
     'janusd_events_total{guard="b",event="delete",response="allow"} 6',
-    'janusd_decisions_total{guard="default/a",response="deny"} 5',
-    'janusd_decisions_total{guard="default/a",response="allow"} 4',
-    'janusd_decision_blocked_seconds_bucket{le="0.00001",guard="default/a",response="deny"} 1',
-    'janusd_decision_blocked_seconds_bucket{le="0.001",guard="default/a",response="deny"} 3',
-    'janusd_decision_blocked_seconds_bucket{le="1",guard="default/a",response="deny"} 4',
-    'janusd_decision_blocked_seconds_bucket{le="+Inf",guard="default/a",response="deny"} 5',
-    'janusd_decision_blocked_seconds_sum{guard="default/a",response="deny"} 2.5',
-    'janusd_decision_blocked_seconds_count{guard="default/a",response="deny"} 5',
+    'janusd_decisions_total{namespace="default",guard="a",response="deny"} 5',
+    'janusd_decisions_total{namespace="default",guard="a",response="allow"} 4',
+    'janusd_decision_blocked_seconds_bucket{le="0.00001",namespace="default",guard="a",response="deny"} 1',
+    'janusd_decision_blocked_seconds_bucket{le="0.001",namespace="default",guard="a",response="deny"} 3',
+    'janusd_decision_blocked_seconds_bucket{le="1",namespace="default",guard="a",response="deny"} 4',
+    'janusd_decision_blocked_seconds_bucket{le="+Inf",namespace="default",guard="a",response="deny"} 5',
+    'janusd_decision_blocked_seconds_sum{namespace="default",guard="a",response="deny"} 2.5',
+    'janusd_decision_blocked_seconds_count{namespace="default",guard="a",response="deny"} 5',
   ]);
 });
 
@@ -231,5 +231,9 @@ t.test("the documentation names every metric of ours, with its labels", async (t
     rows.map((row) => row.split("|").slice(0, 3).join("|").concat("|")),
     names,
   );
-  t.ok(rows.some((row) => row.startsWith("| `janusd_events_total` | counter | `guard`, `event`, `response` | ")));
+  t.ok(
+    rows.some((row) =>
+      row.startsWith("| `janusd_events_total` | counter | `namespace`, `guard`, `event`, `response` | "),
+    ),
+  );
 });
