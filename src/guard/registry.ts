@@ -1,0 +1,373 @@
+/**
+ * The guards that are held: the one place that tells the engine what to
+ * enforce.
+ *
+ * Every operation runs to its end without giving up the JavaScript thread
+ * (engine calls are synchronous), so concurrent creates and destroys are
+ * serialised by that alone. Each applies natively first and records after: a
+ * failure leaves nothing changed.
+ */
+import { isNativeError, JanusdError } from "../errors.js";
+import type { JanusdConfig } from "../gen/janus_pb.js";
+import type { Log } from "../log.js";
+import type { ContainerInfo, Engine, NativeError } from "../native.js";
+import type { SubjectContext } from "../subject.js";
+import { type CompiledSubject, compileGuard, type LiveContainer, nativeGuard } from "./compile.js";
+import { type ContainerRef, containerId, type Guard, normalisePath, parseGuard } from "./guard.js";
+
+/** How long the events of a subject that is gone can still be named. */
+const RETIRED_MS = 60_000;
+
+/** The engine's and the wire's ids are signed 32-bit numbers. */
+const ID_LIMIT = 0x7fff_ffff;
+
+export interface RegistryOptions {
+  readonly engine: Pick<Engine, "findContainer" | "apply" | "remove">;
+  /** The node's name, for guards that come without one. */
+  readonly node: string;
+  readonly log: Log;
+  /** Called after each change of what is held. */
+  readonly onChange?: () => void;
+  /** Milliseconds, monotonic. */
+  readonly now?: () => number;
+}
+
+/** Where a guard comes from decides who keeps it: ours to keep (`rpc`), or read again at each start (`file`). */
+export type GuardSource = "rpc" | "file";
+
+/** A held guard, as callers may see it. */
+export interface GuardHandle {
+  readonly name: string;
+  readonly namespace: string;
+  readonly podName: string;
+  readonly nodeName: string;
+  /** First processes of its containers that are alive. */
+  readonly pids: readonly number[];
+  /** Stable: the same while guard and container are. */
+  readonly subjectIds: readonly number[];
+  /** Full ids of the containers that are alive. */
+  readonly containerIds: readonly string[];
+  /** False: a container of it ended; what is left is enforced. */
+  readonly complete: boolean;
+}
+
+/** What is kept across restarts. Never changes: a changed guard is another object. */
+export interface StoredGuard {
+  readonly key: number;
+  readonly config: JanusdConfig;
+  /** Subject signature to id, so that ids are the same after a restart. */
+  readonly ids: ReadonlyMap<string, number>;
+}
+
+interface Held {
+  readonly key: number;
+  readonly guard: Guard;
+  readonly config: JanusdConfig;
+  readonly source: GuardSource;
+  readonly containers: readonly LiveContainer[];
+  readonly complete: boolean;
+  readonly subjects: readonly CompiledSubject[];
+  readonly stored: StoredGuard;
+}
+
+export class GuardRegistry {
+  readonly #engine: RegistryOptions["engine"];
+  readonly #node: string;
+  readonly #log: Log;
+  readonly #onChange: () => void;
+  readonly #now: () => number;
+  /** By identity(). */
+  readonly #guards = new Map<string, Held>();
+  /** Identities, by container id. */
+  readonly #byContainer = new Map<string, Set<string>>();
+  readonly #subjects = new Map<number, SubjectContext>();
+  /** In order of retirement. */
+  readonly #retired = new Map<number, { readonly context: SubjectContext; readonly at: number }>();
+  #nextKey = 1;
+  #nextSubjectId = 1;
+
+  constructor(options: RegistryOptions) {
+    this.#engine = options.engine;
+    this.#node = options.node;
+    this.#log = options.log;
+    this.#onChange = options.onChange ?? (() => undefined);
+    this.#now = options.now ?? (() => performance.now());
+  }
+
+  get size(): number {
+    return this.#guards.size;
+  }
+
+  /** Also knows subjects that are gone, for a minute: events are decoded later than decided. */
+  readonly lookup = (id: number): SubjectContext | undefined =>
+    this.#subjects.get(id) ?? this.#retired.get(id)?.context;
+
+  /**
+   * Creates, or replaces without an unguarded moment. The same configuration
+   * again changes nothing and makes no native call. Throws JanusdError, and
+   * then has changed nothing.
+   */
+  create(config: JanusdConfig, source: GuardSource = "rpc"): GuardHandle {
+    const guard = parseGuard(config);
+    const containers = this.#resolve(guard.containers, config);
+    const before = this.#guards.get(identity(guard));
+    return this.#hold({ key: before?.key ?? this.#nextKey, guard, config, source, containers, complete: true }, before);
+  }
+
+  /**
+   * Takes up a guard of an earlier run, on those of its containers that are
+   * still there. Undefined if none is. Throws JanusdError, and then has changed
+   * nothing.
+   */
+  restore(stored: StoredGuard): GuardHandle | undefined {
+    const guard = parseGuard(stored.config);
+    const containers = guard.containers.flatMap((ref) => {
+      const info = this.#find(ref.id);
+      return info === undefined ? [] : [{ info, name: ref.name }];
+    });
+    if (containers.length === 0) return undefined;
+    const keys = new Set([...this.#guards.values()].map(({ key }) => key));
+    const key = keys.has(stored.key) ? this.#nextKey : stored.key;
+    const ids = new Map([...stored.ids].filter(([, id]) => !this.#subjects.has(id)));
+    this.#nextSubjectId = Math.max(this.#nextSubjectId, ...[...ids.values()].map((id) => id + 1));
+    const complete = containers.length === guard.containers.length;
+    const next = { key, guard, config: stored.config, source: "rpc", containers, complete } as const;
+    return this.#hold(next, this.#guards.get(identity(guard)), ids);
+  }
+
+  /**
+   * Removes what the request means, and returns how many guards that were.
+   *
+   * The controller sends no guard name, and the pids of whatever guard it made
+   * last, perhaps in another pod. So the pod's name decides; pids choose only
+   * between several pods that fit, or where there is no name at all.
+   */
+  destroy(request: Pick<JanusdConfig, "name" | "namespace" | "podName" | "pid">): number {
+    const { name, namespace, podName } = request;
+    const named = name !== "" || podName !== "";
+    let matches = [...this.#guards.values()].filter(
+      ({ guard }) =>
+        (name === "" || guard.name === name) &&
+        (podName === "" || guard.podName === podName) &&
+        (namespace === "" || guard.namespace === namespace),
+    );
+    const ofPids = matches.filter(({ containers }) =>
+      containers.some(({ info }) => request.pid.includes(info.initPid)),
+    );
+    const pods = new Set(matches.map(({ guard }) => `${guard.namespace}/${guard.podName}`));
+    if (!named || (pods.size > 1 && ofPids.length > 0)) matches = ofPids;
+    for (const held of matches) this.#drop(held);
+    if (matches.length > 0) this.#onChange();
+    return matches.length;
+  }
+
+  /** Every guard of which a container is alive: looks, rather than remembers. */
+  list(): GuardHandle[] {
+    this.#sweep(this.#byContainer.keys());
+    return [...this.#guards.values()].map((held) => this.#handle(held));
+  }
+
+  /** The engine's word that containers ended. */
+  ended(containerIds: readonly string[]): void {
+    this.#sweep(containerIds);
+  }
+
+  /** What to keep for the next start. */
+  stored(): StoredGuard[] {
+    return [...this.#guards.values()].filter(({ source }) => source === "rpc").map(({ stored }) => stored);
+  }
+
+  /** `ids`: those that subjects had before; by default, in `before`. */
+  #hold(
+    next: Omit<Held, "subjects" | "stored">,
+    before: Held | undefined,
+    ids: ReadonlyMap<string, number> = before?.stored.ids ?? new Map(),
+  ): GuardHandle {
+    let nextId = this.#nextSubjectId;
+    const subjects = compileGuard(
+      next.guard,
+      next.containers,
+      this.#node,
+      (signature) => ids.get(signature) ?? nextId++,
+    );
+    if (nextId > ID_LIMIT || next.key >= ID_LIMIT) {
+      throw new JanusdError("out of ids: restart the daemon", { kind: "exhausted" });
+    }
+    const stored = {
+      key: next.key,
+      config: next.config,
+      ids: new Map(subjects.map(({ signature, native }) => [signature, native.id])),
+    };
+    const held = { ...next, subjects, stored };
+    if (before !== undefined && sameSubjects(before, held)) {
+      const unchanged = before.source === held.source && before.complete === held.complete;
+      const same = { ...held, subjects: before.subjects };
+      this.#record(unchanged ? { ...same, stored: before.stored } : same, before);
+      if (!unchanged) this.#onChange();
+    } else {
+      this.#apply(held);
+      this.#nextKey = Math.max(this.#nextKey, next.key + 1);
+      this.#nextSubjectId = nextId;
+      this.#record(held, before);
+      this.#onChange();
+    }
+    return this.#handle(held);
+  }
+
+  #apply(held: Held): void {
+    try {
+      this.#engine.apply(nativeGuard(held.key, held.subjects));
+    } catch (error) {
+      if (isNativeError(error)) throw nameField(error, held);
+      throw JanusdError.from(error);
+    }
+  }
+
+  #record(held: Held, before: Held | undefined): void {
+    const id = identity(held.guard);
+    if (before !== undefined) this.#forget(before);
+    this.#guards.set(id, held);
+    for (const { info } of held.containers) {
+      const identities = this.#byContainer.get(info.id) ?? new Set();
+      identities.add(id);
+      this.#byContainer.set(info.id, identities);
+    }
+    for (const { context } of held.subjects) {
+      this.#retired.delete(context.id);
+      this.#subjects.set(context.id, context);
+    }
+  }
+
+  #drop(held: Held): void {
+    this.#engine.remove(held.key);
+    this.#forget(held);
+  }
+
+  #forget(held: Held): void {
+    const id = identity(held.guard);
+    this.#guards.delete(id);
+    for (const { info } of held.containers) {
+      const identities = this.#byContainer.get(info.id);
+      identities?.delete(id);
+      if (identities?.size === 0) this.#byContainer.delete(info.id);
+    }
+    const now = this.#now();
+    for (const [retired, { at }] of this.#retired) {
+      if (now - at < RETIRED_MS) break;
+      this.#retired.delete(retired);
+    }
+    for (const { context } of held.subjects) {
+      this.#subjects.delete(context.id);
+      this.#retired.set(context.id, { context, at: now });
+    }
+  }
+
+  /** Takes containers that are gone (or another of the same name now) out of their guards, and guards that have none left. */
+  #sweep(containerIds: Iterable<string>): void {
+    const affected = new Set<string>();
+    for (const containerId of containerIds) {
+      const identities = this.#byContainer.get(containerId);
+      if (identities === undefined) continue;
+      const now = this.#find(containerId);
+      for (const id of identities) {
+        const held = this.#guards.get(id);
+        const then = held?.containers.find(({ info }) => info.id === containerId);
+        if (then !== undefined && then.info.cgroupId !== now?.cgroupId) affected.add(id);
+      }
+    }
+    for (const id of affected) {
+      const held = this.#guards.get(id);
+      if (held !== undefined) this.#reduce(held);
+    }
+  }
+
+  #reduce(held: Held): void {
+    const alive = held.containers.filter(({ info }) => this.#find(info.id)?.cgroupId === info.cgroupId);
+    const about = { guard: held.guard.name, pod: held.guard.podName, namespace: held.guard.namespace };
+    if (alive.length === 0) {
+      this.#drop(held);
+      this.#onChange();
+      this.#log.info(about, "guard dropped: its containers ended");
+      return;
+    }
+    try {
+      this.#hold({ ...held, containers: alive, complete: false }, held);
+      this.#log.info({ ...about, left: alive.length }, "a container of the guard ended; the rest is kept");
+    } catch (error) {
+      // The engine still enforces the old form, which includes all that is alive.
+      this.#log.error({ ...about, err: error }, "could not take an ended container out of its guard");
+    }
+  }
+
+  #find(id: string): ContainerInfo | undefined {
+    try {
+      return this.#engine.findContainer(id);
+    } catch (error) {
+      if (isNativeError(error) && error.code === "NOT_FOUND") return undefined;
+      throw JanusdError.from(error);
+    }
+  }
+
+  /** All or none: throws for the first that isn't there. */
+  #resolve(refs: readonly ContainerRef[], config: JanusdConfig): LiveContainer[] {
+    const found = new Map<string, LiveContainer>();
+    for (const { id, name } of refs) {
+      try {
+        const info = this.#engine.findContainer(id);
+        found.set(info.id, { info, name });
+      } catch (error) {
+        if (!isNativeError(error)) throw JanusdError.from(error);
+        if (error.code === "NOT_FOUND") throw JanusdError.notFound(id, { cause: error });
+        if (error.code !== "AMBIGUOUS") throw JanusdError.from(error);
+        const field = `cid[${config.cid.findIndex((cid) => containerId(cid) === id)}]`;
+        throw JanusdError.invalid([{ field, description: "fits several containers; give the full id" }], {
+          cause: error,
+        });
+      }
+    }
+    return [...found.values()];
+  }
+
+  #handle({ guard, containers, subjects, complete }: Held): GuardHandle {
+    return {
+      name: guard.name,
+      namespace: guard.namespace,
+      podName: guard.podName,
+      nodeName: guard.nodeName || this.#node,
+      pids: containers.map(({ info }) => info.initPid),
+      subjectIds: subjects.map(({ native }) => native.id),
+      containerIds: containers.map(({ info }) => info.id),
+      complete,
+    };
+  }
+}
+
+function identity({ name, namespace, podName }: Guard): string {
+  return JSON.stringify([name, namespace, podName]);
+}
+
+function sameSubjects(a: Pick<Held, "subjects">, b: Pick<Held, "subjects">): boolean {
+  return (
+    a.subjects.length === b.subjects.length &&
+    a.subjects.every(({ signature }, index) => signature === b.subjects[index]?.signature)
+  );
+}
+
+/** The engine speaks of its own subjects (container x subject) and of paths: say it in the request's fields. */
+function nameField(error: NativeError, { guard, config, subjects }: Held): JanusdError {
+  if (error.code === "NOT_FOUND") {
+    const container = error.target ?? subjects[error.subjectIndex ?? 0]?.native.containerId ?? "";
+    return JanusdError.notFound(container, { cause: error });
+  }
+  if (error.code !== "INVALID") return JanusdError.from(error);
+  const index = (error.subjectIndex ?? 0) % guard.subjects.length;
+  for (const list of ["deny", "allow", "watch"] as const) {
+    const at = config.subject[index]?.[list].findIndex((path) => normalisePath(path) === error.path) ?? -1;
+    if (at !== -1) {
+      return JanusdError.invalid([{ field: `subject[${index}].${list}[${at}]`, description: error.message }], {
+        cause: error,
+      });
+    }
+  }
+  return JanusdError.invalid([{ field: `subject[${index}]`, description: error.message }], { cause: error });
+}
