@@ -55,7 +55,7 @@ export interface ContainerOptions {
   readonly cgroupPath?: string;
   /** An overlay is the default; "bind" shares the superblock with the node. */
   readonly rootType?: "overlay" | "bind";
-  /** Prefix of every runc command, for example to enter another mount namespace. */
+  /** Prefix of every mount and runc command, for example to enter another mount namespace. */
   readonly enter?: readonly string[];
 }
 
@@ -377,12 +377,17 @@ export class Container {
     }
     if (options.rootType === "bind") {
       execFileSync("cp", ["-a", `${baseLayer()}/.`, `${layer}/.`, this.upper]);
-      execFileSync("mount", ["--bind", this.upper, this.rootfs]);
+      this.#mount("--bind", this.upper, this.rootfs);
     } else {
       const lower = [layer, ...(options.layers ?? []), baseLayer()].join(":");
       const layers = `lowerdir=${lower},upperdir=${this.upper},workdir=${join(this.#directory, "work")}`;
-      execFileSync("mount", ["-t", "overlay", "overlay", "-o", layers, this.rootfs]);
+      this.#mount("-t", "overlay", "overlay", "-o", layers, this.rootfs);
     }
+  }
+
+  #mount(...rest: readonly string[]): void {
+    const [command, args] = this.#command("mount", ...rest);
+    execFileSync(command, args);
   }
 
   #writeConfig(options: ContainerOptions): void {
@@ -422,9 +427,13 @@ export class Container {
     writeFileSync(join(this.#directory, "config.json"), JSON.stringify(config));
   }
 
+  #command(program: string, ...rest: readonly string[]): readonly [string, string[]] {
+    const [command = program, ...args] = [...this.#enter, program, ...rest];
+    return [command, args];
+  }
+
   #runc(...rest: readonly string[]): readonly [string, string[]] {
-    const [command, ...args] = [...this.#enter, "runc", "--root", runcRoot(), ...rest];
-    return [command ?? "runc", args];
+    return this.#command("runc", "--root", runcRoot(), ...rest);
   }
 
   async #run(): Promise<void> {
@@ -519,7 +528,8 @@ export class Container {
     if (this.#stopped) return;
     this.#stopped = true;
     await this.kill();
-    spawnSync("umount", [this.rootfs], { stdio: "ignore" });
+    const [command, args] = this.#command("umount", this.rootfs);
+    spawnSync(command, args, { stdio: "ignore" });
     if (!readFileSync("/proc/self/mountinfo", "utf8").includes(` ${this.rootfs} `))
       rmSync(this.#directory, { recursive: true, force: true });
   }

@@ -1,0 +1,63 @@
+import { Client, credentials, status } from "@grpc/grpc-js";
+import t from "tap";
+import { loadAddon } from "../../src/native.js";
+import { startContainer } from "../support/container.js";
+import { serviceError, startDaemon } from "../support/daemon.js";
+import { EPERM, guardOn } from "../support/guard.js";
+
+t.test("readiness is made of what can be proven", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const response = await daemon.http("/readyz");
+  t.equal(response.status, 200);
+  t.match(response.headers.get("content-type"), /json/);
+  const text = await response.text();
+  for (const part of ["gate", "ring"]) t.match(text, part);
+  t.match(text, /ebpf|bpf/i);
+  t.equal((await daemon.http("/livez")).status, 200);
+  for (const thread of ["gate", "observer", "tracker", "watchdog"]) {
+    t.match(await daemon.metrics(), `janusd_thread_heartbeat_age_seconds{thread="${thread}"}`);
+  }
+  t.ok((await daemon.metric("janusd_ebpf_program_attached")) >= 5);
+  await daemon.stop();
+});
+
+t.test("gRPC health: known names, and others", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const client = new Client(daemon.grpcAddress, credentials.createInsecure());
+  t.teardown(() => client.close());
+  /** HealthCheckRequest{service = 1}, HealthCheckResponse{status = 1}: small enough to write by hand. */
+  const check = (service: string) =>
+    new Promise<Buffer>((resolve, reject) => {
+      const bytes = Buffer.from(service);
+      client.makeUnaryRequest(
+        "/grpc.health.v1.Health/Check",
+        () => (bytes.length === 0 ? bytes : Buffer.concat([Buffer.of(0x0a, bytes.length), bytes])),
+        (answer) => answer,
+        null,
+        (error, answer) => (answer === undefined ? reject(error) : resolve(answer)),
+      );
+    });
+  const serving = Buffer.of(0x08, 1);
+  t.same(await check(""), serving);
+  t.same(await check("janus.Janusd"), serving);
+  t.equal((await serviceError(check("somebody.Else"))).code, status.NOT_FOUND);
+  await daemon.stop();
+});
+
+t.test("audit: recorded where the kernel can, FAILED_PRECONDITION where it cannot", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+  const actor = await container.actor();
+  const create = daemon.createGuard(guardOn(container, { deny: ["/etc/secret"], audit: true }));
+  if (loadAddon().probe().audit) {
+    await create;
+    t.equal(await actor.open("/etc/secret"), EPERM);
+  } else {
+    const error = await serviceError(create);
+    t.equal(error.code, status.FAILED_PRECONDITION);
+    t.match(error.details, /audit/i);
+    t.same(await daemon.getGuardState(), []);
+    t.equal(await actor.open("/etc/secret"), 0);
+  }
+  await daemon.stop();
+});

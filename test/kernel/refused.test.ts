@@ -1,0 +1,119 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import type { ServiceError } from "@grpc/grpc-js";
+import { status } from "@grpc/grpc-js";
+import t from "tap";
+import { BadRequestSchema } from "../../src/gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "../../src/gen/google/rpc/status_pb.js";
+import { startContainer } from "../support/container.js";
+import { type GuardInit, serviceError, startDaemon } from "../support/daemon.js";
+import { guardOn } from "../support/guard.js";
+
+/** `google.rpc.BadRequest` of an error: field to description. */
+function violations(error: ServiceError): Record<string, string> {
+  const [bytes] = error.metadata.get("grpc-status-details-bin");
+  if (!(bytes instanceof Buffer)) return {};
+  const [detail] = fromBinary(StatusSchema, bytes).details;
+  if (detail === undefined) return {};
+  return Object.fromEntries(
+    fromBinary(BadRequestSchema, detail.value).fieldViolations.map(({ field, description }) => [field, description]),
+  );
+}
+
+const daemon = await startDaemon({}, t);
+const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+const actor = await container.actor();
+const valid = { deny: ["/etc/secret"], event: ["open"] };
+
+t.beforeEach(async (t) => {
+  t.same(await daemon.getGuardState(), []);
+});
+t.afterEach(async (t) => {
+  t.same(await daemon.getGuardState(), [], "changes nothing");
+  t.equal(await actor.open("/etc/secret"), 0, "changes nothing");
+});
+
+/** name -> the request, the field that is wrong, what the message must name. */
+const invalid: Record<string, [GuardInit, RegExp, RegExp]> = {
+  "no subject": [guardOn(container, []), /^subject$/, /./],
+  "unknown event": [guardOn(container, { ...valid, event: ["opened"] }), /^subject\[0\]\.event\[0\]$/, /open/],
+  "upper-case event": [guardOn(container, { ...valid, event: ["OPEN"] }), /^subject\[0\]\.event\[0\]$/, /open/],
+  "no event": [guardOn(container, { ...valid, event: [] }), /^subject\[0\]\.event$/, /./],
+  "relative path": [guardOn(container, { ...valid, deny: ["etc/secret"] }), /^subject\[0\]\.deny\[0\]$/, /absolute/],
+  "empty path": [guardOn(container, { ...valid, deny: [""] }), /^subject\[0\]\.deny\[0\]$/, /./],
+  "no path": [guardOn(container, { event: ["open"] }), /^subject\[0\]/, /./],
+  "bad log format": [
+    guardOn(container, valid, { logFormat: "{path} {bogus}" }),
+    /^logFormat$/,
+    /\b7\b.*bogus|bogus.*\b7\b/,
+  ],
+  "no container": [guardOn(container, valid, { cid: [] }), /^cid$/, /./],
+  "no pod": [guardOn(container, valid, { podName: "" }), /^podName$/, /./],
+  "a short prefix": [
+    guardOn(container, valid, { cid: [`containerd://${container.id.slice(0, 4)}`] }),
+    /^cid\[0\]$/,
+    /./,
+  ],
+  "a wildcard": [guardOn(container, valid, { cid: ["containerd://*"] }), /^cid\[0\]$/, /./],
+  "an empty id": [guardOn(container, valid, { cid: ["containerd://"] }), /^cid\[0\]$/, /./],
+  "second subject wrong: the first isn't there either": [
+    guardOn(container, [valid, { deny: ["x"] }]),
+    /^subject\[1\]\.deny\[0\]$/,
+    /./,
+  ],
+};
+
+for (const [name, [request, field, message]] of Object.entries(invalid)) {
+  t.test(`INVALID_ARGUMENT: ${name}`, async (t) => {
+    const error = await serviceError(daemon.createGuard(request));
+    t.equal(error.code, status.INVALID_ARGUMENT, error.details);
+    const found = Object.entries(violations(error)).find(([key]) => field.test(key));
+    t.ok(found, JSON.stringify(violations(error)));
+    t.match(found?.[1], message);
+  });
+}
+
+t.test("NOT_FOUND: unknown container", async (t) => {
+  const error = await serviceError(daemon.createGuard(guardOn(container, valid, { cid: ["f".repeat(64)] })));
+  t.equal(error.code, status.NOT_FOUND);
+  t.match(error.details, "f".repeat(64));
+});
+
+t.test("NOT_FOUND: one of two containers unknown: neither is guarded", async (t) => {
+  const error = await serviceError(
+    daemon.createGuard(guardOn(container, valid, { cid: [container.id, "f".repeat(64)] })),
+  );
+  t.equal(error.code, status.NOT_FOUND);
+});
+
+t.test("a refused change leaves the guard as it was", async (t) => {
+  const name = "stays";
+  const other = await startContainer({ files: { "/etc/secret": "" } }, t);
+  const inside = await other.actor();
+  await daemon.createGuard(guardOn(other, valid, { name }));
+  await serviceError(daemon.createGuard(guardOn(other, { ...valid, deny: ["relative"] }, { name })));
+  t.equal(await inside.open("/etc/secret"), 1);
+  await daemon.destroyGuard({ name, podName: "pod" });
+});
+
+t.test("exact ids: 12 characters are enough, 64 are", async (t) => {
+  for (const cid of [
+    container.id.slice(0, 12),
+    `docker://${container.id.slice(0, 12)}`,
+    container.id,
+    `cri-o://${container.id}`,
+  ]) {
+    await daemon.createGuard(guardOn(container, valid, { cid: [cid] }));
+    t.equal(await actor.open("/etc/secret"), 1, cid);
+    await daemon.destroyGuard({ podName: "pod" });
+  }
+});
+
+t.test("a short id that fits two containers is refused", async (t) => {
+  const twins = ["a", "b"].map((end) => container.id.slice(0, 40).replace(/^.{4}/, "beef") + end.repeat(24));
+  for (const id of twins) await startContainer({ id }, t);
+  const error = await serviceError(
+    daemon.createGuard(guardOn(container, valid, { cid: [twins[0]?.slice(0, 12) ?? ""] })),
+  );
+  t.equal(error.code, status.INVALID_ARGUMENT);
+  t.match(error.details, /ambiguous|several/i);
+});

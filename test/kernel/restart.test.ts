@@ -1,0 +1,73 @@
+import { existsSync, readFileSync } from "node:fs";
+import t from "tap";
+import { startContainer } from "../support/container.js";
+import { eventually, startDaemon } from "../support/daemon.js";
+import { EPERM, guardOn } from "../support/guard.js";
+
+for (const end of ["SIGTERM", "SIGKILL"] as const) {
+  t.test(`guards are there again after ${end}, with no controller to ask`, async (t) => {
+    const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+    const actor = await container.actor();
+    const daemon = await startDaemon({}, t);
+    await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"], tags: { a: "b" } }));
+    t.equal(await actor.open("/etc/secret"), EPERM);
+    if (end === "SIGTERM") await daemon.stop();
+    else await daemon.kill("SIGKILL");
+    t.equal(await actor.open("/etc/secret"), 0, "nobody guards");
+
+    const next = await startDaemon({ stateFile: daemon.stateFile }, t);
+    t.equal(await actor.open("/etc/secret"), EPERM);
+    t.match(await next.getGuardState(), [{ podName: "pod", nodeName: "testnode" }]);
+    await next.waitForLine((line) => line === "<DENY> OPEN_PERM file '/etc/secret' (pod:testnode) a=b");
+    await next.destroyGuard({ podName: "pod" });
+    await next.stop();
+
+    const last = await startDaemon({ stateFile: daemon.stateFile }, t);
+    t.same(await last.getGuardState(), [], "what was destroyed stays so");
+    t.equal(await actor.open("/etc/secret"), 0);
+    await last.stop();
+  });
+}
+
+t.test("a guard whose container ended meanwhile does not come back", async (t) => {
+  const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+  const daemon = await startDaemon({}, t);
+  await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
+  await daemon.stop();
+  await container.stop();
+  const next = await startDaemon({ stateFile: daemon.stateFile }, t);
+  t.same(await next.getGuardState(), []);
+  await next.stop();
+});
+
+t.test("a state file that is cut off is no reason not to start", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+  await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
+  await daemon.stop();
+  const { truncateSync } = await import("node:fs");
+  truncateSync(daemon.stateFile, Math.floor(readFileSync(daemon.stateFile).length / 2));
+  const next = await startDaemon({ stateFile: daemon.stateFile }, t);
+  t.same(await next.getGuardState(), []);
+  t.match(next.stderr, /state/);
+  await next.stop();
+});
+
+t.test("SIGTERM under load: ordered, no stack trace, exit 0", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+  const actor = await container.actor();
+  await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
+  let over = false;
+  const storm = actor.repeat("/etc/secret", 1_000_000, 1500).finally(() => {
+    over = true;
+  });
+  await eventually("the storm began", () => daemon.lines.length > 0);
+  await daemon.stop();
+  t.notOk(over, "it ended in the middle");
+  const { denied, opened, other } = await storm;
+  t.ok(denied > 0 && opened > 0, "denied before, free after");
+  t.equal(other, 0);
+  t.notMatch(daemon.stderr, /\n +at /);
+  t.ok(existsSync(daemon.stateFile));
+});

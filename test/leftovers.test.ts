@@ -1,0 +1,51 @@
+/** Runs last (scripts/test.sh): whatever the other tests made is gone again. */
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import t from "tap";
+import { workspaces } from "./support/cleanup.js";
+
+function attempt<Value>(read: () => Value, otherwise: Value): Value {
+  try {
+    return read();
+  } catch {
+    return otherwise; // The process ended meanwhile.
+  }
+}
+
+/** Of test processes that are alive: another run may go on beside this one. */
+const others = workspaces(true).map((directory) => directory.slice("/var/tmp/".length));
+const isOurs = (text: string) => text.includes("janusd-test-") && !others.some((name) => text.includes(name));
+
+const processes = readdirSync("/proc")
+  .filter((name) => /^\d+$/.test(name))
+  .map((pid) => ({
+    pid,
+    command: attempt(() => readFileSync(`/proc/${pid}/cmdline`, "utf8"), ""),
+    cgroup: attempt(() => readFileSync(`/proc/${pid}/cgroup`, "utf8"), ""),
+    fanotifyGroups: attempt(() => readdirSync(`/proc/${pid}/fd`), []).filter(
+      (fd) => attempt(() => readlinkSync(`/proc/${pid}/fd/${fd}`), "") === "anon_inode:[fanotify]",
+    ).length,
+  }))
+  .filter(({ command, cgroup }) => isOurs(command) || isOurs(cgroup));
+
+t.test("no directories", async (t) => {
+  t.same(workspaces(false), []);
+});
+
+t.test("no mounts", async (t) => {
+  t.same(readFileSync("/proc/self/mountinfo", "utf8").split("\n").filter(isOurs), []);
+});
+
+t.test("no containers in the machine's own runc directory", async (t) => {
+  t.equal(execFileSync("runc", ["list", "--quiet"], { encoding: "utf8" }).trim(), "");
+});
+
+t.test("no cgroups", async (t) => {
+  const root = "/sys/fs/cgroup";
+  const hierarchies = [root, ...readdirSync(root).map((name) => `${root}/${name}`)];
+  t.same(hierarchies.flatMap((hierarchy) => attempt(() => readdirSync(hierarchy), [])).filter(isOurs), []);
+});
+
+t.test("no processes, so no fanotify groups", async (t) => {
+  t.same(processes, []);
+});
