@@ -33,7 +33,7 @@ build: install-deps ## Install what is missing (apt, npm), then build the eBPF p
 .PHONY: install-deps
 install-deps: ## Only install what building and running need (apt, npm)
 	@scripts/require.sh node
-	@scripts/install.sh build
+	@scripts/install.sh compile demo
 	@$(MAKE) $(NPM_STAMP)
 
 $(NPM_STAMP): package-lock.json

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and nothing else.
-# Arguments: build (to build and run janusd and the demo), test (what only tests need).
+# Arguments: compile, demo (containers to try it on), test (what only tests need).
 set -euo pipefail
 
-build=(g++ make pkg-config python3 clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev ca-certificates runc busybox-static curl)
+compile=(g++ make pkg-config python3 clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev ca-certificates)
+demo=(runc busybox-static curl)
 test=(git openssl python3-grpcio python3-protobuf protobuf-compiler prometheus containerd)
 
 declare -a missing=()

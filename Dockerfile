@@ -1,0 +1,28 @@
+# syntax=docker/dockerfile:1
+# The image of the DaemonSet. The builder runs the Makefile's own steps and no
+# others: `scripts/install.sh compile`, `make node_modules/.package-lock.json`
+# and `make compile` (what `make build` runs, without the demo's packages).
+FROM node:20-bookworm-slim AS builder
+WORKDIR /src
+COPY scripts/ scripts/
+RUN scripts/install.sh compile
+COPY Makefile package.json package-lock.json .npmrc ./
+RUN make node_modules/.package-lock.json
+COPY . .
+RUN make compile && npm prune --omit=dev --loglevel=error
+
+FROM node:20-bookworm-slim
+RUN apt-get update -qq \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libbpf1 libelf1 zlib1g \
+ && rm -rf /var/lib/apt/lists/*
+ENV NODE_ENV=production
+WORKDIR /opt/janusd
+COPY --from=builder /src/package.json /src/LICENSE ./
+COPY --from=builder /src/node_modules node_modules
+COPY --from=builder /src/native/build/Release/janusd.node native/build/Release/janusd.node
+COPY --from=builder /src/bin bin
+COPY --from=builder /src/dist dist
+# gRPC (loopback only, unless TLS files are given), HTTP (health and metrics).
+EXPOSE 50051 9464
+# Root, and these of the host: PID namespace, cgroup file system, CAP_SYS_ADMIN, CAP_BPF, CAP_PERFMON.
+ENTRYPOINT ["/opt/janusd/bin/janusd"]

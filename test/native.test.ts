@@ -1,0 +1,10 @@
+/** The C++ units, which know nothing of Node: plain, and under the sanitizers. */
+import t from "tap";
+
+const run = new URL("../native/test/run", import.meta.url).pathname;
+
+for (const variant of ["plain", "asan", "tsan"]) {
+  t.test(variant, { timeout: 300_000 }, async (t) => {
+    await t.spawn(run, [variant]);
+  });
+}
