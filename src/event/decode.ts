@@ -195,7 +195,9 @@ function rfc3339(high: number, low: number): string {
   const upper = (high % NS_PER_SECOND) * 0x10000 + (low >>> 16);
   const lower = (upper % NS_PER_SECOND) * 0x10000 + (low & 0xffff);
   const second =
-    Math.floor(high / NS_PER_SECOND) * TWO_32 + Math.floor(upper / NS_PER_SECOND) * 0x10000 + Math.floor(lower / NS_PER_SECOND);
+    Math.floor(high / NS_PER_SECOND) * TWO_32 +
+    Math.floor(upper / NS_PER_SECOND) * 0x10000 +
+    Math.floor(lower / NS_PER_SECOND);
   if (second !== cachedSecond) {
     cachedSecond = second;
     cachedPrefix = new Date(second * 1000).toISOString().slice(0, -"000Z".length);

@@ -68,5 +68,7 @@ export function assertLayout(native: NativeLayout): void {
     ...wrong.map(([field, offset]) => `${field}: ${native[field] ?? "missing"}, expected ${offset}`),
     ...unknown.map((field) => `${field}: not known here`),
   ];
-  throw new Error(`the native addon's FileEvent does not match src/event/layout.ts (${details.join("; ")}): rebuild it`);
+  throw new Error(
+    `the native addon's FileEvent does not match src/event/layout.ts (${details.join("; ")}): rebuild it`,
+  );
 }

@@ -12,8 +12,10 @@ const SPACE = 0x20;
 const TILDE = 0x7e;
 const BACKSLASH = 0x5c;
 
-const UNSAFE = /[\p{Cc}\p{Cs}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\\]/gu;
+const HIDDEN = String.raw`\p{Cc}\p{Cs}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069`;
+const UNSAFE = new RegExp(String.raw`[${HIDDEN}\\]`, "gu");
 const UNSAFE_ONCE = new RegExp(UNSAFE.source, "u");
+const CONTROLS = new RegExp(`[${HIDDEN}]`, "gu");
 
 /** True if every byte is printable ASCII other than the backslash. */
 export function isPlain(bytes: Uint8Array, start: number, end: number): boolean {
@@ -36,8 +38,17 @@ export function printableString(text: string): string {
   return UNSAFE_ONCE.test(text) ? escapeUnsafe(text) : text;
 }
 
+/** For people only: like `printableString`, but a backslash stays one, so that what is escaped is not certain. */
+export function singleLine(text: string): string {
+  return text.replace(CONTROLS, escapeCharacter);
+}
+
 function escapeUnsafe(text: string): string {
-  return text.replace(UNSAFE, (character) => escapeBytes(Buffer.from(character)));
+  return text.replace(UNSAFE, escapeCharacter);
+}
+
+function escapeCharacter(character: string): string {
+  return escapeBytes(Buffer.from(character));
 }
 
 function escapeBytes(bytes: Uint8Array): string {

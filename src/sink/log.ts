@@ -6,7 +6,14 @@ import { Buffer } from "node:buffer";
 import type { FileEventView } from "../event/decode.js";
 import { FLAG } from "../event/layout.js";
 import type { Sink } from "../event/sink.js";
-import { compileLogFormat, DEFAULT_LOG_FORMAT, eventName, fileType, type LogFormat, responseName } from "../log-format.js";
+import {
+  compileLogFormat,
+  DEFAULT_LOG_FORMAT,
+  eventName,
+  fileType,
+  type LogFormat,
+  responseName,
+} from "../log-format.js";
 import type { SubjectContext } from "../subject.js";
 import { Output } from "./output.js";
 
@@ -16,7 +23,7 @@ const CLOSE_TIMEOUT_MS = 1000;
 
 export interface LogSinkOptions {
   readonly format: "text" | "json";
-  /** Borrowed; a socket is taken over (output.ts). */
+  /** Borrowed, and left open. */
   readonly fd: number;
 }
 

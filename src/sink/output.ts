@@ -1,6 +1,8 @@
 /**
  * Text to a file descriptor that may be slow, full, or gone. Never blocks the
- * event loop, never throws, never holds more than a fixed number of bytes.
+ * event loop, never throws, never holds more than a fixed number of bytes, and
+ * never closes the descriptor: another file would get its number, and what
+ * somebody else prints would land there.
  *
  * How depends on what the descriptor is, since Node's own `process.stdout`
  * blocks on files and pipes:
@@ -8,11 +10,11 @@
  *   /proc/self/fd. That makes a file description of our own; the caller's (and
  *   its other holders') keeps its mode. A FIFO that found a new reader is taken
  *   up again.
- * - a socket cannot be opened again: it is taken over and set to not block.
+ * - a socket cannot be opened again: it is set to not block for all its holders.
  * - a regular file is written on the thread pool, one write at a time.
  */
 import { Buffer } from "node:buffer";
-import { closeSync, constants, fstatSync, openSync, write } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, write, writeSync } from "node:fs";
 import { Socket } from "node:net";
 
 /** Why lines were dropped. */
@@ -20,7 +22,7 @@ export const DROP_REASONS = ["queue_full", "no_space", "closed", "io_error", "sh
 export type DropReason = (typeof DROP_REASONS)[number];
 
 export interface OutputOptions {
-  /** Borrowed, and left open, unless it is a socket: that one belongs to the output from now on. */
+  /** Borrowed, and left open. */
   readonly fd: number;
   /** What may wait, in bytes. Further text is dropped. */
   readonly queueLimit: number;
@@ -29,14 +31,18 @@ export interface OutputOptions {
 }
 
 const NEWLINE = 0x0a;
-const EAGAIN_RETRY_MS = 50;
+/** While a reader doesn't read: from the first to the last, doubling. */
+const RETRY_MS = { first: 2, last: 100 };
 const REOPEN_MS = 1000;
 
-/** Carries one chunk at a time. `done` tells how many bytes certainly went out. */
+type Done = (error: NodeJS.ErrnoException | undefined, written: number) => void;
+
+/** Carries one chunk at a time. */
 interface Transport {
-  write(chunk: Buffer, done: (error: NodeJS.ErrnoException | undefined, written: number) => void): void;
-  /** Lets go of the descriptor, also in the middle of a write. */
-  destroy(): void;
+  /** `done` may be called before this returns. */
+  write(chunk: Buffer, done: Done): void;
+  /** No call of `done` after this. Returns the bytes of the chunk that went out so far. */
+  destroy(): number;
 }
 
 export class Output {
@@ -105,9 +111,9 @@ export class Output {
         };
       });
     }
-    this.#discard("shutdown", 0);
-    this.#transport?.destroy();
+    const written = this.#transport?.destroy() ?? 0;
     this.#transport = undefined;
+    this.#discard("shutdown", written);
   }
 
   #pump(): void {
@@ -124,8 +130,6 @@ export class Output {
     this.#waitingBytes = this.#waitingLines = 0;
     this.#inFlight = chunk;
     transport.write(chunk, (error, written) => {
-      // Given up meanwhile, and counted then.
-      if (this.#inFlight !== chunk) return;
       if (written > 0) this.#torn = chunk[written - 1] !== NEWLINE;
       if (error === undefined) {
         this.#inFlight = undefined;
@@ -162,7 +166,11 @@ export class Output {
     const chunk = this.#inFlight;
     let lines = 0;
     if (chunk === undefined) return lines;
-    for (let at = chunk.indexOf(NEWLINE, Math.max(written, this.#inFlightStart)); at !== -1; at = chunk.indexOf(NEWLINE, at + 1)) {
+    for (
+      let at = chunk.indexOf(NEWLINE, Math.max(written, this.#inFlightStart));
+      at !== -1;
+      at = chunk.indexOf(NEWLINE, at + 1)
+    ) {
       lines++;
     }
     return lines;
@@ -179,7 +187,7 @@ export class Output {
     try {
       this.#transport = openTransport(this.#options.fd);
     } catch {
-      // ENXIO: a FIFO without a reader. EBADF: started with stdout closed.
+      // ENXIO: a FIFO that nobody reads. EBADF: started with stdout closed.
       this.#reopenAt = Date.now() + REOPEN_MS;
     }
   }
@@ -187,78 +195,104 @@ export class Output {
 
 function openTransport(fd: number): Transport {
   const stat = fstatSync(fd);
-  if (stat.isFIFO()) {
+  if (stat.isFIFO() || stat.isCharacterDevice()) {
     const own = reopen(fd);
-    return new StreamTransport(own ?? fd);
+    if (own !== undefined) return new NonBlockingTransport(own, true);
   }
-  if (stat.isSocket()) return new StreamTransport(fd);
-  if (stat.isCharacterDevice()) {
-    const own = reopen(fd);
-    return new FileTransport(own ?? fd, own !== undefined);
-  }
-  return new FileTransport(fd, false);
+  if ((stat.isFIFO() || stat.isSocket()) && setNonBlocking(fd)) return new NonBlockingTransport(fd, false);
+  return new BlockingTransport(fd);
 }
 
-/** Undefined if the descriptor was inherited from somebody whose files we may not open: then it is used as it is. */
+/** Undefined if the descriptor was inherited from somebody whose files we may not open. Throws ENXIO: nobody reads. */
 function reopen(fd: number): number | undefined {
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (error) {
-    if (codeOf(error) === "ENXIO") throw error;
+    if (error instanceof Error && "code" in error && error.code === "ENXIO") throw error;
     return undefined;
   }
 }
 
-class FileTransport implements Transport {
+/** Never used, never closed: libuv sets the mode when it is given a descriptor, and Node offers no other way to. */
+const modeSetters = new Map<number, Socket>();
+
+/** False if libuv knows no such kind of descriptor (a datagram socket). */
+function setNonBlocking(fd: number): boolean {
+  if (modeSetters.has(fd)) return true;
+  try {
+    modeSetters.set(fd, new Socket({ fd, readable: false, writable: true }).unref());
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+class NonBlockingTransport implements Transport {
   readonly #fd: number;
   readonly #owned: boolean;
   #retry: NodeJS.Timeout | undefined;
+  #written = 0;
 
   constructor(fd: number, owned: boolean) {
     this.#fd = fd;
     this.#owned = owned;
   }
 
-  write(chunk: Buffer, done: (error: NodeJS.ErrnoException | undefined, written: number) => void): void {
-    const step = (from: number): void => {
-      write(this.#fd, chunk, from, chunk.length - from, null, (error, bytes) => {
-        const written = from + (bytes ?? 0);
-        if (error?.code === "EAGAIN") this.#retry = setTimeout(step, EAGAIN_RETRY_MS, written);
-        else if (error !== null) done(error, written);
-        else if (written === chunk.length) done(undefined, written);
-        else step(written);
-      });
-    };
-    step(0);
+  write(chunk: Buffer, done: Done): void {
+    this.#written = 0;
+    this.#write(chunk, RETRY_MS.first, done);
   }
 
-  destroy(): void {
+  destroy(): number {
     clearTimeout(this.#retry);
     if (this.#owned) closeSync(this.#fd);
+    return this.#written;
+  }
+
+  #write(chunk: Buffer, retryMs: number, done: Done): void {
+    const before = this.#written;
+    let error: NodeJS.ErrnoException | undefined;
+    try {
+      while (this.#written < chunk.length) this.#written += writeSync(this.#fd, chunk, this.#written);
+    } catch (thrown) {
+      error = thrown instanceof Error ? thrown : new Error(String(thrown));
+    }
+    if (error?.code !== "EAGAIN") {
+      done(error, this.#written);
+      return;
+    }
+    const next = this.#written > before ? RETRY_MS.first : Math.min(retryMs * 2, RETRY_MS.last);
+    this.#retry = setTimeout(() => this.#write(chunk, next, done), retryMs);
   }
 }
 
-class StreamTransport implements Transport {
-  readonly #socket: Socket;
+class BlockingTransport implements Transport {
+  readonly #fd: number;
+  #written = 0;
+  #destroyed = false;
 
   constructor(fd: number) {
-    this.#socket = new Socket({ fd, readable: false, writable: true });
-    // The write's own callback reports it; without a listener it would end the process.
-    this.#socket.on("error", () => undefined);
-    this.#socket.unref();
+    this.#fd = fd;
   }
 
-  write(chunk: Buffer, done: (error: NodeJS.ErrnoException | undefined, written: number) => void): void {
-    this.#socket.write(chunk, (error) => done(error ?? undefined, error ? 0 : chunk.length));
+  write(chunk: Buffer, done: Done): void {
+    this.#written = 0;
+    this.#write(chunk, done);
   }
 
-  destroy(): void {
-    this.#socket.destroy();
+  destroy(): number {
+    this.#destroyed = true;
+    return this.#written;
   }
-}
 
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && "code" in error ? error.code : undefined;
+  #write(chunk: Buffer, done: Done): void {
+    write(this.#fd, chunk, this.#written, chunk.length - this.#written, null, (error, bytes) => {
+      if (this.#destroyed) return;
+      if (error === null) this.#written += bytes;
+      if (error === null && this.#written < chunk.length) this.#write(chunk, done);
+      else done(error ?? undefined, this.#written);
+    });
+  }
 }
 
 function reasonOf(error: NodeJS.ErrnoException): DropReason {
@@ -269,7 +303,6 @@ function reasonOf(error: NodeJS.ErrnoException): DropReason {
       return "no_space";
     case "EPIPE":
     case "ECONNRESET":
-    case "ERR_STREAM_DESTROYED":
       return "closed";
     default:
       return "io_error";

@@ -1,15 +1,17 @@
-/** Logs to stdout more than anything takes that isn't read, and says on stderr what became of it. */
-import { writeSync } from "node:fs";
+/** Logs to stdout until something is dropped, and says on stderr what became of it. */
+import { readlinkSync, writeSync } from "node:fs";
 import { openLogSink } from "../../src/sink/log.js";
 import { subjectOf, viewOf } from "../support/records.js";
 
 const sink = openLogSink({ format: "text", fd: 1 });
 const view = viewOf({ path: `/${"x".repeat(4000)}` });
-while ((sink.drops["queue_full"] ?? 0) === 0) {
+while (sink.dropped === 0) {
   for (let i = 0; i < 64; i++) sink.write(view, subjectOf());
   sink.flush();
   await new Promise((resolve) => setImmediate(resolve));
 }
 await sink.close();
-writeSync(2, `queue_full ${sink.drops["queue_full"]}, shutdown ${sink.drops["shutdown"]}\n`);
+const drops = ["queue_full", "shutdown", "closed"].map((reason) => `${reason} ${sink.drops[reason]}`).join(", ");
+const [kind] = readlinkSync("/proc/self/fd/1").split(":");
+writeSync(2, `${drops}, fd 1 is a ${kind}\n`);
 process.on("exit", () => writeSync(2, "exit\n"));
