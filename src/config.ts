@@ -1,0 +1,451 @@
+/**
+ * The daemon's configuration. One table (`OPTIONS`) makes the flags, the
+ * environment variables, `--help` and docs/configuration.md.
+ */
+import { hostname } from "node:os";
+import { Command, CommanderError, Option } from "commander";
+import { LOG_LEVELS, type LogLevel } from "./log.js";
+import type { EngineOptions } from "./native.js";
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface TlsFiles {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface Config {
+  /** Undefined: plaintext. */
+  readonly tls: TlsFiles | undefined;
+  readonly listen: Address;
+  readonly http: Address;
+  /** Undefined: no guard file. */
+  readonly guardsFile: string | undefined;
+  /** Undefined: guards are not kept. */
+  readonly stateFile: string | undefined;
+  readonly nodeName: string;
+  readonly logFormat: "text" | "json";
+  readonly logLevel: LogLevel;
+  readonly engine: EngineOptions;
+}
+
+/** A command line or environment that makes no sense. One line. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+/** `--help` or `--version` was asked for: print `text` and leave. */
+export class HelpRequested extends Error {
+  override readonly name = "HelpRequested";
+
+  constructor(readonly text: string) {
+    super("help requested");
+  }
+}
+
+interface OptionRow<T> {
+  readonly flag: string;
+  readonly env: string;
+  /** What stands for the value in the help; undefined: a switch. */
+  readonly value?: string;
+  /** What holds when neither flag nor environment say anything. */
+  readonly default: T;
+  /** The default in words, if it isn't plain. */
+  readonly defaultText?: string;
+  readonly help: string;
+  /** An empty environment variable is a value, not the lack of one. */
+  readonly mayBeEmpty?: true;
+  /** Throws Error with what the value must be. */
+  readonly parse: (text: string) => T;
+}
+
+function row<T>(option: OptionRow<T>): OptionRow<T> {
+  return option;
+}
+
+const OPTIONS = {
+  tls: row({
+    flag: "tls",
+    env: "JANUSD_TLS",
+    default: false,
+    help: "Serve gRPC with TLS, and require a client certificate signed by the CA. Any of the three files turns it on, too.",
+    parse: parseSwitch,
+  }),
+  tlscafile: row({
+    flag: "tlscafile",
+    env: "JANUSD_TLSCAFILE",
+    value: "file",
+    default: "",
+    help: "CA that signs client certificates, PEM.",
+    parse: String,
+  }),
+  tlscertfile: row({
+    flag: "tlscertfile",
+    env: "JANUSD_TLSCERTFILE",
+    value: "file",
+    default: "",
+    help: "The daemon's certificate, PEM.",
+    parse: String,
+  }),
+  tlskeyfile: row({
+    flag: "tlskeyfile",
+    env: "JANUSD_TLSKEYFILE",
+    value: "file",
+    default: "",
+    help: "The daemon's private key, PEM.",
+    parse: String,
+  }),
+  listen: row<Address | undefined>({
+    flag: "listen",
+    env: "JANUSD_LISTEN",
+    value: "address",
+    default: undefined,
+    defaultText: "`127.0.0.1:50051`, with TLS `0.0.0.0:50051`",
+    help: "Where gRPC listens, `host:port`. Without TLS, an address that isn't loopback needs `--insecure`.",
+    parse: parseAddress,
+  }),
+  insecure: row({
+    flag: "insecure",
+    env: "JANUSD_INSECURE",
+    default: false,
+    help: "Allow plaintext gRPC on any address. Whoever reaches it decides what containers may open.",
+    parse: parseSwitch,
+  }),
+  http: row({
+    flag: "http",
+    env: "JANUSD_HTTP",
+    value: "address",
+    default: { host: "0.0.0.0", port: 9464 },
+    defaultText: "`0.0.0.0:9464`",
+    help: "Where `/livez`, `/readyz` and `/metrics` are served, `host:port`.",
+    parse: parseAddress,
+  }),
+  guards: row({
+    flag: "guards",
+    env: "JANUSD_GUARDS",
+    value: "file",
+    default: "",
+    defaultText: "none",
+    help: "Guards without a controller: YAML in the shape of the `JanusGuard` resource, with container ids in `spec.containers`.",
+    parse: String,
+  }),
+  stateFile: row({
+    flag: "state-file",
+    env: "JANUSD_STATE_FILE",
+    value: "file",
+    default: "/var/lib/janusd/guards.json",
+    help: "Where guards are kept across restarts. Empty: nowhere.",
+    mayBeEmpty: true,
+    parse: String,
+  }),
+  nodeName: row({
+    flag: "node-name",
+    env: "NODE_NAME",
+    value: "name",
+    default: "",
+    defaultText: "the host name",
+    help: "The node's name, in answers and events.",
+    parse: String,
+  }),
+  logFormat: row<"text" | "json">({
+    flag: "log-format",
+    env: "JANUSD_LOG_FORMAT",
+    value: "format",
+    default: "text",
+    help: "The event log on standard output: `text` (each guard's `logFormat`) or `json`.",
+    parse: choice(["text", "json"]),
+  }),
+  logLevel: row<LogLevel>({
+    flag: "log-level",
+    env: "JANUSD_LOG_LEVEL",
+    value: "level",
+    default: "info",
+    help: `The daemon's own log on standard error, JSON: ${LOG_LEVELS.map((level) => `\`${level}\``).join(", ")}.`,
+    parse: choice(LOG_LEVELS),
+  }),
+  ringSize: row({
+    flag: "ring-size",
+    env: "JANUSD_RING_SIZE",
+    value: "bytes",
+    default: 8 * 1024 * 1024,
+    defaultText: "`8M`",
+    help: "The event ring, with `K` or `M`; rounded up to a power of two. A full ring drops event records (counted), never decisions.",
+    parse: parseSize,
+  }),
+  deadline: row({
+    flag: "deadline",
+    env: "JANUSD_DEADLINE",
+    value: "ms",
+    default: 1000,
+    help: "Milliseconds after which a question that is still open is answered with allow, and counted as exposure.",
+    parse: wholeNumber(1, 60_000),
+  }),
+  identityLimit: row({
+    flag: "identity-limit",
+    env: "JANUSD_IDENTITY_LIMIT",
+    value: "inodes",
+    default: 16_384,
+    help: "Inodes that the guards of one container pin, so that hard links and renames don't get around them.",
+    parse: wholeNumber(0, 2 ** 24),
+  }),
+  ignoreLimit: row({
+    flag: "ignore-limit",
+    env: "JANUSD_IGNORE_LIMIT",
+    value: "marks",
+    default: 65_536,
+    help: "Learned ignore marks of the whole daemon. At the limit all are forgotten, and learned again.",
+    parse: wholeNumber(0, 2 ** 24),
+  }),
+} satisfies Record<string, OptionRow<never> | OptionRow<unknown>>;
+
+type Key = keyof typeof OPTIONS;
+type Values = { [K in Key]: (typeof OPTIONS)[K]["default"] };
+
+const ROWS = Object.entries(OPTIONS) as readonly [Key, OptionRow<unknown>][];
+
+const GRPC_PORT = 50051;
+
+/**
+ * `args` without the program's name. A flag beats the environment; an empty
+ * variable counts as not set, unless emptiness says something. Throws ConfigError, HelpRequested.
+ */
+export function parseConfig(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  version: string,
+): Config {
+  const values = readValues(args, env, version);
+  const tls = readTls(values);
+  const listen = values.listen ?? { host: tls === undefined ? "127.0.0.1" : "0.0.0.0", port: GRPC_PORT };
+  if (tls === undefined && !values.insecure && !isLoopback(listen.host)) {
+    throw new ConfigError(
+      `--listen ${formatAddress(listen)}: plaintext gRPC on an address that isn't loopback needs --insecure (or TLS)`,
+    );
+  }
+  return {
+    tls,
+    listen,
+    http: values.http,
+    guardsFile: values.guards === "" ? undefined : values.guards,
+    stateFile: values.stateFile === "" ? undefined : values.stateFile,
+    nodeName: values.nodeName === "" ? hostname() : values.nodeName,
+    logFormat: values.logFormat,
+    logLevel: values.logLevel,
+    engine: {
+      ringBytes: values.ringSize,
+      deadlineMs: values.deadline,
+      identityLimit: values.identityLimit,
+      ignoreLimit: values.ignoreLimit,
+    },
+  };
+}
+
+function readTls({ tls, tlscafile, tlscertfile, tlskeyfile }: Values): TlsFiles | undefined {
+  const files = { tlscafile, tlscertfile, tlskeyfile };
+  const missing = Object.entries(files).flatMap(([flag, file]) => (file === "" ? [`--${flag}`] : []));
+  if (missing.length === Object.keys(files).length && !tls) return undefined;
+  if (missing.length > 0) throw new ConfigError(`TLS needs all three files: ${missing.join(", ")} missing`);
+  return { ca: tlscafile, cert: tlscertfile, key: tlskeyfile };
+}
+
+function readValues(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  version: string,
+): Values {
+  const given = parseFlags(args, version);
+  const read = ROWS.map(([key, option]) => {
+    const flag = given[key];
+    if (flag !== undefined) return [key, parsed(option, flag, `--${option.flag}`)];
+    const variable = env[option.env];
+    if (variable !== undefined && (variable !== "" || option.mayBeEmpty))
+      return [key, parsed(option, variable, option.env)];
+    return [key, option.default];
+  });
+  return Object.fromEntries(read) as Values;
+}
+
+function parsed(option: OptionRow<unknown>, text: string, name: string): unknown {
+  try {
+    return option.parse(text);
+  } catch (error) {
+    throw new ConfigError(`${name} ${JSON.stringify(text)}: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** The text that was given for each flag; a switch without a value is "true". */
+function parseFlags(args: readonly string[], version: string): Partial<Record<Key, string>> {
+  let output = "";
+  const program = new Command("janusd")
+    .description("Guards files inside the containers of this node.")
+    .version(version, "--version", "print the version")
+    .helpOption("--help", "print this")
+    .allowExcessArguments(false)
+    .configureOutput({ writeOut: (text) => (output += text), writeErr: () => undefined })
+    .exitOverride();
+  for (const [key, option] of ROWS) {
+    const value = option.value === undefined ? "[true|false]" : `<${option.value}>`;
+    const text = `${plain(option.help)} [env ${option.env}, default ${plain(defaultOf(option))}]`;
+    const flag = new Option(`--${option.flag} ${value}`, text);
+    // Commander would camel-case the name.
+    flag.attributeName = () => key;
+    program.addOption(flag);
+  }
+  try {
+    program.parse(normaliseFlags(args), { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) throw new HelpRequested(output);
+    throw new ConfigError(error.message.replace(/^error: /, "").replace(/\n/g, " "));
+  }
+  return program.opts<Partial<Record<Key, string>>>();
+}
+
+/**
+ * The original's flags come with a single dash or two, and with `=` or a space;
+ * its switches take a value after `=` only.
+ */
+function normaliseFlags(args: readonly string[]): string[] {
+  const byFlag = new Map(ROWS.map(([, option]) => [option.flag, option]));
+  const normal: string[] = [];
+  for (let at = 0; at < args.length; at++) {
+    const arg = args[at] ?? "";
+    const [, name = "", value] = /^--?([a-z][a-z-]*)(?:=(.*))?$/s.exec(arg) ?? [];
+    const option = byFlag.get(name);
+    if (option === undefined) {
+      normal.push(arg === "-help" || arg === "-h" ? "--help" : arg);
+    } else if (value !== undefined) {
+      normal.push(`--${name}=${value}`);
+    } else if (option.value === undefined) {
+      normal.push(`--${name}=true`);
+    } else {
+      const next = args[++at];
+      normal.push(...(next === undefined ? [`--${name}`] : [`--${name}=${next}`]));
+    }
+  }
+  return normal;
+}
+
+function parseSwitch(text: string): boolean {
+  if (text === "true" || text === "1") return true;
+  if (text === "false" || text === "0") return false;
+  throw new Error("must be true or false");
+}
+
+function parseAddress(text: string): Address {
+  const [, v6, name, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text) ?? [];
+  const host = v6 ?? name;
+  if (host === undefined || Number(port) > 0xffff) throw new Error("must be host:port, or [v6 address]:port");
+  return { host, port: Number(port) };
+}
+
+export function formatAddress({ host, port }: Address): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}
+
+function parseSize(text: string): number {
+  const [, digits, unit = ""] = /^(\d{1,10})([KM]?)$/.exec(text) ?? [];
+  const bytes = Number(digits) * { "": 1, K: 1024, M: 1024 * 1024 }[unit as "" | "K" | "M"];
+  if (!(bytes >= 64 * 1024 && bytes <= 1024 ** 3)) throw new Error("must be a size from 64K to 1024M");
+  return bytes;
+}
+
+function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const number = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+    if (!(number >= min && number <= max)) throw new Error(`must be a whole number from ${min} to ${max}`);
+    return number;
+  };
+}
+
+function choice<T extends string>(choices: readonly T[]): (text: string) => T {
+  return (text) => {
+    const chosen = choices.find((candidate) => candidate === text);
+    if (chosen === undefined) throw new Error(`must be one of ${choices.join(", ")}`);
+    return chosen;
+  };
+}
+
+function defaultOf({ default: value, defaultText }: OptionRow<unknown>): string {
+  return defaultText ?? (value === false ? "off" : value === "" ? "none" : `\`${String(value)}\``);
+}
+
+function plain(markdown: string): string {
+  return markdown.replaceAll("`", "");
+}
+
+/** docs/configuration.md. */
+export function configurationMarkdown(): string {
+  const rows = ROWS.map(([, option]) => {
+    const value = option.value === undefined ? "" : ` ${option.value.toUpperCase()}`;
+    return `| \`--${option.flag}${value}\` | \`${option.env}\` | ${defaultOf(option)} | ${option.help} |`;
+  });
+  return `# Configuration of janusd
+
+<!-- Generated from src/config.ts by \`npm run docs\`. Do not edit. -->
+
+Every flag has an environment variable; the flag wins. Flags take a single dash or two, and their value after \`=\` or a
+space. A switch alone means true; \`--switch=false\` (or the variable set to \`false\`) turns it off.
+
+| Flag | Variable | Default | What it does |
+| --- | --- | --- | --- |
+${rows.join("\n")}
+
+Exit status: 0 after \`SIGTERM\` or \`SIGINT\`; 1 if this machine cannot run the daemon (not root, a kernel without BTF or without
+fanotify permission events) or a part of it failed; 2 if the configuration, or the guard file, makes no sense. Each comes
+with one line for each thing that is wrong, on standard error.
+
+## TLS
+
+With TLS, a client needs a certificate signed by \`--tlscafile\`. The three files come together, and turn TLS on by themselves.
+
+## The guard file
+
+\`--guards\` names a file of one or more documents; the daemon takes up each as soon as its containers run, and again when they
+come back. It is read once, at start, and what it names cannot be destroyed over gRPC for longer than a few seconds.
+
+\`\`\`yaml
+apiVersion: januscontroller.clustergarage.io/v1alpha1
+kind: JanusGuard
+metadata:
+  name: secrets          # namespace: optional
+spec:
+  containers:            # ids, as strings or with the container's name; exact, never a prefix
+    - containerd://4f0c5e0d6d1b2f3a4c5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7081920a1b
+    - { id: my-runc-container, name: web }
+  podName: web-1         # optional, as podUid and nodeName: for events only
+  logFormat: "<{response}> {event} {path}"
+  subjects:
+    - deny: [/etc/secrets]
+      allow: [/etc/secrets/public]
+      events: [open, access]   # open, access, exec, all (= open and access)
+      recursive: true
+      maxDepth: 0              # levels below a path; 0 = no limit
+      exclude: ["*.tmp"]       # globs, relative to the paths
+      autoAllowOwner: true     # the container's first process and its direct children may pass
+      onlyDir: false
+      audit: false
+      scope: everyone          # or container: only its own processes are judged
+      exact: false             # every open is an event of its own
+      tags: { team: payments }
+    - watch: [/var/log]        # only observed; here all events are possible
+      events: [create, delete, move]
+\`\`\`
+
+Errors name the file, the line, the document and the field. Unknown fields are errors.
+
+## The state file
+
+Guards that came over gRPC are written to \`--state-file\` (replaced atomically, mode 0600) and restored at the next start before
+anything is served. Guards whose containers are gone by then are dropped. A file that makes no sense is renamed to
+\`FILE.corrupt-TIME\`, and the daemon starts without it.
+`;
+}

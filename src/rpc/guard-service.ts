@@ -1,0 +1,83 @@
+/**
+ * The three methods of janus.Janusd, on the registry. Each is synchronous: when
+ * the answer goes out, what it says is done.
+ */
+import { create } from "@bufbuild/protobuf";
+import type { ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedServiceImplementation } from "@grpc/grpc-js";
+import { JanusdError } from "../errors.js";
+import { type Empty, EmptySchema, type JanusdConfig, type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
+import type { GuardHandle, GuardRegistry } from "../guard/registry.js";
+import type { Log } from "../log.js";
+import { statusOf } from "./status.js";
+
+export interface GuardServiceOptions {
+  readonly registry: Pick<GuardRegistry, "create" | "destroy" | "list">;
+  readonly log: Log;
+}
+
+export function guardService({ registry, log }: GuardServiceOptions): UntypedServiceImplementation {
+  const unary =
+    <Request, Response>(method: string, work: (request: Request) => Response) =>
+    (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
+      let response: Response;
+      try {
+        response = work(call.request);
+      } catch (thrown) {
+        callback(failure(method, thrown));
+        return;
+      }
+      callback(null, response);
+    };
+
+  const failure = (method: string, thrown: unknown) => {
+    const error = JanusdError.from(thrown);
+    const ours = error.data.kind === "internal" || error.data.kind === "system";
+    if (ours) log.error({ method, err: error, ...error.data }, "request failed");
+    else log.warn({ method, error: error.message, ...error.data }, "request refused");
+    return statusOf(error);
+  };
+
+  return {
+    createGuard: unary("CreateGuard", (config: JanusdConfig): JanusdHandle => {
+      const guard = registry.create(config);
+      log.debug({ guard: guard.name, pod: guard.podName, containers: guard.containerIds }, "guard held");
+      return messageOf(guard);
+    }),
+
+    destroyGuard: unary("DestroyGuard", (config: JanusdConfig): Empty => {
+      const removed = registry.destroy(config);
+      log.debug({ guard: config.name, pod: config.podName, removed }, "guards removed");
+      return create(EmptySchema);
+    }),
+
+    getGuardState: (call: ServerWritableStream<Empty, JanusdHandle>): void => {
+      try {
+        for (const guard of registry.list()) call.write(stateOf(guard));
+        call.end();
+      } catch (thrown) {
+        call.emit("error", failure("GetGuardState", thrown));
+      }
+    },
+  };
+}
+
+function messageOf(guard: GuardHandle): JanusdHandle {
+  return create(JanusdHandleSchema, {
+    nodeName: guard.nodeName,
+    podName: guard.podName,
+    pid: [...guard.pids],
+    processEventfd: [...guard.subjectIds],
+    name: guard.name,
+    namespace: guard.namespace,
+    cid: [...guard.containerIds],
+  });
+}
+
+/**
+ * The controller looks for `podName` alone, and leaves a pod that it finds be.
+ * So a guard that lost a container is listed without: its rest is enforced, but
+ * the pod has to be guarded anew, or the container's successor never would be.
+ */
+function stateOf(guard: GuardHandle): JanusdHandle {
+  return messageOf(guard.complete ? guard : { ...guard, podName: "" });
+}

@@ -1,0 +1,55 @@
+/** Our errors as gRPC statuses. */
+import { Buffer } from "node:buffer";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { anyPack } from "@bufbuild/protobuf/wkt";
+import { Metadata, type StatusObject, status } from "@grpc/grpc-js";
+import type { ErrorData, FieldViolation, JanusdError } from "../errors.js";
+import { BadRequestSchema } from "../gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "../gen/google/rpc/status_pb.js";
+
+/** Where grpc libraries look for a google.rpc.Status. */
+const DETAILS_KEY = "grpc-status-details-bin";
+
+const CODES: Readonly<Record<ErrorData["kind"], status>> = {
+  invalid: status.INVALID_ARGUMENT,
+  not_found: status.NOT_FOUND,
+  unsupported: status.FAILED_PRECONDITION,
+  exhausted: status.RESOURCE_EXHAUSTED,
+  system: status.INTERNAL,
+  internal: status.INTERNAL,
+};
+
+/** HTTP/2 peers limit the size of all trailers, often to 8 KiB: what doesn't fit would lose the whole answer. Bytes. */
+const TRAILER_LIMIT = 6 * 1024;
+
+export function statusOf(error: JanusdError): StatusObject {
+  const code = CODES[error.data.kind];
+  const metadata = new Metadata();
+  let details = error.message;
+  if (error.data.kind === "invalid") {
+    const { violations } = error.data;
+    const fitting = violations.slice(0, fitIn(TRAILER_LIMIT / 2, violations));
+    if (fitting.length < violations.length) {
+      const rest = violations.length - fitting.length;
+      details = `${fitting.map(({ field, description }) => `${field}: ${description}`).join("; ")}; and ${rest} more`;
+    }
+    const badRequest = create(BadRequestSchema, { fieldViolations: [...fitting] });
+    const rich = create(StatusSchema, {
+      code,
+      message: "invalid request",
+      details: [anyPack(BadRequestSchema, badRequest)],
+    });
+    metadata.set(DETAILS_KEY, Buffer.from(toBinary(StatusSchema, rich)));
+  }
+  return { code, details, metadata };
+}
+
+/** How many of the violations fit in so many bytes; one does in any case. */
+function fitIn(bytes: number, violations: readonly FieldViolation[]): number {
+  let left = bytes;
+  const first = violations.findIndex(({ field, description }) => {
+    left -= Buffer.byteLength(field) + Buffer.byteLength(description) + 8;
+    return left < 0;
+  });
+  return first === -1 ? violations.length : Math.max(first, 1);
+}
