@@ -88,7 +88,7 @@ metadata:
   namespace: default
 spec:
   podName: demo-pod
-  containerIds: ["containerd://$id"]
+  containers: ["containerd://$id"]
   subjects:
     - deny: [/etc/app, /data/secrets]
       allow: [/etc/app/app.conf]
@@ -97,7 +97,7 @@ spec:
       tags: { team: demo }
 EOF
 show cat "$work/guard.yaml"
-show bin/janusctl --server "$grpc" create -f "$work/guard.yaml"
+show bin/janusctl --address "$grpc" create -f "$work/guard.yaml"
 
 heading "4. An allowed read"
 inside cat /etc/app/app.conf
@@ -115,10 +115,10 @@ show cat "$work/events.log"
 
 heading "7. The same, counted"
 printf '  %s$ curl -s http://%s/metrics | grep demo%s\n' "$dim" "$http" "$plain"
-curl -fsS "http://$http/metrics" | grep -E '^janusd_[a-z_]+(_total|_count)?\{.*guard="demo"' | grep -v bucket | sed 's/^/  /' || true
+curl -fsS "http://$http/metrics" | grep -E '^janusd_[a-z_]+(_total|_count)?\{.*guard="default/demo"' | grep -v bucket | sed 's/^/  /' || true
 
 heading "8. GetGuardState"
-show bin/janusctl --server "$grpc" list
+show bin/janusctl --address "$grpc" list
 
 if [ "${KEEP:-}" = 1 ]; then
   heading "Still running. In another terminal, from $PWD:"
@@ -126,8 +126,8 @@ if [ "${KEEP:-}" = 1 ]; then
   runc --root $work/runc exec -t $id sh      # a shell in the container
   tail -f $work/events.log
   curl -s http://$http/metrics | grep ^janusd_
-  bin/janusctl --server $grpc list -o json
-  bin/janusctl --server $grpc delete demo
+  bin/janusctl --address $grpc list -o json
+  bin/janusctl --address $grpc delete demo
 
   Ctrl-C ends it and cleans up.
 EOF

@@ -2,11 +2,12 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { credentials, status } from "@grpc/grpc-js";
+import { credentials } from "@grpc/grpc-js";
 import t from "tap";
+import { JanusClient } from "../../src/cli/client.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
-import { type Daemon, JanusClient, serviceError, startDaemon } from "../support/daemon.js";
+import { type Daemon, rpcError, startDaemon } from "../support/daemon.js";
 
 const directory = new URL(".", import.meta.url).pathname;
 const made = mkdtempSync(join(workspaceDirectory(), "contract-"));
@@ -90,9 +91,9 @@ t.test("mutual TLS", async (t) => {
         const [key, cert] = keyPair.map((pem) => readFileSync(file(pem)));
         const creds = credentials.createSsl(readFileSync(file("ca.crt")), key ?? null, cert ?? null);
         const client = new JanusClient(daemon.grpcAddress, creds);
-        const error = await serviceError(client.getGuardState());
+        const error = await rpcError(client.getGuardState());
         client.close();
-        t.equal(error.code, status.UNAVAILABLE, `${name}: ${error.details}`);
+        t.equal(error.code, "UNAVAILABLE", `${name}: ${error.message}`);
       };
       await refused("no client certificate");
       await refused("a certificate by another CA", "stranger.key", "stranger.crt");

@@ -32,7 +32,7 @@ t.test("two pods: DestroyGuard with another pod's pids removes only the named po
   const [inA, inB] = [await a.actor(), await b.actor()];
   await daemon.createGuard(guardOn(a, { deny: ["/etc/secret"] }, { name: "g", podName: "pod-a" }));
   const handle = await daemon.createGuard(guardOn(b, { deny: ["/etc/secret"] }, { name: "g", podName: "pod-b" }));
-  t.ok(handle.pid.includes(b.initPid), "the handle has the pod's pids");
+  t.same(handle.pid, [b.initPid]);
   await daemon.destroyGuard({ nodeName: "testnode", podName: "pod-a", pid: handle.pid });
   t.equal(await inA.open("/etc/secret"), 0);
   t.equal(await inB.open("/etc/secret"), EPERM);
@@ -53,21 +53,14 @@ t.test("one guard on two containers of a pod", async (t) => {
   await daemon.destroyGuard({ podName: "pod" });
 });
 
-t.test("GetGuardState tells the container's processes", async (t) => {
+t.test("GetGuardState tells a container's first process, whatever else runs in it", async (t) => {
   const container = await startContainer({ files: { "/etc/secret": "" } }, t);
-  const created = await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }, { nodeName: "testnode" }));
-  t.equal(created.nodeName, "testnode");
-  t.same(created.pid, [container.initPid]);
+  const guard = guardOn(container, { deny: ["/etc/secret"] }, { nodeName: "a-node" });
+  const created = await daemon.createGuard(guard);
+  t.match(created, { nodeName: "a-node", podName: "pod", pid: [container.initPid] });
   t.equal(created.processEventfd.length, 1);
-  const actor = await container.actor();
-  const [, pid] = await actor.command("pid");
-  const [state] = await daemon.getGuardState();
-  t.match(state, { nodeName: "testnode", podName: "pod" });
-  t.same(state?.processEventfd, created.processEventfd, "stable");
-  t.equal(state?.pid.length, 2, `the first process and the one that was executed (${pid} inside)`);
-  await actor.stop();
-  const again = await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }, { nodeName: "testnode" }));
-  t.same(again.processEventfd, created.processEventfd, "the same config changes nothing");
-  t.same((await daemon.getGuardState())[0]?.pid, [container.initPid]);
+  await container.actor();
+  t.same(await daemon.getGuardState(), [created]);
+  t.same(await daemon.createGuard(guard), created, "the same config again changes nothing");
   await daemon.destroyGuard({ podName: "pod" });
 });

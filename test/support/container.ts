@@ -16,7 +16,6 @@ import {
   mkdtempSync,
   readFileSync,
   renameSync,
-  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -24,7 +23,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { cgroupParent, killAtExit, runcRoot, workspaceDirectory } from "./cleanup.js";
+import { cgroupParent, killAtExit, removeTree, runcRoot, workspaceDirectory } from "./cleanup.js";
 
 export type Capabilities = "default" | "none" | "sys_admin";
 
@@ -339,7 +338,7 @@ export class Container {
     const directory = mkdtempSync(join(workspaceDirectory(), "c-"));
     const volumes = (options.volumes ?? []).map((volume, index) => {
       const source = volume.source ?? join(directory, `volume${index}`);
-      mkdirSync(source, { recursive: true });
+      if (!existsSync(source)) mkdirSync(source, { recursive: true }); // it may be a file, as a subPath is
       return source;
     });
     const container = new Container(id, directory, volumes, options);
@@ -530,8 +529,7 @@ export class Container {
     await this.kill();
     const [command, args] = this.#command("umount", this.rootfs);
     spawnSync(command, args, { stdio: "ignore" });
-    if (!readFileSync("/proc/self/mountinfo", "utf8").includes(` ${this.rootfs} `))
-      rmSync(this.#directory, { recursive: true, force: true });
+    if (!readFileSync("/proc/self/mountinfo", "utf8").includes(` ${this.rootfs} `)) removeTree(this.#directory);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

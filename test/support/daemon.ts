@@ -12,9 +12,10 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { type ChannelCredentials, Client, credentials, type ServiceError } from "@grpc/grpc-js";
-import { EmptySchema, JanusdConfigSchema, type JanusdHandle, JanusdHandleSchema } from "../../src/gen/janus_pb.js";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type ChannelCredentials, credentials } from "@grpc/grpc-js";
+import { JanusClient, RpcError } from "../../src/cli/client.js";
+import type { JanusdConfigSchema, JanusdHandle } from "../../src/gen/janus_pb.js";
 import { killAtExit, workspaceDirectory } from "./cleanup.js";
 
 export type GuardInit = MessageInitShape<typeof JanusdConfigSchema>;
@@ -47,68 +48,13 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** Typed calls of the wire contract. */
-export class JanusClient {
-  readonly #client: Client;
-
-  constructor(address: string, creds: ChannelCredentials = credentials.createInsecure()) {
-    this.#client = new Client(address, creds);
-  }
-
-  /** Rejects with grpc-js's ServiceError. */
-  createGuard(guard: GuardInit): Promise<JanusdHandle> {
-    return new Promise((resolve, reject) => {
-      this.#client.makeUnaryRequest(
-        "/janus.Janusd/CreateGuard",
-        (message: GuardInit) => Buffer.from(toBinary(JanusdConfigSchema, create(JanusdConfigSchema, message))),
-        (bytes) => fromBinary(JanusdHandleSchema, bytes),
-        guard,
-        (error, handle) => (handle === undefined ? reject(error) : resolve(handle)),
-      );
-    });
-  }
-
-  destroyGuard(guard: GuardInit): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#client.makeUnaryRequest(
-        "/janus.Janusd/DestroyGuard",
-        (message: GuardInit) => Buffer.from(toBinary(JanusdConfigSchema, create(JanusdConfigSchema, message))),
-        (bytes) => fromBinary(EmptySchema, bytes),
-        guard,
-        (error) => (error === null ? resolve() : reject(error)),
-      );
-    });
-  }
-
-  getGuardState(): Promise<JanusdHandle[]> {
-    return new Promise((resolve, reject) => {
-      const handles: JanusdHandle[] = [];
-      const stream = this.#client.makeServerStreamRequest(
-        "/janus.Janusd/GetGuardState",
-        () => Buffer.alloc(0),
-        (bytes) => fromBinary(JanusdHandleSchema, bytes),
-        null,
-      );
-      stream.on("data", (handle: JanusdHandle) => handles.push(handle));
-      stream.on("error", reject);
-      stream.on("end", () => resolve(handles));
-    });
-  }
-
-  close(): void {
-    this.#client.close();
-  }
-}
-
-/** The gRPC error that a call is expected to end with; throws if it succeeds or fails otherwise. */
-export async function serviceError(call: Promise<unknown>): Promise<ServiceError> {
+/** The error that a call is expected to end with; throws if it succeeds or fails otherwise. */
+export async function rpcError(call: Promise<unknown>): Promise<RpcError> {
   const failure = await call.then(
     () => new Error("the call succeeded"),
     (error: unknown) => error,
   );
-  if (failure instanceof Error && "code" in failure && "details" in failure && "metadata" in failure) {
-    return failure as ServiceError;
-  }
+  if (failure instanceof RpcError) return failure;
   throw failure;
 }
 
@@ -154,7 +100,7 @@ export class Daemon {
         for (const watcher of this.#watchers) watcher();
       });
     }
-    this.client = new JanusClient(this.grpcAddress, options.credentials);
+    this.client = new JanusClient(this.grpcAddress, options.credentials ?? credentials.createInsecure());
   }
 
   /** Resolves when /readyz says so; rejects, with what it wrote, if the daemon ends first. */
