@@ -4,7 +4,7 @@
  */
 import { Buffer, isUtf8 } from "node:buffer";
 import { COMM_BYTES, FILE_EVENT, FLAG, RECORD_ALIGNMENT } from "./layout.js";
-import { printableBytes } from "./text.js";
+import { isPlain, printableBytes, quoteBytes } from "./text.js";
 
 const WORD = 4;
 const TWO_32 = 2 ** 32;
@@ -135,7 +135,12 @@ export class FileEventView {
   }
 
   get pathIsUtf8(): boolean {
-    return isUtf8(this.pathBytes);
+    return isPlain(this.bytes, this.#pathStart, this.#pathEnd) || isUtf8(this.pathBytes);
+  }
+
+  /** The path as a JSON string. */
+  get pathJson(): string {
+    return quoteBytes(this.bytes, this.#pathStart, this.#pathEnd);
   }
 
   get exe(): string {
@@ -146,12 +151,20 @@ export class FileEventView {
     return printableBytes(this.bytes, this.#pathEnd, this.#exeEnd);
   }
 
+  get exeJson(): string {
+    return quoteBytes(this.bytes, this.#pathEnd, this.#exeEnd);
+  }
+
   get comm(): string {
     return this.bytes.toString("utf8", this.#start + FILE_EVENT.comm, this.#commEnd);
   }
 
   get commText(): string {
     return printableBytes(this.bytes, this.#start + FILE_EVENT.comm, this.#commEnd);
+  }
+
+  get commJson(): string {
+    return quoteBytes(this.bytes, this.#start + FILE_EVENT.comm, this.#commEnd);
   }
 
   // path_len and exe_len share one word: path in the lower half (little endian).

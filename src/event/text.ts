@@ -11,6 +11,7 @@ import { Buffer, isUtf8 } from "node:buffer";
 const SPACE = 0x20;
 const TILDE = 0x7e;
 const BACKSLASH = 0x5c;
+const QUOTE = 0x22;
 
 const HIDDEN = String.raw`\p{Cc}\p{Cs}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069`;
 const UNSAFE = new RegExp(String.raw`[${HIDDEN}\\]`, "gu");
@@ -31,6 +32,13 @@ export function printableBytes(bytes: Buffer, start: number, end: number): strin
   if (isPlain(bytes, start, end)) return bytes.toString("latin1", start, end);
   if (isUtf8(bytes.subarray(start, end))) return escapeUnsafe(bytes.toString("utf8", start, end));
   return escapeInvalid(bytes, start, end);
+}
+
+/** `bytes[start, end)` as a JSON string; bytes that are not UTF-8 become U+FFFD. */
+export function quoteBytes(bytes: Buffer, start: number, end: number): string {
+  let plain = isPlain(bytes, start, end);
+  for (let i = start; plain && i < end; i++) plain = bytes[i] !== QUOTE;
+  return plain ? `"${bytes.toString("latin1", start, end)}"` : JSON.stringify(bytes.toString("utf8", start, end));
 }
 
 /** A string of the configuration (a tag, a pod's name) as one line of text. */

@@ -2,7 +2,6 @@
  * The event log: one line an event, as text or as JSON, to a file descriptor.
  * The lines of a batch go out in one write.
  */
-import { Buffer } from "node:buffer";
 import type { FileEventView } from "../event/decode.js";
 import { FLAG } from "../event/layout.js";
 import type { Sink } from "../event/sink.js";
@@ -97,20 +96,18 @@ class TextLines implements LineRenderer {
   }
 }
 
-/** Put together by hand, since the keys are known; the strings by JSON.stringify. */
+/** Put together by hand, since the keys are known; what isn't plain text by JSON.stringify. */
 class JsonLines implements LineRenderer {
   readonly #subjects = new WeakMap<SubjectContext, string>();
 
   render(view: FileEventView, subject: SubjectContext): string {
     const { flags } = view;
-    const path = view.pathIsUtf8
-      ? JSON.stringify(view.path)
-      : `${JSON.stringify(view.path)},"pathBytes":"${Buffer.from(view.pathBytes).toString("base64")}"`;
+    const bytes = view.pathIsUtf8 ? "" : `,"pathBytes":"${view.pathBytes.toString("base64")}"`;
     return (
       `{"time":"${view.time}",${this.#subjectOf(subject)},"response":"${responseName(view)}",` +
-      `"event":"${eventName(view)}","answered":${(flags & FLAG.answered) !== 0},"path":${path},` +
+      `"event":"${eventName(view)}","answered":${(flags & FLAG.answered) !== 0},"path":${view.pathJson}${bytes},` +
       `"ftype":"${fileType(view)}","pid":${view.pid},"ppid":${view.ppid},"uid":${view.uid},` +
-      `"comm":${JSON.stringify(view.comm)},"exe":${JSON.stringify(view.exe)},` +
+      `"comm":${view.commJson},"exe":${view.exeJson},` +
       `"blockedNs":${view.blockedNs},"seq":${view.seq},"owner":${(flags & FLAG.owner) !== 0},` +
       `"late":${(flags & FLAG.late) !== 0},"audited":${(flags & FLAG.audited) !== 0}}`
     );

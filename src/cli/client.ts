@@ -1,0 +1,116 @@
+/**
+ * The daemon's gRPC service as a caller sees it, and its errors as people do.
+ */
+import type { DescMethodServerStreaming, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { type ChannelCredentials, Client, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import type { FieldViolation } from "../errors.js";
+import { BadRequestSchema } from "../gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "../gen/google/rpc/status_pb.js";
+import { Janusd, type JanusdConfigSchema, type JanusdHandle } from "../gen/janus_pb.js";
+
+/** Twice what the controller waits. */
+const DEADLINE_MS = 10_000;
+
+export class RpcError extends Error {
+  override readonly name = "RpcError";
+
+  constructor(
+    /** gRPC status, as `INVALID_ARGUMENT`. */
+    readonly code: string,
+    message: string,
+    readonly violations: readonly FieldViolation[],
+    options: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+
+  static from(error: ServiceError): RpcError {
+    const code = status[error.code] ?? `status ${error.code}`;
+    return new RpcError(code, error.details, violationsOf(error.metadata), { cause: error });
+  }
+}
+
+/** Every call throws RpcError, also when nobody answers in time. */
+export class JanusClient {
+  readonly #client: Client;
+
+  constructor(address: string, credentials: ChannelCredentials) {
+    this.#client = new Client(address, credentials);
+  }
+
+  createGuard(guard: MessageInitShape<typeof JanusdConfigSchema>): Promise<JanusdHandle> {
+    return this.#unary(Janusd.method.createGuard, guard);
+  }
+
+  async destroyGuard(guard: MessageInitShape<typeof JanusdConfigSchema>): Promise<void> {
+    await this.#unary(Janusd.method.destroyGuard, guard);
+  }
+
+  getGuardState(): Promise<JanusdHandle[]> {
+    return this.#stream(Janusd.method.getGuardState, {});
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  #unary<I extends DescMethodUnary["input"], O extends DescMethodUnary["output"]>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+  ): Promise<MessageShape<O>> {
+    return new Promise((resolve, reject) => {
+      this.#client.makeUnaryRequest(
+        pathOf(method),
+        (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
+        (bytes) => fromBinary(method.output, bytes),
+        create(method.input, request),
+        new Metadata(),
+        { deadline: Date.now() + DEADLINE_MS },
+        (error, response) => {
+          if (error !== null) reject(RpcError.from(error));
+          else if (response !== undefined) resolve(response);
+        },
+      );
+    });
+  }
+
+  #stream<I extends DescMethodServerStreaming["input"], O extends DescMethodServerStreaming["output"]>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageInitShape<I>,
+  ): Promise<MessageShape<O>[]> {
+    return new Promise((resolve, reject) => {
+      const responses: MessageShape<O>[] = [];
+      this.#client
+        .makeServerStreamRequest(
+          pathOf(method),
+          (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
+          (bytes) => fromBinary(method.output, bytes),
+          create(method.input, request),
+          new Metadata(),
+          { deadline: Date.now() + DEADLINE_MS },
+        )
+        .on("data", (response: MessageShape<O>) => responses.push(response))
+        .on("error", (error: ServiceError) => reject(RpcError.from(error)))
+        .on("end", () => resolve(responses));
+    });
+  }
+}
+
+function pathOf(method: DescMethodUnary | DescMethodServerStreaming): string {
+  return `/${method.parent.typeName}/${method.name}`;
+}
+
+/** google.rpc.BadRequest, as gRPC carries it. Details that can't be read are no reason to hide the error. */
+function violationsOf(metadata: Metadata): FieldViolation[] {
+  const [bytes] = metadata.get("grpc-status-details-bin");
+  if (!(bytes instanceof Uint8Array)) return [];
+  try {
+    return fromBinary(StatusSchema, bytes).details.flatMap(
+      (detail) => anyUnpack(detail, BadRequestSchema)?.fieldViolations ?? [],
+    );
+  } catch {
+    return [];
+  }
+}

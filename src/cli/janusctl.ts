@@ -1,0 +1,176 @@
+/**
+ * The command line client. Exit status: 0 done, 1 the daemon (or the network,
+ * or a file) refused, 2 the command line makes no sense.
+ */
+import { readFileSync } from "node:fs";
+import { text } from "node:stream/consumers";
+import { toJson } from "@bufbuild/protobuf";
+import { type ChannelCredentials, credentials } from "@grpc/grpc-js";
+import { Command, CommanderError, Option } from "commander";
+import { singleLine } from "../event/text.js";
+import { type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
+import { parseGuardFile } from "../guard/file.js";
+import { JanusClient, RpcError } from "./client.js";
+import { formatTable } from "./table.js";
+
+export interface Io {
+  readonly stdin: NodeJS.ReadableStream;
+  readonly stdout: (text: string) => void;
+  readonly stderr: (text: string) => void;
+}
+
+interface GlobalOptions {
+  readonly address: string;
+  readonly output: "table" | "json";
+  readonly tls?: true;
+  readonly tlscafile?: string;
+  readonly tlscertfile?: string;
+  readonly tlskeyfile?: string;
+}
+
+const USAGE_ERROR = 2;
+
+/** Runs one command. `args` without the program's name. Resolves to the exit status. */
+export async function janusctl(args: readonly string[], io: Io): Promise<number> {
+  const program = new Command("janusctl")
+    .description("Guards files inside containers: the client of janusd.")
+    .addOption(
+      new Option("--address <host:port>", "where janusd listens").default("127.0.0.1:50051").env("JANUSD_ADDRESS"),
+    )
+    .addOption(new Option("-o, --output <format>", "what to print").choices(["table", "json"]).default("table"))
+    .option("--tls", "use TLS (any of the files below does so too)")
+    .option("--tlscafile <file>", "CA that signed the daemon's certificate, PEM")
+    .option("--tlscertfile <file>", "our certificate, PEM")
+    .option("--tlskeyfile <file>", "our private key, PEM")
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ writeOut: io.stdout, writeErr: io.stderr })
+    .exitOverride();
+
+  let exitStatus = 0;
+  const run = async (work: (client: JanusClient, print: Printer) => Promise<number>): Promise<void> => {
+    const options = program.opts<GlobalOptions>();
+    const client = new JanusClient(options.address, credentialsOf(options, program));
+    try {
+      exitStatus = await work(client, printerOf(options.output, io.stdout));
+    } finally {
+      client.close();
+    }
+  };
+
+  program
+    .command("create")
+    .description("create the guards of a file, or replace those of the same name")
+    .requiredOption("-f, --file <file>", "JanusGuard resources, YAML; - reads standard input")
+    .action(({ file }: { file: string }) =>
+      run(async (client, print) => {
+        const guards =
+          file === "-"
+            ? parseGuardFile(await text(io.stdin), "stdin")
+            : parseGuardFile(readFileSync(file, "utf8"), file);
+        const handles: JanusdHandle[] = [];
+        let failed = 0;
+        for (const guard of guards) {
+          try {
+            handles.push(await client.createGuard(guard));
+          } catch (error) {
+            report(error, `guard ${guard.name}`, io);
+            failed++;
+          }
+        }
+        if (handles.length > 0 || failed === 0) print.handles(handles);
+        return failed === 0 ? 0 : 1;
+      }),
+    );
+
+  program
+    .command("list")
+    .description("list the guards whose containers run")
+    .action(() =>
+      run(async (client, print) => {
+        print.handles(await client.getGuardState());
+        return 0;
+      }),
+    );
+
+  program
+    .command("delete")
+    .argument("<name>", "the guard's name")
+    .description("remove a guard; one that isn't there is fine")
+    .option("--pod <pod>", "only from this pod")
+    .option("-n, --namespace <namespace>", "the guard's namespace")
+    .action((name: string, { pod = "", namespace = "" }: { pod?: string; namespace?: string }) =>
+      run(async (client, print) => {
+        await client.destroyGuard({ name, podName: pod, namespace });
+        print.deleted(name);
+        return 0;
+      }),
+    );
+
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return exitStatus;
+  } catch (error) {
+    // Help and version come here too, with status 0. Commander has told the rest already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
+    report(error, undefined, io);
+    return 1;
+  }
+}
+
+interface Printer {
+  handles(handles: readonly JanusdHandle[]): void;
+  deleted(name: string): void;
+}
+
+function printerOf(format: GlobalOptions["output"], out: Io["stdout"]): Printer {
+  const json = (value: unknown): void => out(`${JSON.stringify(value, undefined, 2)}\n`);
+  return format === "json"
+    ? {
+        handles: (handles) =>
+          json(handles.map((handle) => toJson(JanusdHandleSchema, handle, { alwaysEmitImplicit: true }))),
+        deleted: (name) => json({ name }),
+      }
+    : {
+        handles: (handles) => out(formatTable(HANDLE_COLUMNS, handles)),
+        deleted: (name) => out(`${singleLine(name)} deleted\n`),
+      };
+}
+
+const SHORT_ID = 12;
+const SHOWN_PIDS = 4;
+
+const HANDLE_COLUMNS = {
+  NAMESPACE: (handle: JanusdHandle) => handle.namespace,
+  NAME: (handle: JanusdHandle) => handle.name,
+  POD: (handle: JanusdHandle) => handle.podName,
+  NODE: (handle: JanusdHandle) => handle.nodeName,
+  CONTAINERS: (handle: JanusdHandle) =>
+    handle.cid.map((cid) => cid.replace(/^.*:\/\//, "").slice(0, SHORT_ID)).join(","),
+  PIDS: ({ pid }: JanusdHandle) =>
+    pid.slice(0, SHOWN_PIDS).join(",") + (pid.length > SHOWN_PIDS ? `,+${pid.length - SHOWN_PIDS}` : ""),
+};
+
+function credentialsOf(options: GlobalOptions, program: Command): ChannelCredentials {
+  const { tls, tlscafile, tlscertfile, tlskeyfile } = options;
+  if ((tlscertfile === undefined) !== (tlskeyfile === undefined)) {
+    program.error("error: --tlscertfile and --tlskeyfile belong together");
+  }
+  if (tls === undefined && tlscafile === undefined && tlscertfile === undefined) return credentials.createInsecure();
+  const read = (file: string | undefined) => (file === undefined ? null : readFileSync(file));
+  return credentials.createSsl(read(tlscafile), read(tlskeyfile), read(tlscertfile));
+}
+
+/** One line a fault. */
+function report(error: unknown, subject: string | undefined, io: Io): void {
+  const prefix = subject === undefined ? "janusctl" : `janusctl: ${singleLine(subject)}`;
+  for (const line of linesOf(error)) io.stderr(`${prefix}: ${singleLine(line)}\n`);
+}
+
+function linesOf(error: unknown): string[] {
+  if (error instanceof RpcError) {
+    const { code, message, violations } = error;
+    if (violations.length === 0) return [`${code}: ${message}`];
+    return violations.map(({ field, description }) => `${code}: ${field}: ${description}`);
+  }
+  return (error instanceof Error ? error.message : String(error)).split("\n");
+}
