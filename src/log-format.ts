@@ -132,7 +132,10 @@ function parse(format: string): Piece[] {
       if (end === -1) throw new LogFormatError(at, "'{' is never closed; a literal brace is written '{{'");
       const specifier = format.slice(at + 1, end);
       if (!LOG_FORMAT_SPECIFIERS.includes(specifier)) {
-        throw new LogFormatError(at, `unknown specifier ${JSON.stringify(specifier)}; known are ${LOG_FORMAT_SPECIFIERS.join(", ")}`);
+        throw new LogFormatError(
+          at,
+          `unknown specifier ${JSON.stringify(specifier)}; known are ${LOG_FORMAT_SPECIFIERS.join(", ")}`,
+        );
       }
       if (literal !== "") pieces.push({ literal });
       pieces.push({ specifier });

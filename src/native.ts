@@ -168,13 +168,16 @@ export interface Addon {
    * `onWake` is called on the JavaScript thread, coalesced, when the ring went
    * from empty to not empty or a container ended.
    */
-  readonly Engine: new (options: EngineOptions, onWake: () => void) => Engine;
+  readonly Engine: new (
+    options: EngineOptions,
+    onWake: () => void,
+  ) => Engine;
 }
 
 /** Throws a plain Error that says how to build it, if the addon isn't there. */
 export function loadAddon(): Addon {
   const require = createRequire(import.meta.url);
-  const file = new URL("../build/Release/janusd.node", import.meta.url).pathname;
+  const file = new URL("../native/build/Release/janusd.node", import.meta.url).pathname;
   try {
     return require(file) as Addon;
   } catch (cause) {

@@ -1,0 +1,181 @@
+/**
+ * The whole daemon: what is wired to what, in which order it starts, and in
+ * which order it ends.
+ */
+import { readFileSync } from "node:fs";
+import { type Config, formatAddress } from "./config.js";
+import { assertLayout } from "./event/layout.js";
+import { EventPipeline } from "./event/pipeline.js";
+import { parseGuardFile } from "./guard/file.js";
+import { FileGuards } from "./guard/file-guards.js";
+import { GuardRegistry } from "./guard/registry.js";
+import { StateFile } from "./guard/state.js";
+import { Health } from "./health.js";
+import { openHttpServer } from "./http/server.js";
+import type { Log } from "./log.js";
+import { Metrics } from "./metrics.js";
+import { type Addon, type Engine, loadAddon } from "./native.js";
+import { openRpcServer } from "./rpc/server.js";
+import { openLogSink } from "./sink/log.js";
+
+/** Of one batch of events between two turns of the event loop. */
+const BATCH_BYTES = 256 * 1024;
+
+/** How often gRPC health follows what can be proven. Milliseconds. */
+const HEALTH_INTERVAL_MS = 1000;
+
+/** This machine cannot run the daemon. One line for each reason. */
+export class CannotRun extends Error {
+  override readonly name = "CannotRun";
+
+  constructor(readonly reasons: readonly string[]) {
+    super(reasons.join("\n"));
+  }
+}
+
+export interface BuildInfo {
+  readonly version: string;
+  readonly commit: string;
+}
+
+export interface DaemonContext {
+  readonly log: Log;
+  readonly build: BuildInfo;
+  /** Aborted: give up starting. */
+  readonly signal: AbortSignal;
+}
+
+export interface Daemon {
+  /** Ends all in order, keeps the guards in the state file. Never rejects. */
+  close(): Promise<void>;
+}
+
+/**
+ * Guards of the last run are enforced before anything is served. Throws
+ * CannotRun, GuardFileError, or what a part threw; then nothing is left behind.
+ */
+export async function initDaemon(config: Config, { log, build, signal }: DaemonContext): Promise<Daemon> {
+  const addon = loadAddon();
+  const probe = addon.probe();
+  if (probe.missing.length > 0) throw new CannotRun(probe.missing);
+  assertLayout(addon.layout());
+  const { guardsFile } = config;
+  const fileConfigs = guardsFile === undefined ? [] : parseGuardFile(readFileSync(guardsFile, "utf8"), guardsFile);
+
+  // What has to be undone if a later step fails, and at the end: last first.
+  const steps: Step[] = [];
+  const close = async (): Promise<void> => {
+    for (const step of steps.splice(0).reverse()) {
+      try {
+        await step.close();
+      } catch (error) {
+        log.error({ err: error }, `could not close ${step.what}`);
+      }
+    }
+  };
+
+  try {
+    const { engine, pipeline, registry, sinks } = startEnforcing(addon, config, log, steps);
+    const fileGuards = new FileGuards(fileConfigs, registry, log);
+    fileGuards.start();
+    steps.push({ what: "the file's guards", close: () => fileGuards.close() });
+    const guardedAfter = Math.round(performance.now());
+    log.info({ guards: registry.size, msSinceStart: guardedAfter }, "enforcing");
+
+    const health = new Health({
+      stats: () => engine.stats(),
+      drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
+      programs: engine.stats().programs,
+    });
+    const metrics = new Metrics({
+      stats: () => engine.stats(),
+      lookup: registry.lookup,
+      build: { ...build, kernel: probe.kernel },
+      guards: () => registry.size,
+      pipeline: () => pipeline.stats,
+      sinks,
+      blockedBoundsSeconds: addon.blockedBoundsSeconds,
+    });
+
+    signal.throwIfAborted();
+    const http = await openHttpServer({
+      listen: config.http,
+      health: () => health.assess(),
+      about: { kernel: probe },
+      metrics,
+    });
+    steps.push({ what: "HTTP", close: () => http.close() });
+    signal.throwIfAborted();
+    const rpc = await openRpcServer({ listen: config.listen, tls: config.tls, registry, log });
+    steps.push({ what: "gRPC", close: () => rpc.close() });
+
+    const follow = (): void => rpc.setServing(health.assess().ready);
+    follow();
+    const timer = setInterval(follow, HEALTH_INTERVAL_MS);
+    steps.push({ what: "health", close: () => clearInterval(timer) });
+    steps.push({ what: "readiness", close: () => http.drain() });
+    log.info(
+      { grpc: formatAddress(rpc.address), tls: config.tls !== undefined, http: formatAddress(http.address) },
+      "serving",
+    );
+    return { close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+interface Step {
+  readonly what: string;
+  readonly close: () => void | Promise<void>;
+}
+
+/** The engine with its threads, and the way of its events out. */
+function startEnforcing(addon: Addon, config: Config, log: Log, steps: Step[]) {
+  const engine: Engine = new addon.Engine(config.engine, () => {
+    try {
+      registry.ended(engine.takeEnded());
+    } catch (error) {
+      log.error({ err: error }, "could not drop the guards of ended containers");
+    }
+    pipeline.wake();
+  });
+  const sinks = [openLogSink({ format: config.logFormat, fd: 1 })];
+  const state = config.stateFile === undefined ? undefined : new StateFile(config.stateFile, log);
+  const registry = new GuardRegistry({
+    engine,
+    node: config.nodeName,
+    log,
+    onChange: () => state?.save(() => registry.stored()),
+  });
+  const pipeline = new EventPipeline({
+    engine,
+    lookup: registry.lookup,
+    sinks,
+    bufferBytes: BATCH_BYTES,
+    onFailure: (what, error) => log.error({ err: error }, `${what} failed`),
+  });
+  engine.start();
+  steps.push({ what: "the engine", close: () => engine.stop() });
+  steps.push({ what: "the event pipeline", close: () => pipeline.close() });
+  if (state !== undefined) steps.push({ what: "the state file", close: () => state.close() });
+  restoreGuards(state, registry, log);
+  return { engine, pipeline, registry, sinks };
+}
+
+function restoreGuards(state: StateFile | undefined, registry: GuardRegistry, log: Log): void {
+  let gone = 0;
+  for (const stored of state?.load() ?? []) {
+    const about = { guard: stored.config.name, pod: stored.config.podName, namespace: stored.config.namespace };
+    try {
+      if (registry.restore(stored) === undefined) {
+        gone++;
+        log.info(about, "guard of the last run dropped: its containers are gone");
+      }
+    } catch (error) {
+      gone++;
+      log.error({ ...about, err: error }, "guard of the last run could not be restored");
+    }
+  }
+  if (gone > 0) state?.save(() => registry.stored());
+}

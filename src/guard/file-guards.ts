@@ -1,0 +1,52 @@
+/**
+ * Keeps the guards of a guard file held: their containers come and go without
+ * anybody telling us to create them.
+ */
+import { JanusdError } from "../errors.js";
+import type { JanusdConfig } from "../gen/janus_pb.js";
+import type { Log } from "../log.js";
+import type { GuardRegistry } from "./registry.js";
+
+const RETRY_MS = 3000;
+
+export class FileGuards {
+  readonly #configs: readonly JanusdConfig[];
+  readonly #registry: Pick<GuardRegistry, "create">;
+  readonly #log: Log;
+  /** Why a guard isn't held, as it was last logged. */
+  readonly #waiting = new Map<JanusdConfig, string>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(configs: readonly JanusdConfig[], registry: Pick<GuardRegistry, "create">, log: Log) {
+    this.#configs = configs;
+    this.#registry = registry;
+    this.#log = log;
+  }
+
+  start(): void {
+    if (this.#configs.length === 0) return;
+    this.holdAll();
+    this.#timer = setInterval(() => this.holdAll(), RETRY_MS);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Creates what can be created now; what is held already is left as it is. */
+  holdAll(): void {
+    for (const config of this.#configs) {
+      const about = { guard: config.name, namespace: config.namespace };
+      try {
+        const { containerIds } = this.#registry.create(config, "file");
+        if (this.#waiting.delete(config))
+          this.#log.info({ ...about, containers: containerIds }, "guard of the file held");
+      } catch (thrown) {
+        const error = JanusdError.from(thrown);
+        if (this.#waiting.get(config) === error.message) continue;
+        this.#waiting.set(config, error.message);
+        this.#log.warn({ ...about, error: error.message, ...error.data }, "guard of the file cannot be held yet");
+      }
+    }
+  }
+}

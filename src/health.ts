@@ -1,0 +1,89 @@
+/**
+ * Health is what can be proven from the engine's own numbers, not that this
+ * process runs.
+ */
+import type { EngineStats } from "./native.js";
+
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  /** What was found, in words. */
+  readonly detail: string;
+}
+
+export interface HealthReport {
+  /** All checks hold: guards are enforced and their events arrive. */
+  readonly ready: boolean;
+  /** False: only a restart helps. */
+  readonly live: boolean;
+  readonly checks: readonly Check[];
+}
+
+export interface HealthOptions {
+  readonly stats: () => Pick<EngineStats, "heartbeatMs" | "programs" | "ring">;
+  /** Records that left the ring so far, wherever they went. */
+  readonly drained: () => number;
+  /** eBPF programs that were attached at the start. */
+  readonly programs: readonly string[];
+  /** Milliseconds, monotonic. */
+  readonly now?: () => number;
+}
+
+/** Each thread moves at least once a second; more than this is not a busy machine any more. */
+const HEARTBEAT_READY_MS = 5_000;
+/** A gate that stands still for so long keeps containers waiting: killing the daemon releases them. */
+const HEARTBEAT_LIVE_MS = 30_000;
+/** How long the ring may hold records of which none leaves. */
+const RING_STUCK_MS = 5_000;
+
+export class Health {
+  readonly #options: HealthOptions;
+  readonly #now: () => number;
+  #drained = -1;
+  #movedAt: number;
+
+  constructor(options: HealthOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    this.#movedAt = this.#now();
+  }
+
+  assess(): HealthReport {
+    const { heartbeatMs, programs, ring } = this.#options.stats();
+    const checks = [
+      ...Object.entries(heartbeatMs).map(([thread, ms]) => ({
+        name: thread,
+        ok: ms < HEARTBEAT_READY_MS,
+        detail: `moved ${Math.round(ms)} ms ago`,
+      })),
+      this.#programs(programs),
+      this.#ring(ring),
+    ];
+    const live = heartbeatMs.gate < HEARTBEAT_LIVE_MS && heartbeatMs.watchdog < HEARTBEAT_LIVE_MS;
+    return { ready: checks.every(({ ok }) => ok), live, checks };
+  }
+
+  #programs(attached: readonly string[]): Check {
+    const missing = this.#options.programs.filter((name) => !attached.includes(name));
+    const ok = attached.length > 0 && missing.length === 0;
+    return {
+      name: "ebpf",
+      ok,
+      detail:
+        missing.length > 0 ? `not attached any more: ${missing.join(", ")}` : `${attached.length} programs attached`,
+    };
+  }
+
+  #ring(ring: EngineStats["ring"]): Check {
+    const drained = this.#options.drained();
+    const now = this.#now();
+    if (ring.used === 0 || drained !== this.#drained) this.#movedAt = now;
+    this.#drained = drained;
+    const stuckMs = Math.round(now - this.#movedAt);
+    return {
+      name: "ring",
+      ok: stuckMs < RING_STUCK_MS,
+      detail: `${ring.used} of ${ring.bytes} bytes used${stuckMs > 0 ? `, none left for ${stuckMs} ms` : ""}`,
+    };
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * What orchestrators and Prometheus ask for: /livez, /readyz, /metrics.
+ * Read-only, and without anything that names a guarded path.
+ */
+import { fastify } from "fastify";
+import type { Address } from "../config.js";
+import type { HealthReport } from "../health.js";
+import type { Metrics } from "../metrics.js";
+
+export interface HttpServerOptions {
+  readonly listen: Address;
+  readonly health: () => HealthReport;
+  /** Facts for /readyz beside the checks: what this kernel can do. */
+  readonly about: object;
+  readonly metrics: Pick<Metrics, "render" | "contentType">;
+}
+
+export interface HttpServer {
+  /** With the port that was chosen, if 0 was asked for. */
+  readonly address: Address;
+  /** From now on /readyz says no, whatever the checks say. */
+  drain(): void;
+  close(): Promise<void>;
+}
+
+/** Rejects if the address cannot be had. */
+export async function openHttpServer({ listen, health, about, metrics }: HttpServerOptions): Promise<HttpServer> {
+  const server = fastify({ forceCloseConnections: true });
+  let draining = false;
+
+  server.get("/livez", (_request, reply) => {
+    const { live } = health();
+    return reply.code(live ? 200 : 503).send({ status: live ? "alive" : "stuck" });
+  });
+  server.get("/readyz", (_request, reply) => {
+    const { ready, checks } = health();
+    const status = draining ? "stopping" : ready ? "ready" : "not ready";
+    return reply.code(status === "ready" ? 200 : 503).send({ status, checks, ...about });
+  });
+  server.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.render()));
+
+  await server.listen({ host: listen.host, port: listen.port });
+  const bound = server.server.address();
+  return {
+    address: { host: listen.host, port: typeof bound === "object" && bound !== null ? bound.port : listen.port },
+    drain: () => {
+      draining = true;
+    },
+    close: () => server.close(),
+  };
+}

@@ -1,0 +1,93 @@
+/**
+ * The program: configuration in, signals, exit status.
+ * 0 after SIGTERM or SIGINT; 1 if it cannot run or a part failed; 2 if the
+ * configuration makes no sense.
+ */
+import { readFileSync } from "node:fs";
+import closeWithGrace from "close-with-grace";
+import { type Config, ConfigError, HelpRequested, parseConfig } from "./config.js";
+import { CannotRun, type Daemon, initDaemon } from "./daemon.js";
+import { GuardFileError } from "./guard/file.js";
+import { type DaemonLog, openLog } from "./log.js";
+
+const CANNOT_RUN = 1;
+const MISCONFIGURED = 2;
+
+/** More than all that a shutdown waits for. Milliseconds. */
+const SHUTDOWN_MS = 10_000;
+
+const build = { version: packageVersion(), commit: checkoutCommit() };
+
+const config = readConfig();
+if (config !== undefined) await run(config);
+
+function readConfig(): Config | undefined {
+  try {
+    return parseConfig(process.argv.slice(2), process.env, build.version);
+  } catch (error) {
+    if (error instanceof HelpRequested) {
+      process.stdout.write(error.text);
+      return undefined;
+    }
+    if (!(error instanceof ConfigError)) throw error;
+    complain(error.message);
+    process.exitCode = MISCONFIGURED;
+    return undefined;
+  }
+}
+
+async function run(settings: Config): Promise<void> {
+  const log = openLog(settings.logLevel);
+  const starting = new AbortController();
+  const started = initDaemon(settings, { log, build, signal: starting.signal });
+  const grace = closeWithGrace({ delay: SHUTDOWN_MS, logger: false }, async ({ err, signal }) => {
+    if (err !== undefined) log.error({ err }, "unexpected failure: stopping");
+    else log.info({ signal }, "stopping");
+    starting.abort();
+    const daemon: Daemon | undefined = await started.catch(() => undefined);
+    await daemon?.close();
+    log.info({}, "stopped");
+    await log.close();
+  });
+  try {
+    await started;
+  } catch (error) {
+    if (starting.signal.aborted) return;
+    grace.uninstall();
+    process.exitCode = await explain(error, log);
+  }
+}
+
+/** Why it did not start, in as many lines as there are reasons; the exit status. */
+async function explain(error: unknown, log: DaemonLog): Promise<number> {
+  await log.close();
+  if (error instanceof CannotRun) {
+    for (const reason of error.reasons) complain(reason);
+    return CANNOT_RUN;
+  }
+  for (const line of (error instanceof Error ? error.message : String(error)).split("\n")) complain(line);
+  return error instanceof GuardFileError ? MISCONFIGURED : CANNOT_RUN;
+}
+
+function complain(line: string): void {
+  process.stderr.write(`janusd: ${line}\n`);
+}
+
+function packageVersion(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+  if (typeof manifest === "object" && manifest !== null && "version" in manifest) return String(manifest.version);
+  return "unknown";
+}
+
+/** Of the checkout that this runs from, or what the image was built of. */
+function checkoutCommit(): string {
+  const named = process.env["JANUSD_COMMIT"];
+  if (named !== undefined && named !== "") return named;
+  try {
+    const git = new URL("../.git/", import.meta.url);
+    const head = readFileSync(new URL("HEAD", git), "utf8").trim();
+    return head.startsWith("ref: ") ? readFileSync(new URL(head.slice(5), git), "utf8").trim() : head;
+  } catch {
+    return "unknown";
+  }
+}
