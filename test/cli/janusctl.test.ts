@@ -12,6 +12,7 @@ import {
   ServerCredentials,
   type ServerUnaryCall,
   type ServerWritableStream,
+  type sendUnaryData,
   status,
 } from "@grpc/grpc-js";
 import t from "tap";
@@ -76,13 +77,10 @@ function failure(
 async function serve(t: Tap, script: Script, credentials = ServerCredentials.createInsecure()): Promise<string> {
   const server = new Server();
   server.addService(serviceDefinition(Janusd), {
-    createGuard: (
-      call: ServerUnaryCall<JanusdConfig, JanusdHandle>,
-      done: (error: unknown, handle?: JanusdHandle) => void,
-    ) => {
+    createGuard: (call: ServerUnaryCall<JanusdConfig, JanusdHandle>, done: sendUnaryData<JanusdHandle>) => {
       script.created.push(call.request);
       const answer = script.createGuard(call.request);
-      if ("code" in answer) done(answer);
+      if ("details" in answer) done(answer);
       else done(null, create(JanusdHandleSchema, answer));
     },
     destroyGuard: (call: ServerUnaryCall<JanusdConfig, unknown>, done: sendUnaryData<unknown>) => {
