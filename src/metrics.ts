@@ -263,24 +263,11 @@ export class Metrics {
 
   /** The exposition text. Rejects if the engine cannot be asked. */
   async render(): Promise<string> {
-    const snapshot = {
-      options: this.#options,
-      stats: this.fold(),
-      pipeline: this.#options.pipeline(),
-      totals: this.#totals,
-    };
-    for (const refresh of this.#refreshers) refresh(snapshot);
-    return this.#registry.metrics();
-  }
-
-  /**
-   * Adds what was counted since the last time to the guards' totals. Call it
-   * before a subject is removed, since its counters go with it.
-   */
-  fold(): EngineStats {
     const stats = this.#options.stats();
     this.#totals.fold(stats);
-    return stats;
+    const snapshot = { options: this.#options, stats, pipeline: this.#options.pipeline(), totals: this.#totals };
+    for (const refresh of this.#refreshers) refresh(snapshot);
+    return this.#registry.metrics();
   }
 }
 
@@ -356,9 +343,9 @@ class NativeHistogram extends Histogram {
 }
 
 /**
- * The engine counts by subject, and forgets a subject when it is removed. What
- * we publish is by guard, and never goes down: so what was added since the last
- * look is added to the guard's total.
+ * The engine counts by subject, and forgets a subject some minutes after it is
+ * removed. What we publish is by guard, and never goes down: so what was added
+ * since the last look is added to the guard's total.
  */
 class GuardTotals {
   readonly #lookup: SubjectLookup;

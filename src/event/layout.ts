@@ -21,7 +21,6 @@ export const FILE_EVENT = {
   kind: 52,
   response: 53,
   flags: 54,
-  reserved: 55,
   comm: 56,
 } as const;
 
