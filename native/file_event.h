@@ -35,6 +35,7 @@ enum FileEventFlag : std::uint8_t {
   kFlagAudited = 4,    // the kernel was asked for an audit record
   kFlagOwner = 8,      // allowed because autoAllowOwner exempts the actor
   kFlagLate = 16,      // allowed by the watchdog, past the answer deadline
+  kFlagWatched = 32,   // seen for a `watch` path: nothing was to be answered
 };
 
 struct FileEvent {

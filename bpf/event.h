@@ -1,0 +1,147 @@
+// What crosses the border between the eBPF programs and the C++ side.
+//
+// Owns: the layout of ring records, map values and the arguments of `locate`.
+// Fixed width, asserted on both sides; the kernel side and the C++ side are
+// always built together, so there is no version field.
+#pragma once
+
+#ifndef __bpf__
+#include <linux/types.h>
+#endif
+
+#define JANUS_PATH_HALF 16384  // bytes; the head of a path that is always kept
+#define JANUS_PATH_SLOTS 8     // one per thread that locates
+#define JANUS_EXE_MAX 512      // bytes of an executable's path that are kept
+#define JANUS_CGROUP_MAX 1024  // bytes of a cgroup's path that are kept
+#define JANUS_CGROUP_LEVELS 16 // nesting that is searched and reported
+#define JANUS_HITS 2           // identities reported for one path, nearest first
+
+// A cgroup: v2 ids are unique in the v2 hierarchy (0), v1 ids in theirs.
+struct janus_cgroup_key {
+  __u64 id;
+  __u32 hierarchy;
+  __u32 pad;
+};
+
+enum janus_task_flag {
+  JANUS_TASK_INIT = 1,   // the container's first process
+  JANUS_TASK_CHILD = 2,  // forked by the first process itself
+};
+
+// Map `tasks`: thread group id -> what container it belongs to, for ever:
+// leaving the cgroup does not leave the container.
+struct janus_task {
+  __u64 container;       // the container's cgroup id
+  __u64 start_ns;        // boot time
+  __u32 forker;          // thread group id of who forked it (not who adopted it)
+  __u32 flags;           // janus_task_flag
+};
+
+enum janus_record_type {
+  JANUS_RECORD_TASK = 1,    // a process joined a tracked container
+  JANUS_RECORD_EXEC = 2,    // ... has a new executable
+  JANUS_RECORD_EXIT = 3,    // ... ended
+  JANUS_RECORD_RMDIR = 4,   // a tracked container's cgroup was removed
+};
+
+// Ring buffer record. `exe` is only sent as far as `exe_len`.
+struct janus_record {
+  __u32 type;
+  __u32 tgid;
+  __u64 container;
+  __u64 start_ns;
+  __u32 forker;
+  __u32 flags;
+  __u32 mnt_ns;
+  __u32 exe_len;
+  char exe[JANUS_EXE_MAX];
+};
+
+// One per process from iter/task; exe and cgroup are tails of fixed buffers.
+struct janus_iter_record {
+  __u32 tgid;
+  __u32 ppid;
+  __u32 ns_pid;       // pid in the innermost pid namespace
+  __u32 hierarchy;    // of `cgroup_id`
+  __u64 start_ns;
+  __u32 mnt_ns;
+  __u32 cgroup_len;
+  __u32 exe_len;
+  __u32 levels;                        // how many of cgroup_ids are there
+  __u64 cgroup_ids[JANUS_CGROUP_LEVELS];  // the leaf's first
+  char cgroup[JANUS_CGROUP_MAX];  // at its end, cgroup_len bytes: "/a/b/c"
+  char exe[JANUS_EXE_MAX];        // at its start, exe_len bytes
+};
+
+enum janus_locate_flag {
+  JANUS_LOCATE_UNSTABLE = 1,   // a rename went on meanwhile: ask again
+  JANUS_LOCATE_TAIL_LOST = 2,  // longer than the buffer: only the head is there
+  JANUS_LOCATE_TOO_DEEP = 4,   // more levels than we walk: no path
+  JANUS_LOCATE_ACTOR = 8,      // ppid, uid, comm are filled in
+  JANUS_LOCATE_TRACKED = 16,   // the actor is in a tracked container
+  JANUS_LOCATE_NO_FILE = 32,   // no such descriptor
+  JANUS_LOCATE_NO_ROOT = 64,   // not connected to its file system's root: no path
+};
+
+// Argument and result of the `locate` program; lives in a shared slot.
+struct janus_locate {
+  // in
+  __s32 fd;
+  __s32 pid;              // thread group id of the actor; 0: don't look
+  __u32 match_identities; // look every ancestor up in `identities`
+  __u32 pad0;
+  // out: the object
+  __u64 inode;            // kernel address: identity as long as something pins it
+  __u64 parent_inode;
+  __u64 ino;
+  __u32 dev;              // kernel encoding: major << 20 | minor
+  __u32 nlink;
+  __u32 mode;
+  __u32 mount_id;
+  __u32 flags;            // janus_locate_flag
+  __u32 head_off;         // the path is [head_off, head_end) of the slot,
+  __u32 head_end;
+  __u32 cont_off;         // then [cont_off, cont_end) (empty for all but huge paths)
+  __u32 cont_end;
+  __u32 pad;
+  __u32 hit_id[JANUS_HITS];    // identity found, 0 = none
+  __u32 hit_tail[JANUS_HITS];  // bytes of the path that follow it
+  // out: the actor
+  __u32 ppid;
+  __u32 uid;
+  __u64 container;
+  __u32 task_flags;
+  __u32 forker;
+  char comm[16];
+};
+
+#define JANUS_SLOT_BYTES (2 * JANUS_PATH_HALF)
+
+// One element of the mapped array `slots`. The slack is never written: it lets
+// the verifier believe that a name of 255 bytes fits wherever one starts.
+struct janus_slot {
+  struct janus_locate locate;
+  struct {  // the walk's own state: in a map, so that the verifier forgets it
+    __u64 dentry;
+    __u64 group;  // the fanotify group whose marks are identities
+    __u64 off;
+    __u32 half;   // where the half that is being written starts
+    __u32 total;  // bytes of the path so far, kept or not
+    __u32 hits;
+    __u32 done;
+  } walk;
+  char bytes[JANUS_SLOT_BYTES];
+  char slack[256];
+};
+
+// The context that `locate` is run with.
+struct janus_locate_args {
+  __u32 slot;
+};
+
+// Counters kept in the kernel, index into map `counters`.
+enum janus_counter {
+  JANUS_COUNT_RING_FULL = 0,
+  JANUS_COUNT_TASKS_FULL = 1,
+  JANUS_COUNTERS = 2,
+};

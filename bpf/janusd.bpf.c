@@ -1,0 +1,481 @@
+// The eBPF side of janusd: who is in which container, and what a file is.
+//
+// Owns: the hooks and the maps below. Must not decide anything: policy lives in
+// native/. The hooks, and why each:
+//   iter/task           what runs now: containers and their processes
+//   sched_process_fork  a child of a container's process is the container's
+//   sched_process_exec  its executable
+//   sched_process_exit  it is gone
+//   cgroup_attach_task  a runtime (or `kubectl exec`) puts a process in
+//   cgroup_rmdir        the container is gone
+//   syscall/locate      called by us: descriptor + pid -> object and actor
+// Scheduler and cgroup tracepoints only: they cost nothing on the node's
+// system call path, unlike syscall tracepoints, and need no function tracing.
+#include "kernel.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "event.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define NAME_MASK 0xff    // a directory entry's name has at most 255 bytes
+#define PATH_LEVELS 65536
+
+// Process table. Full: the process is not attributed (counted), so
+// autoAllowOwner does not exempt it: errs to the strict side.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 262144);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u32);
+  __type(value, struct janus_task);
+} tasks SEC(".maps");
+
+// Cgroups of the guarded containers. Filled by user space only, which reports
+// a full map to the caller of CreateGuard.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 16384);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct janus_cgroup_key);
+  __type(value, __u64);
+} cgroups SEC(".maps");
+
+// Kernel address of a guarded inode -> identity. The fanotify mark that pins
+// the inode is the truth, this only its index: an entry whose inode carries no
+// mark of ours (deleted, and its memory used again) does not count. Full:
+// reported to the caller, which falls back on paths.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 1048576);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, __u32);
+} identities SEC(".maps");
+
+// Records up. Full: the record is dropped and counted; user space sees the
+// counter move and reads the truth again with iter/task.
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 20);
+} records SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, JANUS_COUNTERS);
+  __type(key, __u32);
+  __type(value, __u64);
+} counters SEC(".maps");
+
+// Arguments, results and path buffers of `locate`, one a calling thread, mapped
+// into user space: no copy.
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, JANUS_PATH_SLOTS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct janus_slot);
+} slots SEC(".maps");
+
+struct scratch {
+  char exe[2 * JANUS_EXE_MAX];
+  struct janus_record record;
+};
+// Too large for the 512 bytes of stack.
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct scratch);
+} scratches SEC(".maps");
+
+// iter/task may sleep and so change the CPU: it has a buffer of its own, and
+// user space runs one iterator at a time.
+struct janus_iter_record iter_record;
+char iter_exe[2 * JANUS_EXE_MAX];
+
+// Bumped by every rename on the node (fs/dcache.c). Odd: one is under way.
+extern const void rename_lock __ksym __weak;
+
+extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
+extern void bpf_task_release(struct task_struct *task) __ksym __weak;
+
+// Descriptor of the identity group in our own process; set by user space.
+int identity_group_fd = -1;
+
+static __always_inline void count(__u32 which) {
+  __u64 *value = bpf_map_lookup_elem(&counters, &which);
+  if (value) __sync_fetch_and_add(value, 1);
+}
+
+static __always_inline __u32 rename_sequence(void) {
+  __u32 sequence = 0;
+  if (&rename_lock) bpf_probe_read_kernel(&sequence, sizeof(sequence), &rename_lock);
+  return sequence;
+}
+
+static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn) {
+  struct kernfs_node___rcu *rcu = (void *)kn;
+  if (bpf_core_field_exists(rcu->__parent)) return BPF_CORE_READ(rcu, __parent);
+  return BPF_CORE_READ(kn, parent);
+}
+
+// ---- executables ----------------------------------------------------------
+
+struct exe_walk {
+  struct dentry *dentry;
+  char *buffer;  // 2 * JANUS_EXE_MAX bytes, written backwards from the middle
+  __u32 off;
+};
+
+static long exe_step(__u32 index, struct exe_walk *walk) {
+  struct dentry *dentry = walk->dentry;
+  struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+  if (parent == dentry) return 1;
+  __u64 len = BPF_CORE_READ(dentry, d_name.len) & NAME_MASK;
+  __u64 off = walk->off;
+  if (off < len + 1) return 1;  // keep the tail: it names the program
+  off -= len + 1;
+  asm volatile("" : "+r"(off));
+  if (off >= JANUS_EXE_MAX) return 1;
+  char *at = walk->buffer + off;
+  *at = '/';
+  bpf_probe_read_kernel(at + 1, len, BPF_CORE_READ(dentry, d_name.name));
+  walk->off = off;
+  walk->dentry = parent;
+  return 0;
+}
+
+// Writes the executable's path, as its file system names it; returns where it
+// starts in `buffer` (it ends at JANUS_EXE_MAX).
+static __always_inline __u32 exe_path(struct file *file, char *buffer) {
+  struct exe_walk walk = {.buffer = buffer, .off = JANUS_EXE_MAX};
+  if (!file) return JANUS_EXE_MAX;
+  walk.dentry = BPF_CORE_READ(file, f_path.dentry);
+  bpf_loop(64, exe_step, &walk, 0);
+  return walk.off;
+}
+
+// ---- the process table ----------------------------------------------------
+
+static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task *task, __u32 mnt_ns, struct file *exe) {
+  __u32 zero = 0;
+  struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
+  if (!scratch) return;
+  struct janus_record *record = &scratch->record;
+  record->type = type;
+  record->tgid = tgid;
+  record->container = task->container;
+  record->start_ns = task->start_ns;
+  record->forker = task->forker;
+  record->flags = task->flags;
+  record->mnt_ns = mnt_ns;
+  __u64 off = exe_path(exe, scratch->exe);
+  __u64 len = JANUS_EXE_MAX - off;
+  asm volatile("" : "+r"(off), "+r"(len));
+  if (off > JANUS_EXE_MAX || len > JANUS_EXE_MAX) return;
+  record->exe_len = len;
+  if (len) bpf_probe_read_kernel(record->exe, len, scratch->exe + off);
+  if (bpf_ringbuf_output(&records, record, __builtin_offsetof(struct janus_record, exe) + len, 0))
+    count(JANUS_COUNT_RING_FULL);
+}
+
+static __always_inline __u32 mount_namespace(struct task_struct *task) {
+  return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+}
+
+// The tracked container that a cgroup is, or lies in (a container may nest
+// cgroups of its own: CRI-O, systemd or docker inside). 0: none.
+static __always_inline __u64 container_of_cgroup(struct cgroup *cgroup) {
+  struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
+  struct janus_cgroup_key key = {.hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id)};
+  for (int level = 0; level < JANUS_CGROUP_LEVELS && kn; level++) {
+    key.id = BPF_CORE_READ(kn, id);
+    __u64 *container = bpf_map_lookup_elem(&cgroups, &key);
+    if (container) return *container;
+    kn = kernfs_parent(kn);
+  }
+  return 0;
+}
+
+// The v1 hierarchies are asked for where v2 does not know the container.
+static __always_inline struct cgroup *v1_cgroup(struct task_struct *task) {
+  if (bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id)) {
+    int at = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
+    struct cgroup_subsys_state *css = 0;
+    struct css_set *set = BPF_CORE_READ(task, cgroups);
+    bpf_probe_read_kernel(&css, sizeof(css), (void *)set + bpf_core_field_offset(set->subsys) + at * sizeof(css));
+    if (css) return BPF_CORE_READ(css, cgroup);
+  }
+  return 0;
+}
+
+static __always_inline __u64 container_of_task(struct task_struct *task) {
+  __u64 container = container_of_cgroup(BPF_CORE_READ(task, cgroups, dfl_cgrp));
+  if (container) return container;
+  struct cgroup *v1 = v1_cgroup(task);
+  return v1 ? container_of_cgroup(v1) : 0;
+}
+
+static __always_inline void join(struct task_struct *task, const struct janus_task *entry) {
+  __u32 tgid = BPF_CORE_READ(task, tgid);
+  if (bpf_map_update_elem(&tasks, &tgid, entry, BPF_NOEXIST)) {
+    if (!bpf_map_lookup_elem(&tasks, &tgid)) count(JANUS_COUNT_TASKS_FULL);
+    return;
+  }
+  emit(JANUS_RECORD_TASK, tgid, entry, mount_namespace(task), BPF_CORE_READ(task, mm, exe_file));
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child) {
+  __u32 forker = BPF_CORE_READ(parent, tgid);
+  if (BPF_CORE_READ(child, tgid) == forker) return 0;  // a thread
+  struct janus_task entry = {.forker = forker, .start_ns = BPF_CORE_READ(child, start_boottime)};
+  struct janus_task *known = bpf_map_lookup_elem(&tasks, &forker);
+  if (known) {
+    entry.container = known->container;
+    if (known->flags & JANUS_TASK_INIT) entry.flags = JANUS_TASK_CHILD;
+  } else {
+    entry.container = container_of_task(child);  // clone3(CLONE_INTO_CGROUP)
+  }
+  if (entry.container) join(child, &entry);
+  return 0;
+}
+
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(on_attach, struct cgroup *cgroup, const char *path, struct task_struct *task) {
+  __u64 container = container_of_cgroup(cgroup);
+  if (!container) return 0;
+  struct janus_task entry = {
+      .container = container,
+      .start_ns = BPF_CORE_READ(task, group_leader, start_boottime),
+      .forker = BPF_CORE_READ(task, real_parent, tgid),
+  };
+  join(task, &entry);
+  return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm) {
+  __u32 tgid = BPF_CORE_READ(task, tgid);
+  struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
+  if (entry) emit(JANUS_RECORD_EXEC, tgid, entry, mount_namespace(task), BPF_CORE_READ(bprm, file));
+  return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task) {
+  __u32 tgid = BPF_CORE_READ(task, tgid);
+  struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
+  if (!entry || BPF_CORE_READ(task, signal, live.counter) != 0) return 0;
+  emit(JANUS_RECORD_EXIT, tgid, entry, 0, 0);
+  bpf_map_delete_elem(&tasks, &tgid);
+  return 0;
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int BPF_PROG(on_rmdir, struct cgroup *cgroup) {
+  struct janus_cgroup_key key = {
+      .id = BPF_CORE_READ(cgroup, kn, id),
+      .hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id),
+  };
+  __u64 *container = bpf_map_lookup_elem(&cgroups, &key);
+  if (!container) return 0;
+  struct janus_task gone = {.container = *container};
+  emit(JANUS_RECORD_RMDIR, 0, &gone, 0, 0);
+  return 0;
+}
+
+// ---- what runs now --------------------------------------------------------
+
+// Writes the path backwards into the record, and the ids of its levels.
+static __always_inline void describe_cgroup(struct cgroup *cgroup, struct janus_iter_record *record) {
+  struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
+  __u64 off = JANUS_CGROUP_MAX;
+  record->levels = 0;
+  for (int level = 0; level < JANUS_CGROUP_LEVELS; level++) {
+    struct kernfs_node *parent = kernfs_parent(kn);
+    if (!parent) break;
+    char name[256];
+    long size = bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(kn, name));
+    if (size < 1 || off < size) break;  // keep the tail: it has the container's id
+    __u64 len = (size - 1) & NAME_MASK;
+    off -= len + 1;
+    asm volatile("" : "+r"(off));
+    if (off >= JANUS_CGROUP_MAX) break;
+    record->cgroup[off] = '/';
+    bpf_probe_read_kernel(record->cgroup + off + 1, len, name);
+    record->cgroup_ids[level] = BPF_CORE_READ(kn, id);
+    record->levels = level + 1;
+    kn = parent;
+  }
+  record->cgroup_len = JANUS_CGROUP_MAX - off;
+}
+
+SEC("iter/task")
+int on_task(struct bpf_iter__task *ctx) {
+  struct task_struct *task = ctx->task;
+  if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid)) return 0;
+  if (!BPF_CORE_READ(task, mm)) return 0;  // kernel threads and zombies open nothing
+  struct janus_iter_record *record = &iter_record;
+  record->tgid = BPF_CORE_READ(task, tgid);
+  record->ppid = BPF_CORE_READ(task, real_parent, tgid);
+  record->start_ns = BPF_CORE_READ(task, start_boottime);
+  record->mnt_ns = mount_namespace(task);
+  struct pid *pid = BPF_CORE_READ(task, thread_pid);
+  __u64 level = BPF_CORE_READ(pid, level);
+  int ns_pid = 0;
+  bpf_probe_read_kernel(&ns_pid, sizeof(ns_pid),
+                        (void *)pid + bpf_core_field_offset(pid->numbers) + level * bpf_core_type_size(struct upid));
+  record->ns_pid = ns_pid;
+  struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+  if (BPF_CORE_READ(cgroup, level) == 0) {
+    struct cgroup *v1 = v1_cgroup(task);
+    if (v1) cgroup = v1;
+  }
+  record->hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
+  describe_cgroup(cgroup, record);
+  __u64 off = exe_path(BPF_CORE_READ(task, mm, exe_file), iter_exe);
+  __u64 len = JANUS_EXE_MAX - off;
+  asm volatile("" : "+r"(off), "+r"(len));
+  if (off > JANUS_EXE_MAX || len > JANUS_EXE_MAX) return 0;
+  record->exe_len = len;
+  if (len) bpf_probe_read_kernel(record->exe, len, iter_exe + off);
+  bpf_seq_write(ctx->meta->seq, record, sizeof(*record));
+  return 0;
+}
+
+// ---- what a file is -------------------------------------------------------
+
+struct path_walk {
+  struct janus_slot *slot;
+};
+
+#define MARKS_LOOKED_AT 16  // of one inode; other programs' marks are among them
+
+static __always_inline bool is_pinned(struct inode *inode, void *group) {
+  struct fsnotify_mark_connector *connector = BPF_CORE_READ(inode, i_fsnotify_marks);
+  struct hlist_node *node = connector ? BPF_CORE_READ(connector, list.first) : 0;
+  for (int i = 0; i < MARKS_LOOKED_AT && node; i++) {
+    struct fsnotify_mark *mark = (void *)node - bpf_core_field_offset(struct fsnotify_mark, obj_list);
+    if ((void *)BPF_CORE_READ(mark, group) == group) return 1;
+    node = BPF_CORE_READ(node, next);
+  }
+  return 0;
+}
+
+// One level up. The path is written backwards; when a half of the slot is full
+// the other one is started over, so that the head (which decides) always stays.
+static long path_step(__u32 index, struct path_walk *context) {
+  struct janus_slot *slot = context->slot;
+  struct janus_locate *args = &slot->locate;
+  struct dentry *dentry = (void *)slot->walk.dentry;
+  struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+  __u32 hits = slot->walk.hits;
+  if (args->match_identities && hits < JANUS_HITS) {
+    __u64 inode = (__u64)BPF_CORE_READ(dentry, d_inode);
+    __u32 *identity = bpf_map_lookup_elem(&identities, &inode);
+    if (identity && is_pinned((void *)inode, (void *)slot->walk.group)) {
+      args->hit_id[hits & (JANUS_HITS - 1)] = *identity;
+      args->hit_tail[hits & (JANUS_HITS - 1)] = slot->walk.total;
+      slot->walk.hits = hits + 1;
+    }
+  }
+  if (parent == dentry) {
+    slot->walk.done = 1;
+    return 1;
+  }
+  if (index == 0) args->parent_inode = (__u64)BPF_CORE_READ(parent, d_inode);
+  __u64 len = BPF_CORE_READ(dentry, d_name.len) & NAME_MASK;
+  __u64 off = slot->walk.off;
+  __u64 half = slot->walk.half;
+  if (off < half + len + 1) {
+    if (args->cont_end) args->flags |= JANUS_LOCATE_TAIL_LOST;
+    args->cont_off = off;
+    args->cont_end = half + JANUS_PATH_HALF;
+    half = half ? 0 : JANUS_PATH_HALF;
+    slot->walk.half = half;
+    off = half + JANUS_PATH_HALF;
+  }
+  off -= len + 1;
+  asm volatile("" : "+r"(off));
+  if (off >= JANUS_SLOT_BYTES) return 1;
+  char *at = slot->bytes + off;
+  *at = '/';
+  bpf_probe_read_kernel(at + 1, len, BPF_CORE_READ(dentry, d_name.name));
+  slot->walk.off = off;
+  slot->walk.total += len + 1;
+  slot->walk.dentry = (__u64)parent;
+  return 0;
+}
+
+static __always_inline void locate_actor(struct janus_locate *args) {
+  __u32 tgid = args->pid;
+  struct janus_task *known = bpf_map_lookup_elem(&tasks, &tgid);
+  if (known) {
+    args->flags |= JANUS_LOCATE_TRACKED;
+    args->container = known->container;
+    args->task_flags = known->flags;
+    args->forker = known->forker;
+  }
+  if (!bpf_task_from_pid) return;
+  struct task_struct *task = bpf_task_from_pid(args->pid);
+  if (!task) return;
+  args->flags |= JANUS_LOCATE_ACTOR;
+  args->ppid = BPF_CORE_READ(task, real_parent, tgid);
+  args->uid = BPF_CORE_READ(task, real_cred, uid.val);
+  bpf_probe_read_kernel(args->comm, sizeof(args->comm), &task->comm);
+  bpf_task_release(task);
+}
+
+SEC("syscall")
+int locate(struct janus_locate_args *ctx) {
+  __u32 index = ctx->slot;
+  struct janus_slot *slot = bpf_map_lookup_elem(&slots, &index);
+  if (!slot) return 0;
+  struct janus_locate *args = &slot->locate;
+  args->flags = 0;
+  struct task_struct *self = bpf_get_current_task_btf();
+  struct file **table = BPF_CORE_READ(self, files, fdt, fd);
+  struct file *file = 0;
+  bpf_probe_read_kernel(&file, sizeof(file), table + args->fd);
+  if (!file) {
+    args->flags = JANUS_LOCATE_NO_FILE;
+    return 0;
+  }
+  struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+  struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+  struct mount *mount = (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+  args->inode = (__u64)inode;
+  args->ino = BPF_CORE_READ(inode, i_ino);
+  args->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+  args->nlink = BPF_CORE_READ(inode, i_nlink);
+  args->mode = BPF_CORE_READ(inode, i_mode);
+  args->mount_id = BPF_CORE_READ(mount, mnt_id);
+  args->parent_inode = 0;
+  args->cont_off = args->cont_end = 0;
+  args->hit_id[0] = args->hit_id[1] = 0;
+  slot->walk.dentry = (__u64)dentry;
+  slot->walk.group = 0;
+  if (args->match_identities) {
+    struct file *group = 0;
+    bpf_probe_read_kernel(&group, sizeof(group), table + identity_group_fd);
+    if (group) slot->walk.group = (__u64)BPF_CORE_READ(group, private_data);
+  }
+  slot->walk.off = JANUS_SLOT_BYTES;
+  slot->walk.half = JANUS_PATH_HALF;
+  slot->walk.total = slot->walk.hits = slot->walk.done = 0;
+  struct path_walk walk = {.slot = slot};
+  __u32 before = rename_sequence();
+  bpf_loop(PATH_LEVELS, path_step, &walk, 0);
+  if ((before & 1) || before != rename_sequence()) args->flags |= JANUS_LOCATE_UNSTABLE;
+  if (!slot->walk.done) args->flags |= JANUS_LOCATE_TOO_DEEP;
+  else if ((void *)slot->walk.dentry != BPF_CORE_READ(inode, i_sb, s_root)) args->flags |= JANUS_LOCATE_NO_ROOT;
+  args->head_off = slot->walk.off;
+  args->head_end = slot->walk.half + JANUS_PATH_HALF;
+  if (args->pid) locate_actor(args);
+  return 0;
+}

@@ -1,0 +1,188 @@
+// The kernel types that janusd.bpf.c reads, with only the fields it reads.
+//
+// Owns: type shapes. Offsets here mean nothing: `preserve_access_index` makes
+// libbpf rewrite every access for the running kernel (CO-RE), so a field may
+// stand alone and out of order. A name with three underscores is a "flavour":
+// libbpf ignores what follows them when it looks the type up.
+#pragma once
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef _Bool bool;
+
+// From include/uapi/linux/bpf.h; bpf_helpers.h needs the map types and flags.
+enum {
+  BPF_MAP_TYPE_HASH = 1,
+  BPF_MAP_TYPE_ARRAY = 2,
+  BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+  BPF_MAP_TYPE_RINGBUF = 27,
+};
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_F_NO_PREALLOC = 1u << 0, BPF_F_MMAPABLE = 1u << 10 };
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+  int counter;
+} atomic_t;
+typedef struct {
+  __u32 val;
+} kuid_t;
+
+struct qstr {
+  union {
+    struct {
+      __u32 hash;
+      __u32 len;
+    };
+    __u64 hash_len;
+  };
+  const unsigned char *name;
+};
+
+struct dentry;
+struct super_block {
+  __u32 s_dev;
+  struct dentry *s_root;
+};
+struct hlist_node {
+  struct hlist_node *next;
+};
+struct hlist_head {
+  struct hlist_node *first;
+};
+struct fsnotify_group;
+struct fsnotify_mark {
+  struct fsnotify_group *group;
+  struct hlist_node obj_list;
+};
+struct fsnotify_mark_connector {
+  struct hlist_head list;
+};
+struct inode {
+  struct fsnotify_mark_connector *i_fsnotify_marks;
+  __u16 i_mode;
+  struct super_block *i_sb;
+  unsigned long i_ino;
+  unsigned int i_nlink;
+};
+struct dentry {
+  struct dentry *d_parent;
+  struct qstr d_name;
+  struct inode *d_inode;
+};
+struct vfsmount {
+  struct dentry *mnt_root;
+};
+struct path {
+  struct vfsmount *mnt;
+  struct dentry *dentry;
+};
+struct file {
+  void *private_data;
+  struct path f_path;
+};
+struct fdtable {
+  unsigned int max_fds;
+  struct file **fd;
+};
+struct files_struct {
+  struct fdtable *fdt;
+};
+struct mount {
+  struct vfsmount mnt;
+  int mnt_id;
+};
+
+struct ns_common {
+  unsigned int inum;
+};
+struct mnt_namespace {
+  struct ns_common ns;
+};
+struct nsproxy {
+  struct mnt_namespace *mnt_ns;
+};
+
+struct kernfs_node {
+  const char *name;
+  struct kernfs_node *parent;
+  __u64 id;
+};
+// Linux 6.15 made the parent an RCU pointer and renamed it (741c10b096bc).
+struct kernfs_node___rcu {
+  struct kernfs_node *__parent;
+};
+struct cgroup_root {
+  int hierarchy_id;
+};
+struct cgroup {
+  int level;
+  struct kernfs_node *kn;
+  struct cgroup_root *root;
+};
+struct cgroup_subsys_state {
+  struct cgroup *cgroup;
+};
+enum cgroup_subsys_id { memory_cgrp_id, pids_cgrp_id, cpu_cgrp_id };
+struct css_set {
+  struct cgroup_subsys_state *subsys[1];
+  struct cgroup *dfl_cgrp;
+};
+
+struct upid {
+  int nr;
+};
+struct pid {
+  unsigned int level;
+  struct upid numbers[1];
+};
+struct cred {
+  kuid_t uid;
+};
+struct mm_struct {
+  struct file *exe_file;
+};
+struct signal_struct {
+  atomic_t live;
+};
+struct task_struct {
+  int pid;
+  int tgid;
+  struct task_struct *real_parent;
+  struct task_struct *group_leader;
+  __u64 start_boottime;
+  char comm[16];
+  const struct cred *real_cred;
+  struct mm_struct *mm;
+  struct files_struct *files;
+  struct nsproxy *nsproxy;
+  struct signal_struct *signal;
+  struct css_set *cgroups;
+  struct pid *thread_pid;
+};
+struct linux_binprm {
+  struct file *file;
+};
+
+struct seq_file;
+struct bpf_iter_meta {
+  struct seq_file *seq;
+  __u64 session_id;
+  __u64 seq_num;
+};
+struct bpf_iter__task {
+  struct bpf_iter_meta *meta;
+  struct task_struct *task;
+};
+
+#pragma clang attribute pop

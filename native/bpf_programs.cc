@@ -1,0 +1,164 @@
+#include "bpf_programs.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+
+#include "../bpf/build/janusd.skel.h"
+#include "error.h"
+#include "unique_fd.h"
+
+namespace janus {
+namespace {
+
+// libbpf reports through a callback without a context; what it says last is
+// what the error message needs.
+thread_local std::string libbpf_log;
+
+int keep_log(libbpf_print_level level, const char* format, va_list args) {
+  if (level != LIBBPF_WARN) return 0;
+  char line[512];
+  const int size = vsnprintf(line, sizeof(line), format, args);
+  if (libbpf_log.size() < 4096) libbpf_log.append(line, std::min<std::size_t>(std::max(size, 0), sizeof(line) - 1));
+  return size;
+}
+
+Error refused(const std::string& what) {
+  Error error(ErrorCode::unsupported, "eBPF: cannot " + what + ": " + std::strerror(errno) +
+                                          (libbpf_log.empty() ? "" : " (" + libbpf_log + ")"));
+  error.number = errno;
+  error.operation = what;
+  error.target = "bpf/janusd.bpf.o";
+  return error;
+}
+
+int on_record(void* context, void* data, std::size_t size) {
+  const auto* record = static_cast<const janus_record*>(data);
+  if (size < offsetof(janus_record, exe) || record->exe_len > size - offsetof(janus_record, exe)) return 0;
+  (*static_cast<std::function<void(const janus_record&, std::string_view)>*>(context))(
+      *record, {record->exe, record->exe_len});
+  return 0;
+}
+
+}  // namespace
+
+BpfPrograms::BpfPrograms() {
+  libbpf_log.clear();
+  libbpf_set_print(keep_log);
+  libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+  skeleton_ = janusd_bpf::open();
+  if (skeleton_ == nullptr) throw refused("open the programs");
+  if (janusd_bpf::load(skeleton_) != 0) {
+    Error error = refused("load the programs");
+    close();
+    throw error;
+  }
+  // The iterator is linked at each use; attach() covers the tracepoints.
+  if (janusd_bpf::attach(skeleton_) != 0) {
+    Error error = refused("attach the programs");
+    close();
+    throw error;
+  }
+  locate_fd_ = bpf_program__fd(skeleton_->progs.locate);
+  ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.records), on_record, &visit_, nullptr);
+  void* mapped = mmap(nullptr, sizeof(janus_slot) * JANUS_PATH_SLOTS, PROT_READ | PROT_WRITE, MAP_SHARED,
+                      bpf_map__fd(skeleton_->maps.slots), 0);
+  if (ring_ == nullptr || mapped == MAP_FAILED) {
+    Error error = refused("map the programs' memory");
+    close();
+    throw error;
+  }
+  slots_ = static_cast<janus_slot*>(mapped);
+}
+
+BpfPrograms::~BpfPrograms() { close(); }
+
+void BpfPrograms::close() {
+  if (slots_ != nullptr) munmap(slots_, sizeof(janus_slot) * JANUS_PATH_SLOTS);
+  ring_buffer__free(ring_);
+  janusd_bpf::destroy(skeleton_);
+  slots_ = nullptr;
+  ring_ = nullptr;
+  skeleton_ = nullptr;
+}
+
+void BpfPrograms::each_task(const TaskVisitor& visit) {
+  const std::lock_guard lock(iterate_);  // the program's buffers are shared
+  const UniqueFd iterator(bpf_iter_create(bpf_link__fd(skeleton_->links.on_task)));
+  if (!iterator) throw Error::system(errno, "bpf_iter_create", "iter/task");
+  const auto record = std::make_unique<janus_iter_record>();
+  std::size_t have = 0;
+  for (;;) {
+    const ssize_t got =
+        ::read(iterator.get(), reinterpret_cast<char*>(record.get()) + have, sizeof(janus_iter_record) - have);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (got < 0) throw Error::system(errno, "read", "iter/task");
+    if (got == 0) return;
+    have += static_cast<std::size_t>(got);
+    if (have < sizeof(janus_iter_record)) continue;
+    have = 0;
+    visit(*record, {record->cgroup + JANUS_CGROUP_MAX - record->cgroup_len, record->cgroup_len},
+          {record->exe, record->exe_len});
+  }
+}
+
+void BpfPrograms::add_cgroup(const janus_cgroup_key& key, std::uint64_t container) {
+  if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.cgroups), &key, &container, BPF_ANY) != 0)
+    throw Error::system(errno == E2BIG ? ENOSPC : errno, "bpf_map_update_elem", "map cgroups");
+}
+
+void BpfPrograms::remove_cgroup(const janus_cgroup_key& key) {
+  bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.cgroups), &key);
+}
+
+void BpfPrograms::add_task(std::uint32_t tgid, const janus_task& task, bool only_new) {
+  const int fd = bpf_map__fd(skeleton_->maps.tasks);
+  if (bpf_map_update_elem(fd, &tgid, &task, only_new ? BPF_NOEXIST : BPF_ANY) != 0 && errno != EEXIST)
+    throw Error::system(errno == E2BIG ? ENOSPC : errno, "bpf_map_update_elem", "map tasks");
+}
+
+void BpfPrograms::set_identity_group(int fd) { skeleton_->data->identity_group_fd = fd; }
+
+bool BpfPrograms::add_identity(std::uint64_t inode, std::uint32_t id) {
+  return bpf_map_update_elem(bpf_map__fd(skeleton_->maps.identities), &inode, &id, BPF_ANY) == 0;
+}
+
+void BpfPrograms::remove_identity(std::uint64_t inode) {
+  bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.identities), &inode);
+}
+
+int BpfPrograms::records_fd() const { return ring_buffer__epoll_fd(ring_); }
+
+void BpfPrograms::consume(const std::function<void(const janus_record&, std::string_view)>& visit) {
+  const std::lock_guard lock(consume_);
+  visit_ = visit;
+  ring_buffer__consume(ring_);
+}
+
+std::uint64_t BpfPrograms::counter(janus_counter which) const {
+  const std::uint32_t key = which;
+  std::uint64_t value = 0;
+  bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.counters), &key, &value);
+  return value;
+}
+
+std::vector<std::string> BpfPrograms::attached() const {
+  std::vector<std::string> names;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, skeleton_->obj) names.emplace_back(bpf_program__name(program));
+  return names;
+}
+
+void BpfPrograms::run_locate(std::uint32_t index) const {
+  janus_locate_args args = {.slot = index};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &args, .ctx_size_in = sizeof(args));
+  if (bpf_prog_test_run_opts(locate_fd_, &options) != 0) slots_[index].locate.flags = JANUS_LOCATE_NO_FILE;
+}
+
+}  // namespace janus

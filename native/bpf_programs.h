@@ -1,0 +1,68 @@
+// The loaded eBPF object: its programs, maps and ring buffer.
+//
+// Owns: everything that libbpf opened. Methods may be called from any thread
+// unless they say otherwise. Must not interpret: the tracker does.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "../bpf/event.h"
+
+struct janusd_bpf;
+struct ring_buffer;
+
+namespace janus {
+
+class BpfPrograms {
+ public:
+  // Loads and attaches all. Throws Error(unsupported) with the verifier's last
+  // lines if this kernel refuses, and leaves nothing attached.
+  BpfPrograms();
+  ~BpfPrograms();
+  BpfPrograms(const BpfPrograms&) = delete;
+  BpfPrograms& operator=(const BpfPrograms&) = delete;
+
+  // Walks every process of the node (iter/task).
+  using TaskVisitor = std::function<void(const janus_iter_record&, std::string_view cgroup, std::string_view exe)>;
+  void each_task(const TaskVisitor& visit);
+
+  // Throws Error(exhausted) when the map is full.
+  void add_cgroup(const janus_cgroup_key& key, std::uint64_t container);
+  void remove_cgroup(const janus_cgroup_key& key);
+  // Overwrites what is known of the process, unless `only_new`.
+  void add_task(std::uint32_t tgid, const janus_task& task, bool only_new);
+  // Which fanotify group's inode marks make an identity. Once, at start.
+  void set_identity_group(int fd);
+  bool add_identity(std::uint64_t inode, std::uint32_t id);
+  void remove_identity(std::uint64_t inode);
+
+  // Readable when records wait. One consumer at a time.
+  int records_fd() const;
+  void consume(const std::function<void(const janus_record&, std::string_view exe)>& visit);
+
+  std::uint64_t counter(janus_counter which) const;
+  std::vector<std::string> attached() const;
+
+  // The shared buffers of one calling thread; see Locator.
+  janus_slot& slot(std::uint32_t index) const { return slots_[index]; }
+  void run_locate(std::uint32_t index) const;
+
+ private:
+  void close();
+
+  janusd_bpf* skeleton_ = nullptr;
+  ring_buffer* ring_ = nullptr;
+  janus_slot* slots_ = nullptr;
+  int locate_fd_ = -1;
+  std::mutex iterate_;
+  std::mutex consume_;
+  std::function<void(const janus_record&, std::string_view)> visit_;  // during consume()
+};
+
+}  // namespace janus

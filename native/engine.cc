@@ -1,0 +1,255 @@
+#include "engine.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include <utility>
+
+#include "error.h"
+#include "probe.h"
+
+namespace janus {
+namespace {
+
+// How long records may gather before JavaScript is woken for them: one wake-up
+// costs it more than a record does.
+constexpr std::chrono::milliseconds kGather{2};
+
+}  // namespace
+
+// Members are destroyed in reverse order: threads (joined in stop()) use all of
+// the rest, so they come last.
+struct Engine::Running {
+  Running(const EngineOptions& options, std::function<void()> wake_javascript)
+      : probe(probe_kernel()),
+        groups(probe.audit),
+        tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
+                           .namespace_seen =
+                               [this](std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns) {
+                                 planner.add_namespace(container, tgid, mnt_ns);
+                               }}),
+        identities(groups, programs, options.identity_limit),
+        learner(groups, policy, counters, options.ignore_limit),
+        planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit}),
+        names(groups, [this](const std::string& name) { planner.replan_name(name); }),
+        scanner({programs, policy, identities, learner, planner, counters}),
+        recorder(options.ring_bytes, tracker, [this] { wake(); }),
+        gate({groups, programs, policy, identities, learner, names, recorder, counters}, options.deadline),
+        observer({groups, programs, policy, identities, learner, names, recorder, counters}),
+        stop_event(eventfd(0, EFD_CLOEXEC)),
+        mounts_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        wake_javascript(std::move(wake_javascript)) {
+    programs.set_identity_group(groups.identity.fd());
+    planner.set_name_watch(&names);
+    threads.emplace_back([this] { gate.rescue(stopping, stop_event.get()); });
+    threads.emplace_back([this] { gate.run(stopping, stop_event.get()); });
+    threads.emplace_back([this] { observer.run(stopping, stop_event.get()); });
+    threads.emplace_back([this] { track(); });
+    threads.emplace_back([this] { scanner.run(stopping); });
+    threads.emplace_back([this] { deliver_wakes(); });
+  }
+
+  ~Running() {
+    stopping.store(true);
+    eventfd_write(stop_event.get(), 1);
+    scanner.wake();
+    {
+      const std::lock_guard lock(wake_mutex);
+    }
+    woken.notify_all();
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  // ---- waking JavaScript, coalesced ---------------------------------------
+
+  void wake() {
+    {
+      const std::lock_guard lock(wake_mutex);
+      if (wake_wanted) return;
+      wake_wanted = true;
+    }
+    woken.notify_one();
+  }
+
+  void deliver_wakes() {
+    for (;;) {
+      {
+        std::unique_lock lock(wake_mutex);
+        woken.wait(lock, [this] { return stopping.load() || wake_wanted; });
+        if (stopping.load()) return;
+        woken.wait_for(lock, kGather, [this] { return stopping.load(); });
+        wake_wanted = false;
+      }
+      wake_javascript();
+    }
+  }
+
+  // ---- following containers ------------------------------------------------
+
+  void container_ended(std::uint64_t container) {
+    std::string id;
+    {
+      const std::lock_guard lock(ended_mutex);
+      if (const auto it = ids.find(container); it != ids.end()) {
+        ended.push_back(it->second);
+        ids.erase(it);
+      }
+    }
+    scanner.sweep(planner.container_ended(container));
+    eventfd_write(mounts_event.get(), 1);
+    wake();
+  }
+
+  void track() {
+    std::map<std::uint64_t, UniqueFd> mountinfos;  // a change of mounts makes one readable (POLLPRI)
+    while (!stopping.load()) {
+      tracker_heartbeat.beat();
+      std::vector<pollfd> fds = {{stop_event.get(), POLLIN, 0},
+                                 {programs.records_fd(), POLLIN, 0},
+                                 {mounts_event.get(), POLLIN, 0}};
+      std::vector<std::uint64_t> order;
+      for (const auto& [container, fd] : mountinfos) {
+        fds.push_back({fd.get(), POLLPRI, 0});
+        order.push_back(container);
+      }
+      poll(fds.data(), fds.size(), kBeatMs);
+      tracker.drain();
+      tracker.check_losses();
+      for (std::size_t i = 0; i < order.size(); ++i)
+        if (fds[i + 3].revents != 0) planner.replan_container(order[i]);
+      if (fds[2].revents != 0) follow_mounts(mountinfos);
+    }
+  }
+
+  void follow_mounts(std::map<std::uint64_t, UniqueFd>& mountinfos) {
+    eventfd_t ignored = 0;
+    eventfd_read(mounts_event.get(), &ignored);
+    const auto containers = planner.containers();
+    std::erase_if(mountinfos, [&](const auto& item) { return !containers.contains(item.first); });
+    for (const auto& [container, pid] : containers) {
+      if (mountinfos.contains(container)) continue;
+      UniqueFd fd(open(("/proc/" + std::to_string(pid) + "/mountinfo").c_str(), O_RDONLY | O_CLOEXEC));
+      if (!fd) continue;
+      mountinfos.emplace(container, std::move(fd));
+      // What changed between the first look and this open was not told.
+      planner.replan_container(container);
+    }
+  }
+
+  const Probe probe;
+  EngineCounters counters;
+  PolicyBox policy;
+  Groups groups;
+  BpfPrograms programs;
+  Tracker tracker;
+  IdentityTable identities;
+  IgnoreLearner learner;
+  MarkPlanner planner;
+  NameWatch names;
+  IdentityScanner scanner;
+  Recorder recorder;
+  Gate gate;
+  Observer observer;
+  const UniqueFd stop_event;
+  const UniqueFd mounts_event;
+  const std::function<void()> wake_javascript;
+  Heartbeat tracker_heartbeat;
+  std::mutex ended_mutex;
+  std::map<std::uint64_t, std::string> ids;  // guarded containers
+  std::vector<std::string> ended;
+  std::mutex wake_mutex;
+  std::condition_variable woken;
+  bool wake_wanted = false;
+  std::atomic<bool> stopping{false};
+  std::vector<std::thread> threads;
+};
+
+Engine::Engine(EngineOptions options, std::function<void()> wake) : options_(options), wake_(std::move(wake)) {}
+
+Engine::~Engine() = default;
+
+void Engine::start() {
+  if (running_) throw Error(ErrorCode::invalid, "the engine runs already");
+  running_ = std::make_unique<Running>(options_, wake_);
+}
+
+void Engine::stop() { running_.reset(); }
+
+Engine::Running& Engine::running() {
+  if (!running_) throw Error(ErrorCode::invalid, "the engine does not run");
+  return *running_;
+}
+
+ContainerInfo Engine::find_container(const std::string& id) { return running().tracker.find(id); }
+
+void Engine::apply(const GuardSpec& spec) {
+  Running& all = running();
+  const std::vector<ScanJob> jobs = all.planner.apply(spec);
+  for (const SubjectSpec& subject : spec.subjects) {
+    const ContainerInfo info = all.tracker.find(subject.container_id);
+    const std::lock_guard lock(all.ended_mutex);
+    all.ids.emplace(info.cgroup, info.id);
+  }
+  eventfd_write(all.mounts_event.get(), 1);
+  for (const ScanJob& job : jobs) all.scanner.scan(job);
+}
+
+bool Engine::remove(std::uint32_t key) {
+  Running& all = running();
+  bool existed = false;
+  all.scanner.sweep(all.planner.remove(key, existed));
+  return existed;
+}
+
+std::vector<std::string> Engine::take_ended() {
+  Running& all = running();
+  all.tracker.drain();
+  const std::lock_guard lock(all.ended_mutex);
+  return std::exchange(all.ended, {});
+}
+
+std::size_t Engine::drain(std::span<std::uint8_t> into) { return running().recorder.ring().drain(into); }
+
+EngineStats Engine::stats() {
+  Running& all = running();
+  EngineStats stats;
+  const EngineCounters& counters = all.counters;
+  stats.asked = {{"guarded", counters.asked_guarded.get()},
+                 {"unguarded", counters.asked_unguarded.get()},
+                 {"self", counters.asked_self.get()},
+                 {"late", counters.exposed_deadline.get()}};
+  stats.losses = {{"ring_full", all.recorder.ring().dropped()},
+                  {"kernel_queue_overflow", counters.kernel_queue_overflow.get()},
+                  {"bpf_ring_full", all.programs.counter(JANUS_COUNT_RING_FULL)},
+                  {"bpf_map_full", all.programs.counter(JANUS_COUNT_TASKS_FULL)}};
+  stats.exposure = {{"queue_overflow", counters.exposed_overflow.get()},
+                    {"deadline", counters.exposed_deadline.get()},
+                    {"directory_moved", counters.exposed_move.get()},
+                    {"unreadable", counters.exposed_unreadable.get()},
+                    {"identity_limit", counters.exposed_identity.get()},
+                    {"unresolved_path", counters.exposed_rescan.get()}};
+  const auto marks = all.planner.mark_counts();
+  stats.marks = {{"superblock", marks.superblock},
+                 {"mount", marks.mount},
+                 {"identity", all.identities.size()},
+                 {"watch", all.names.marks()},
+                 {"ignore", all.learner.learned()}};
+  stats.containers = all.tracker.containers();
+  stats.processes = all.tracker.processes();
+  stats.programs = all.programs.attached();
+  EventRing& ring = all.recorder.ring();
+  stats.ring = {ring.capacity(), ring.used(), ring.written()};
+  const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
+  stats.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
+                        {"observer", milliseconds(all.observer.heartbeat())},
+                        {"tracker", milliseconds(all.tracker_heartbeat)},
+                        {"watchdog", milliseconds(all.gate.watchdog_heartbeat())}};
+  return stats;
+}
+
+void Engine::each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit) {
+  running().planner.each_stats(visit);
+}
+
+}  // namespace janus

@@ -1,0 +1,79 @@
+// The native side as a whole.
+//
+// Owns: every part and every thread, and the order in which they start and
+// stop. Methods are called on one thread (JavaScript's); what the parts do on
+// their own threads never calls back but through `wake`.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bpf_programs.h"
+#include "fanotify_group.h"
+#include "gate.h"
+#include "identity_scanner.h"
+#include "mark_planner.h"
+#include "observer.h"
+#include "recorder.h"
+#include "tracker.h"
+
+namespace janus {
+
+struct EngineOptions {
+  std::size_t ring_bytes = 8 << 20;
+  std::chrono::milliseconds deadline{1000};
+  std::size_t identity_limit = 16384;
+  std::size_t ignore_limit = 262144;
+};
+
+struct EngineStats {
+  struct Ring {
+    std::size_t bytes, used;
+    std::uint64_t written;
+  };
+  std::map<std::string, std::uint64_t> asked, losses, exposure, marks;
+  std::size_t containers = 0, processes = 0;
+  std::vector<std::string> programs;
+  Ring ring{};
+  std::map<std::string, double> heartbeat_ms;
+};
+
+class Engine {
+ public:
+  // `wake`: records wait or a container ended; any thread, never concurrently.
+  Engine(EngineOptions options, std::function<void()> wake);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  void start();
+  void stop();
+
+  ContainerInfo find_container(const std::string& id);
+  void apply(const GuardSpec& spec);
+  bool remove(std::uint32_t key);
+  std::vector<std::string> take_ended();
+  std::size_t drain(std::span<std::uint8_t> into);
+  EngineStats stats();
+  void each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit);
+
+ private:
+  struct Running;
+  Running& running();
+  void on_container_ended(std::uint64_t container);
+
+  const EngineOptions options_;
+  const std::function<void()> wake_;
+  std::unique_ptr<Running> running_;
+};
+
+}  // namespace janus

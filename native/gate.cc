@@ -1,0 +1,139 @@
+#include "gate.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+namespace janus {
+namespace {
+
+FileEventKind kind_of(std::uint64_t mask) {
+  if (mask & FAN_OPEN_EXEC_PERM) return FileEventKind::exec;
+  if (mask & FAN_ACCESS_PERM) return FileEventKind::access;
+  return FileEventKind::open;
+}
+
+}  // namespace
+
+Gate::Gate(Parts parts, std::chrono::milliseconds deadline)
+    : parts_(parts),
+      deadline_ns_(static_cast<std::uint64_t>(std::chrono::nanoseconds(deadline).count())),
+      self_(getpid()),
+      locator_(parts.programs, LocatorSlot::gate) {}
+
+void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
+  std::array<pollfd, 3> fds = {{{parts_.groups.identity.fd(), POLLIN, 0},
+                                {parts_.groups.gate.fd(), POLLIN, 0},
+                                {stop_fd, POLLIN, 0}}};
+  while (!stop.load(std::memory_order_relaxed)) {
+    heartbeat_.beat();
+    poll(fds.data(), fds.size(), kBeatMs);
+    if (fds[0].revents != 0) step(parts_.groups.identity);
+    if (fds[1].revents != 0) step(parts_.groups.gate);
+  }
+  // Nobody waits for a daemon that is going.
+  allow_unread(parts_.groups.identity);
+  allow_unread(parts_.groups.gate);
+}
+
+bool Gate::step(const FanotifyGroup& group) {
+  // Room for one event: what is not read yet stays in the kernel, where the
+  // watchdog can get at it.
+  alignas(fanotify_event_metadata) std::array<char, sizeof(fanotify_event_metadata)> buffer;
+  bool unreadable = false;
+  if (group.read(buffer, unreadable) == 0) {
+    if (unreadable) parts_.counters.exposed_unreadable.add();
+    return unreadable;
+  }
+  const auto& event = *reinterpret_cast<const fanotify_event_metadata*>(buffer.data());
+  if (event.mask & FAN_Q_OVERFLOW) {
+    // The kernel has answered allow for what did not fit.
+    parts_.counters.kernel_queue_overflow.add();
+    parts_.counters.exposed_overflow.add();
+    return true;
+  }
+  const UniqueFd fd(event.fd);
+  if (event.pid == self_) {
+    group.respond(fd.get(), true, false);
+    parts_.counters.asked_self.add();
+    return true;
+  }
+  answer(group, event);
+  return true;
+}
+
+void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& event) {
+  const std::uint64_t begun = monotonic_ns();
+  in_flight_.begin(group, event.fd, begun);
+
+  // What happened before this question was asked is in these queues.
+  parts_.names.drain();
+  parts_.learner.drain_moves();
+  const auto policy = parts_.policy.get();
+  const Location location = locator_.locate(event.fd, event.pid, true);
+  const FileEventKind kind = kind_of(event.mask);
+  const Superblock* superblock = location.found() ? policy->find(location.raw->dev) : nullptr;
+  Decision decision;
+  if (superblock != nullptr) decision = judge(*superblock->table, parts_.identities, location, kind, false);
+  if (!location.found()) parts_.counters.exposed_unreadable.add();
+
+  const bool audited = decision.entry != nullptr && decision.entry->subject->audit;
+  const bool in_time = in_flight_.claim();
+  if (in_time) group.respond(event.fd, !decision.deny, audited);
+  const std::uint64_t blocked = monotonic_ns() - begun;
+
+  if (decision.entry == nullptr) {
+    parts_.counters.asked_unguarded.add();
+    if (superblock != nullptr && &group == &parts_.groups.gate) parts_.learner.learn(false, locator_, location, *policy);
+  } else {
+    parts_.counters.asked_guarded.add();
+    const auto flags = static_cast<std::uint8_t>(kFlagAnswered | (audited && in_time ? kFlagAudited : 0) |
+                                                 (decision.owner ? kFlagOwner : 0) | (in_time ? 0 : kFlagLate));
+    parts_.recorder.record(*superblock->table, *decision.entry, location,
+                           {.kind = kind,
+                            .response = static_cast<std::uint8_t>(decision.deny && in_time ? 1 : 0),
+                            .flags = flags,
+                            .blocked_ns = blocked,
+                            .pid = event.pid,
+                            .time_ns = clock_ns(CLOCK_REALTIME)});
+    if (decision.entry->action == Action::deny && location.has_path()) {
+      // The inode is guarded from now on, wherever it goes; and one of the two
+      // groups is enough to ask about it.
+      const bool known = location.raw->hit_id[0] != 0 && location.raw->hit_tail[0] == 0;
+      if (!known) parts_.identities.pin(event.fd, location, superblock->deny_mask);
+      if (&group == &parts_.groups.gate) parts_.learner.leave_to_identity(event.fd, location.directory());
+    }
+  }
+  in_flight_.end();
+}
+
+void Gate::allow_unread(const FanotifyGroup& group) {
+  alignas(fanotify_event_metadata) std::array<char, sizeof(fanotify_event_metadata)> buffer;
+  bool unreadable = false;
+  while (group.read(buffer, unreadable) > 0 || unreadable) {
+    if (unreadable) continue;
+    const auto& event = *reinterpret_cast<const fanotify_event_metadata*>(buffer.data());
+    const UniqueFd fd(event.fd);
+    if (!fd) continue;
+    group.respond(fd.get(), true, false);
+    if (event.pid == self_) parts_.counters.asked_self.add();
+    else parts_.counters.exposed_deadline.add();
+  }
+}
+
+void Gate::rescue(const std::atomic<bool>& stop, int stop_fd) {
+  const int step_ms = static_cast<int>(std::clamp<std::uint64_t>(deadline_ns_ / 4'000'000, 5, kBeatMs));
+  while (!stop.load(std::memory_order_relaxed)) {
+    watchdog_heartbeat_.beat();
+    pollfd stopped{stop_fd, POLLIN, 0};
+    poll(&stopped, 1, step_ms);
+    if (in_flight_.answer_late(monotonic_ns(), deadline_ns_)) parts_.counters.exposed_deadline.add();
+    if (heartbeat_.age_ns() < std::max<std::uint64_t>(deadline_ns_, 2ull * kBeatMs * 1'000'000)) continue;
+    allow_unread(parts_.groups.identity);
+    allow_unread(parts_.groups.gate);
+  }
+}
+
+}  // namespace janus

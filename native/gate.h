@@ -1,0 +1,64 @@
+// The gate: reads permission questions, decides, answers, records.
+//
+// Owns: its thread, and the answer to every question of the gate and identity
+// groups. Opens nothing but with O_PATH, waits for nobody but the planner's
+// lock (milliseconds, and never held by someone who waits for an answer).
+// JavaScript is not on this path.
+#pragma once
+
+#include <atomic>
+#include <thread>
+
+#include "clock.h"
+#include "fanotify_group.h"
+#include "identity_table.h"
+#include "ignore_learner.h"
+#include "in_flight.h"
+#include "judge.h"
+#include "locator.h"
+#include "name_watch.h"
+#include "policy.h"
+#include "recorder.h"
+#include "stats.h"
+
+namespace janus {
+
+class Gate {
+ public:
+  struct Parts {
+    const Groups& groups;
+    const BpfPrograms& programs;
+    const PolicyBox& policy;
+    IdentityTable& identities;
+    IgnoreLearner& learner;
+    NameWatch& names;
+    Recorder& recorder;
+    EngineCounters& counters;
+  };
+
+  Gate(Parts parts, std::chrono::milliseconds deadline);
+
+  void run(const std::atomic<bool>& stop, int stop_fd);
+  // Watchdog thread: answers what has waited too long, for as long as the gate
+  // does not move.
+  void rescue(const std::atomic<bool>& stop, int stop_fd);
+
+  const Heartbeat& heartbeat() const { return heartbeat_; }
+  const Heartbeat& watchdog_heartbeat() const { return watchdog_heartbeat_; }
+
+ private:
+  // Reads and answers one event. False: nothing was there.
+  bool step(const FanotifyGroup& group);
+  void answer(const FanotifyGroup& group, const fanotify_event_metadata& event);
+  void allow_unread(const FanotifyGroup& group);
+
+  const Parts parts_;
+  const std::uint64_t deadline_ns_;
+  const int self_;
+  Locator locator_;
+  InFlight in_flight_;
+  Heartbeat heartbeat_;
+  Heartbeat watchdog_heartbeat_;
+};
+
+}  // namespace janus

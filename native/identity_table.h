@@ -1,0 +1,64 @@
+// Guarded inodes: the things that were at a guarded path.
+//
+// Owns: the inode marks of the identity group and the eBPF map that names them.
+// Such an inode raises its questions by whatever name, mount or namespace it is
+// reached, and no ignore mark can silence it. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+
+#include "fanotify_group.h"
+#include "locator.h"
+#include "policy.h"
+
+namespace janus {
+
+struct Identity {
+  Device device = 0;
+  std::string path;  // where it was, in its superblock
+};
+
+class IdentityTable {
+ public:
+  IdentityTable(const Groups& groups, BpfPrograms& programs, std::size_t limit)
+      : groups_(groups), programs_(programs), limit_(limit) {}
+
+  // `limit`: this superblock holds as many as it may.
+  enum class Pinned { now, already, limit };
+  // `location` is of `fd`; `mask` are the permission events to ask about.
+  Pinned pin(int fd, const Location& location, std::uint64_t mask);
+
+  std::optional<Identity> find(std::uint32_t id) const;
+
+  // Unpins what `keep` refuses; `open` finds an inode again by device and path
+  // (it may fail: then the mark stays until the inode goes, and means nothing).
+  void sweep(Device device, const std::function<bool(const std::string& path, bool directory)>& keep,
+             const std::function<UniqueFd(const std::string& path)>& open, Locator& locator);
+
+  std::size_t size() const;
+  std::size_t size_of(Device device) const;
+
+ private:
+  struct Held {
+    Identity identity;
+    std::uint64_t inode = 0;
+    std::uint64_t mask = 0;
+    bool directory = false;
+  };
+
+  const Groups& groups_;
+  BpfPrograms& programs_;
+  const std::size_t limit_;
+  mutable std::shared_mutex mutex_;
+  std::uint32_t next_ = 1;
+  std::unordered_map<std::uint32_t, Held> held_;
+  std::unordered_map<std::uint64_t, std::uint32_t> by_inode_;
+  std::unordered_map<Device, std::size_t> sizes_;
+};
+
+}  // namespace janus

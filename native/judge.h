@@ -1,0 +1,24 @@
+// Decides about one located object: by the path it has, and by what it is.
+//
+// Owns: nothing. Used by the gate and the observer with their own locators.
+#pragma once
+
+#include "identity_table.h"
+#include "locator.h"
+#include "policy.h"
+
+namespace janus {
+
+inline Actor actor_of(const Location& location) {
+  if (!(location.raw->flags & JANUS_LOCATE_TRACKED)) return {};
+  return {.container = location.raw->container,
+          .owner = (location.raw->task_flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0};
+}
+
+// The path's own verdict and that of every guarded inode among the object and
+// its ancestors (a hard link, or a guarded directory that was moved): if any
+// denies, it is denied.
+Decision judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
+               FileEventKind kind, bool observed);
+
+}  // namespace janus

@@ -1,0 +1,176 @@
+// Turns guards into marks and a policy.
+//
+// Owns: the guards, the views of their containers, the superblock and mount
+// marks, and the publishing of policies. One lock; nothing is done under it
+// that could raise a permission event (the gate may be waiting for the lock).
+//
+// Which mark covers a path:
+//   superblock  the container's own overlay: every file of it, by any name, in
+//               any mount namespace; reaches nobody else
+//   mount       a volume, or a root that isn't an overlay of its own: the
+//               container's mount only, since the node shares the superblock
+//   inode       what stood at a denied path: by IdentityTable, see there
+#pragma once
+
+#include <chrono>
+#include <compare>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "container_view.h"
+#include "error.h"
+#include "fanotify_group.h"
+#include "identity_table.h"
+#include "ignore_learner.h"
+#include "locator.h"
+#include "name_watch.h"
+#include "policy.h"
+#include "stats.h"
+#include "tracker.h"
+
+namespace janus {
+
+// What the caller wants; see NativeSubject in src/native.ts.
+struct SubjectSpec {
+  std::uint32_t id = 0;
+  std::string container_id;
+  std::vector<std::string> allow, deny, watch, exclude;
+  std::uint32_t events = 0;
+  std::uint32_t max_depth = 0;
+  bool only_dir = false, auto_allow_owner = false, audit = false, recursive = false, only_container = false, exact = false;
+};
+
+struct GuardSpec {
+  std::uint32_t key = 0;
+  std::vector<SubjectSpec> subjects;
+};
+
+// A directory whose inodes are to be pinned.
+struct ScanJob {
+  Device device = 0;
+  std::string path;
+  bool deep = false;  // the whole tree, not just the directory's own entries
+};
+
+class MarkPlanner {
+ public:
+  struct Parts {
+    BpfPrograms& programs;
+    Tracker& tracker;
+    const Groups& groups;
+    PolicyBox& policy;
+    IdentityTable& identities;
+    IgnoreLearner& learner;
+    EngineCounters& counters;
+    bool audit;  // the kernel takes FAN_AUDIT
+  };
+
+  explicit MarkPlanner(Parts parts);
+
+  void set_name_watch(NameWatch* names) { names_ = names; }
+
+  // All of it or nothing. Returns the directories to scan; until scanned()
+  // has been called for each, their superblocks learn nothing.
+  std::vector<ScanJob> apply(const GuardSpec& spec);
+  // Superblocks whose identities may have become nobody's, as they were.
+  using Before = std::vector<std::pair<Device, std::shared_ptr<const Superblock>>>;
+  Before remove(std::uint32_t key, bool& existed);
+  Before container_ended(std::uint64_t container);
+
+  // Guarded containers and their first processes.
+  std::map<std::uint64_t, std::uint32_t> containers() const;
+
+  // `complete`: everything there was is pinned.
+  void scanned(Device device, bool complete);
+
+  // Mounts, or the meaning of names, have changed: resolve again.
+  void replan_container(std::uint64_t container);
+  void replan_name(const std::string& name);
+  void add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns);
+
+  struct MarkCounts {
+    std::size_t superblock = 0, mount = 0;
+  };
+  MarkCounts mark_counts() const;
+  // Of current subjects, and of those that were removed in the last minutes.
+  void each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit);
+
+ private:
+  struct Placed {
+    std::uint64_t container = 0;
+    Device device = 0;
+    bool owned = false;
+    Entry entry;
+  };
+  struct Guard {
+    GuardSpec spec;
+    std::vector<std::shared_ptr<const Subject>> subjects;
+    std::vector<Placed> placed;
+    std::vector<std::string> names;  // watched
+  };
+  // What is at a denied path now; pinned once the policy is published.
+  struct Pin {
+    UniqueFd object;
+    bool directory = false;
+    bool recursive = false;
+    Device device = 0;
+    std::string path;
+  };
+  struct MarkKey {
+    Device device = 0;
+    std::uint32_t mount = 0;  // 0: the superblock
+    auto operator<=>(const MarkKey&) const = default;
+  };
+  struct MarkPlan {
+    std::uint64_t gate = 0, observer = 0;
+    std::uint32_t pid = 0;     // through whose root it is reached
+    std::string point;
+    bool fleeting = false;     // in a mount namespace that may end any moment
+  };
+  struct Plan {
+    std::map<Device, std::shared_ptr<const Superblock>> superblocks;
+    std::map<MarkKey, MarkPlan> marks;
+  };
+  struct Retired {
+    std::uint32_t id;
+    std::shared_ptr<const SubjectStats> stats;
+    std::chrono::steady_clock::time_point until;
+  };
+  using Devices = std::vector<Device>;
+
+  Guard compile(const GuardSpec& spec, std::vector<Pin>& pins);
+  void place(const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject, ContainerView& view,
+             const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins);
+  Plan plan(const Devices& devices);
+  void set_marks(const Plan& plan);
+  void trim_marks(const Plan& plan, const Devices& devices);
+  bool mark(const MarkKey& key, const MarkPlan& want, unsigned flag, std::uint64_t gate, std::uint64_t observer);
+  void publish(const Plan& plan, const Devices& devices);
+  std::vector<ScanJob> pin(const std::vector<Pin>& pins, const Plan& plan);
+  void commit(const Devices& devices);
+  void drop(Guard& guard);
+  Before retire(const Devices& devices);
+  static Devices devices_of(const Guard& guard);
+  static void add_devices(Devices& to, const Devices& from);
+  void recompile(Guard& guard);
+
+  const Parts parts_;
+  NameWatch* names_ = nullptr;
+  mutable std::mutex mutex_;
+  Locator locator_;
+  std::map<std::uint64_t, std::unique_ptr<ContainerView>> views_;
+  std::map<std::uint32_t, Guard> guards_;
+  std::map<MarkKey, MarkPlan> marks_;
+  std::map<Device, int> scans_;        // under way
+  std::map<Device, bool> incomplete_;  // not everything could be pinned
+  std::map<std::uint32_t, std::shared_ptr<SubjectStats>> stats_;
+  std::vector<Retired> retired_;
+};
+
+}  // namespace janus

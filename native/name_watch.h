@@ -1,0 +1,50 @@
+// Notices when a guarded path may lead elsewhere: a symlink is re-pointed, a
+// directory on the way is replaced, a missing part appears.
+//
+// Owns: the marks of the names group. Thread-safe.
+//
+// The kernel queues such an event before the system call that caused it
+// returns. So whoever drains first and decides then has seen every change that
+// happened before the open it is asked about.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "fanotify_group.h"
+#include "path_resolver.h"
+
+namespace janus {
+
+class NameWatch {
+ public:
+  using Changed = std::function<void(const std::string& name)>;
+
+  NameWatch(const Groups& groups, Changed changed) : groups_(groups), changed_(std::move(changed)) {}
+
+  // Watches the directories that a resolution went through. Returns how many
+  // could not be (their file system gives no handles).
+  std::size_t watch(const Resolved& resolved);
+  // Undoes one watch() of the same names. The marks stay until no name is
+  // watched any more: they cost an event for each change in those directories.
+  void unwatch(const std::vector<std::string>& names);
+
+  // Calls `changed` for each watched name that something happened to. While one
+  // thread is in here, the next waits: it must not decide on what is stale.
+  void drain();
+
+  std::size_t marks() const { return marks_.load(std::memory_order_relaxed); }
+
+ private:
+  const Groups& groups_;
+  const Changed changed_;
+  std::mutex drain_mutex_;
+  std::mutex names_mutex_;
+  std::unordered_map<std::string, std::size_t> names_;
+  std::atomic<std::size_t> marks_{0};
+};
+
+}  // namespace janus

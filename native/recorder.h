@@ -1,0 +1,43 @@
+// Turns a decision into a record in the event ring, and wakes the reader.
+//
+// Owns: the ring. Thread-safe. Always called after the answer was given: the
+// actor never waits for a record.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "event_ring.h"
+#include "locator.h"
+#include "policy.h"
+#include "tracker.h"
+
+namespace janus {
+
+class Recorder {
+ public:
+  // `wake` is called when the ring turns from empty to not empty; any thread.
+  Recorder(std::size_t ring_bytes, const Tracker& tracker, std::function<void()> wake)
+      : ring_(ring_bytes), tracker_(tracker), wake_(std::move(wake)) {}
+
+  struct What {
+    FileEventKind kind;
+    std::uint8_t response = 0;
+    std::uint8_t flags = 0;  // FileEventFlag
+    std::uint64_t blocked_ns = 0;
+    std::int32_t pid = 0;
+    std::uint64_t time_ns = 0;  // CLOCK_REALTIME
+  };
+
+  // Counts and records what `entry` decided about `location`.
+  void record(const SuperblockPolicy& table, const Entry& entry, const Location& location, const What& what);
+
+  EventRing& ring() { return ring_; }
+
+ private:
+  EventRing ring_;
+  const Tracker& tracker_;
+  const std::function<void()> wake_;
+};
+
+}  // namespace janus

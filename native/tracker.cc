@@ -1,0 +1,270 @@
+#include "tracker.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "error.h"
+
+namespace janus {
+namespace {
+
+bool is_hex(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+}
+
+bool is_full_id(std::string_view text) { return text.size() == 64 && is_hex(text); }
+
+}  // namespace
+
+std::string_view container_id_of(std::string_view component) {
+  if (component.ends_with(".scope")) component.remove_suffix(6);
+  if (component.starts_with("crio-conmon-") || component.starts_with("libpod-conmon-")) return {};
+  const auto dash = component.rfind('-');
+  if (dash != std::string_view::npos && is_full_id(component.substr(dash + 1))) return component.substr(dash + 1);
+  return component;
+}
+
+Tracker::Tracker(BpfPrograms& programs, Listener listener) : programs_(programs), listener_(std::move(listener)) {}
+
+ContainerInfo Tracker::find(const std::string& id) {
+  drain();
+  if (auto info = known(id)) return *info;
+  return search(id).info;
+}
+
+std::optional<ContainerInfo> Tracker::known(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [cgroup, container] : containers_) {
+    if (container.id != id) continue;
+    ContainerInfo info{id, cgroup, container.cgroup_path, container.init_pid, {}};
+    for (const auto& [tgid, process] : processes_)
+      if (process.container == cgroup) info.pids.push_back(tgid);
+    std::sort(info.pids.begin(), info.pids.end());
+    return info;
+  }
+  return std::nullopt;
+}
+
+Tracker::Found Tracker::search(const std::string& id) {
+  const bool is_short = id.size() == 12 && is_hex(id);
+  Found found;
+  std::string other;
+  programs_.each_task([&](const janus_iter_record& record, std::string_view cgroup, std::string_view exe) {
+    // From the leaf up: a container may nest cgroups, and containers.
+    std::string_view path = cgroup;
+    for (std::uint32_t level = 0; level < record.levels && !path.empty(); ++level) {
+      const auto slash = path.rfind('/');
+      if (slash == std::string_view::npos) break;
+      const std::string_view name = container_id_of(path.substr(slash + 1));
+      if (name == id || (is_short && is_full_id(name) && name.starts_with(id))) {
+        if (found.info.id.empty()) {
+          found.info.id = name;
+          found.info.cgroup_path = path;
+          found.key = {.id = record.cgroup_ids[level], .hierarchy = record.hierarchy, .pad = 0};
+          found.info.cgroup = found.key.id | (static_cast<std::uint64_t>(found.key.hierarchy) << 56);
+        }
+        if (found.info.id != name) {
+          other = name;
+        } else if (found.key.id == record.cgroup_ids[level]) {
+          found.tasks.push_back({record.tgid, record.ppid, record.ns_pid, record.mnt_ns, record.start_ns, std::string(exe)});
+        }
+        return;
+      }
+      path = path.substr(0, slash);
+    }
+  });
+  if (!other.empty())
+    throw Error(ErrorCode::ambiguous, "container id " + id + " fits several: " + found.info.id + ", " + other);
+  if (found.tasks.empty()) throw Error(ErrorCode::not_found, "no running container " + id);
+  // The first process: pid 1 of its pid namespace, or where that is shared with
+  // others, the oldest.
+  const auto first = std::min_element(found.tasks.begin(), found.tasks.end(), [](const auto& a, const auto& b) {
+    return std::tuple(a.ns_pid != 1, a.start_ns, a.tgid) < std::tuple(b.ns_pid != 1, b.start_ns, b.tgid);
+  });
+  found.info.init_pid = first->tgid;
+  for (const auto& task : found.tasks) found.info.pids.push_back(task.tgid);
+  std::sort(found.info.pids.begin(), found.info.pids.end());
+  return found;
+}
+
+ContainerInfo Tracker::track(const std::string& id) {
+  drain();
+  if (auto info = known(id)) return *info;
+  Found found = search(id);
+  const auto init = std::find_if(found.tasks.begin(), found.tasks.end(),
+                                 [&](const auto& task) { return task.tgid == found.info.init_pid; });
+  // In this order no process falls between: first who is the owner, then the
+  // tracepoints (which know forks from then on), then those that were there.
+  programs_.add_task(init->tgid,
+                     {.container = found.info.cgroup, .start_ns = init->start_ns, .forker = init->ppid, .flags = JANUS_TASK_INIT},
+                     false);
+  programs_.add_cgroup(found.key, found.info.cgroup);
+  {
+    const std::lock_guard lock(mutex_);
+    Container& container = containers_[found.info.cgroup];
+    container.id = found.info.id;
+    container.cgroup_path = found.info.cgroup_path;
+    container.key = found.key;
+    container.init_pid = found.info.init_pid;
+  }
+  adopt(search(found.info.id));
+  drain();
+  auto info = known(found.info.id);
+  if (!info) throw Error(ErrorCode::not_found, "container " + id + " ended meanwhile");
+  return *info;
+}
+
+void Tracker::adopt(const Found& found) {
+  const std::uint64_t cgroup = found.info.cgroup;
+  std::uint32_t init = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = containers_.find(cgroup);
+    if (it == containers_.end()) return;
+    init = it->second.init_pid;
+    for (const auto& task : found.tasks) add_process(task.tgid, cgroup, task.exe);
+  }
+  for (const auto& task : found.tasks) {
+    if (task.tgid == init) continue;
+    // Whoever forked it is past; its parent is the best that is known.
+    programs_.add_task(task.tgid,
+                       {.container = cgroup,
+                        .start_ns = task.start_ns,
+                        .forker = task.ppid,
+                        .flags = task.ppid == init ? static_cast<std::uint32_t>(JANUS_TASK_CHILD) : 0u},
+                       true);
+  }
+  for (const auto& task : found.tasks) see_namespace(cgroup, task.tgid, task.mnt_ns);
+}
+
+void Tracker::forget(std::uint64_t container) {
+  const std::lock_guard lock(mutex_);
+  const auto it = containers_.find(container);
+  if (it == containers_.end()) return;
+  programs_.remove_cgroup(it->second.key);
+  std::erase_if(processes_, [&](const auto& item) { return item.second.container == container; });
+  containers_.erase(it);
+}
+
+void Tracker::add_process(std::uint32_t tgid, std::uint64_t container, std::string exe) {
+  const auto it = containers_.find(container);
+  if (it == containers_.end()) return;
+  const auto [process, added] = processes_.try_emplace(tgid);
+  if (added) ++it->second.processes;
+  process->second.container = container;
+  if (!exe.empty()) process->second.exe = std::move(exe);
+}
+
+void Tracker::drop_process(std::uint32_t tgid) {
+  const auto process = processes_.find(tgid);
+  if (process == processes_.end()) return;
+  const auto container = containers_.find(process->second.container);
+  processes_.erase(process);
+  if (container == containers_.end()) return;
+  --container->second.processes;
+  if (container->second.init_pid == tgid || container->second.processes == 0) ended_.push_back(container->first);
+}
+
+void Tracker::take(const janus_record& record, std::string_view exe) {
+  switch (record.type) {
+    case JANUS_RECORD_TASK:
+    case JANUS_RECORD_EXEC:
+      add_process(record.tgid, record.container, std::string(exe));
+      seen_.emplace_back(record.container, record.tgid, record.mnt_ns);
+      break;
+    case JANUS_RECORD_EXIT:
+      drop_process(record.tgid);
+      break;
+    case JANUS_RECORD_RMDIR:
+      if (containers_.contains(record.container)) ended_.push_back(record.container);
+      break;
+  }
+}
+
+void Tracker::see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = containers_.find(container);
+    if (it == containers_.end() || mnt_ns == 0) return;
+    auto& known = it->second.namespaces;
+    if (std::find(known.begin(), known.end(), mnt_ns) != known.end()) return;
+    known.push_back(mnt_ns);
+  }
+  if (listener_.namespace_seen) listener_.namespace_seen(container, tgid, mnt_ns);
+}
+
+void Tracker::drain() {
+  std::vector<std::uint64_t> ended;
+  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>> seen;
+  programs_.consume([&](const janus_record& record, std::string_view exe) {
+    const std::lock_guard lock(mutex_);
+    take(record, exe);
+  });
+  {
+    const std::lock_guard lock(mutex_);
+    ended.swap(ended_);
+    seen.swap(seen_);
+  }
+  for (const auto& [container, tgid, mnt_ns] : seen) see_namespace(container, tgid, mnt_ns);
+  for (const std::uint64_t container : ended) {
+    forget(container);
+    if (listener_.ended) listener_.ended(container);
+  }
+}
+
+void Tracker::check_losses() {
+  const std::uint64_t lost = programs_.counter(JANUS_COUNT_RING_FULL);
+  std::vector<std::pair<std::uint64_t, std::string>> tracked;
+  {
+    const std::lock_guard lock(mutex_);
+    if (lost == lost_) return;
+    lost_ = lost;
+    ++resyncs_;
+    for (const auto& [cgroup, container] : containers_) tracked.emplace_back(cgroup, container.id);
+  }
+  for (const auto& [cgroup, id] : tracked) {
+    try {
+      const Found found = search(id);
+      {
+        const std::lock_guard lock(mutex_);
+        for (auto it = processes_.begin(); it != processes_.end();) {
+          const bool gone = it->second.container == cgroup &&
+                            std::none_of(found.tasks.begin(), found.tasks.end(),
+                                         [&](const auto& task) { return task.tgid == it->first; });
+          const std::uint32_t tgid = it->first;
+          ++it;
+          if (gone) drop_process(tgid);
+        }
+      }
+      adopt(found);
+    } catch (const Error&) {  // not found: it ended, and its record was the lost one
+      const std::lock_guard lock(mutex_);
+      ended_.push_back(cgroup);
+    }
+  }
+  drain();
+}
+
+std::string Tracker::exe_of(std::uint32_t tgid) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = processes_.find(tgid);
+  return it == processes_.end() ? std::string() : it->second.exe;
+}
+
+std::size_t Tracker::containers() const {
+  const std::lock_guard lock(mutex_);
+  return containers_.size();
+}
+
+std::size_t Tracker::processes() const {
+  const std::lock_guard lock(mutex_);
+  return processes_.size();
+}
+
+std::uint64_t Tracker::resyncs() const {
+  const std::lock_guard lock(mutex_);
+  return resyncs_;
+}
+
+}  // namespace janus

@@ -1,0 +1,112 @@
+// Which processes belong to which guarded container.
+//
+// Owns: the table of tracked containers and their processes, fed by the eBPF
+// programs. Thread-safe. Must not know policy: it tells its listener what
+// happened and answers questions.
+//
+// A container is tracked from its first guard until it ends; before that it is
+// found by a walk over all processes (iter/task, about 1 us each).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "bpf_programs.h"
+
+namespace janus {
+
+struct ContainerInfo {
+  std::string id;             // as its runtime calls it
+  std::uint64_t cgroup = 0;   // key of the container everywhere in native/
+  std::string cgroup_path;
+  std::uint32_t init_pid = 0;
+  std::vector<std::uint32_t> pids;
+};
+
+// The container id in one component of a cgroup's path, or empty:
+// "<64 hex>", "cri-containerd-<64 hex>.scope", or a runtime's own name.
+// The monitors of CRI-O and podman live in cgroups of their own, which are not
+// the container's.
+std::string_view container_id_of(std::string_view component);
+
+class Tracker {
+ public:
+  struct Listener {
+    // The first process ended, or the cgroup was removed.
+    std::function<void(std::uint64_t container)> ended;
+    // A process of the container runs in a mount namespace not seen before.
+    std::function<void(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns)> namespace_seen;
+  };
+
+  Tracker(BpfPrograms& programs, Listener listener);
+
+  // Throws Error(not_found, ambiguous). `id` is a full id, 12 hex characters of
+  // one, or a runtime's own full name.
+  ContainerInfo find(const std::string& id);
+  // The same, and follows its processes from now on.
+  ContainerInfo track(const std::string& id);
+  void forget(std::uint64_t container);
+
+  // Takes what the eBPF ring holds. Called by the tracker thread, and by
+  // whoever needs the table to be true now.
+  void drain();
+  // Once a second: reads everything again if records were lost.
+  void check_losses();
+
+  std::string exe_of(std::uint32_t tgid) const;
+  std::size_t containers() const;
+  std::size_t processes() const;
+  std::uint64_t resyncs() const;
+
+ private:
+  struct Process {
+    std::uint64_t container = 0;
+    std::string exe;
+  };
+  struct Container {
+    std::string id;
+    std::string cgroup_path;
+    janus_cgroup_key key{};
+    std::uint32_t init_pid = 0;
+    std::vector<std::uint32_t> namespaces;
+    std::size_t processes = 0;
+  };
+  struct Found {
+    ContainerInfo info;
+    janus_cgroup_key key{};
+    struct Task {
+      std::uint32_t tgid, ppid, ns_pid, mnt_ns;
+      std::uint64_t start_ns;
+      std::string exe;
+    };
+    std::vector<Task> tasks;
+  };
+
+  std::optional<ContainerInfo> known(const std::string& id) const;
+  Found search(const std::string& id);
+  void adopt(const Found& found);
+  void add_process(std::uint32_t tgid, std::uint64_t container, std::string exe);
+  void drop_process(std::uint32_t tgid);
+  void take(const janus_record& record, std::string_view exe);
+  void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns);
+
+  BpfPrograms& programs_;
+  const Listener listener_;
+  mutable std::mutex mutex_;
+  std::unordered_map<std::uint64_t, Container> containers_;
+  std::unordered_map<std::uint32_t, Process> processes_;
+  std::uint64_t lost_ = 0;
+  std::uint64_t resyncs_ = 0;
+  // Filled under the lock, told to the listener after it.
+  std::vector<std::uint64_t> ended_;
+  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>> seen_;
+};
+
+}  // namespace janus
