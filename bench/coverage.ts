@@ -1,0 +1,163 @@
+/** What a guard costs where nothing is guarded: whole programs, the node's own files, and very large trees. */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { workspaceDirectory } from "../test/support/cleanup.js";
+import type { GuardInit } from "../test/support/daemon.js";
+import type { Figures } from "./figures.js";
+import { Load, LoadedContainer } from "./load.js";
+import { residentMegabytes } from "./process.js";
+import { installPackages, makeToolchain, unpackAndCompile } from "./toolchain.js";
+import type { Watched } from "./watched.js";
+
+function guardOf({ container }: LoadedContainer, path: string): GuardInit {
+  const subject = [{ deny: [path], event: ["open"], recursive: true }];
+  return { name: "coverage", podName: "bench", nodeName: "testnode", cid: [container.id], subject };
+}
+
+/** Runs `measure` in both containers, and returns guarded through unwatched. Who is first alternates with `round`. */
+async function ratio(
+  round: number,
+  unwatched: LoadedContainer,
+  guarded: LoadedContainer,
+  measure: (container: LoadedContainer) => Promise<number>,
+): Promise<{ readonly unwatched: number; readonly guarded: number; readonly ratio: number }> {
+  let first: number | undefined;
+  if (round % 2 === 0) first = await measure(unwatched);
+  const ours = await measure(guarded);
+  const theirs = first ?? (await measure(unwatched));
+  return { unwatched: theirs, guarded: ours, ratio: ours / theirs };
+}
+
+/** A layer on the node's file system that is gone when `use` ends. */
+async function withLayer(name: string, use: (path: string) => Promise<void>): Promise<void> {
+  const path = join(workspaceDirectory(), name);
+  mkdirSync(path);
+  try {
+    await use(path);
+  } finally {
+    rmSync(path, { recursive: true });
+  }
+}
+
+async function withPair(
+  layer: string,
+  use: (unwatched: LoadedContainer, guarded: LoadedContainer) => Promise<void>,
+): Promise<void> {
+  await using unwatched = await LoadedContainer.start({ layers: [layer] });
+  await using guarded = await LoadedContainer.start({ layers: [layer] });
+  await use(unwatched, guarded);
+}
+
+/** A walk by busybox's find over 100,000 directories that a guard elsewhere in the container doesn't cover. */
+export async function find(figures: Figures, { daemon }: Watched): Promise<void> {
+  const command = "find /tree -name none";
+  await withLayer("tree", async (layer) => {
+    const node = Load.onNode();
+    await node.makeTree(join(layer, "tree"), 100, 1000);
+    await node.run("/", ["find", layer, "-name", "none"]); // The lower file system's caches are no part of this.
+    await node.stop();
+    await withPair(layer, async (unwatched, guarded) => {
+      const guard = guardOf(guarded, "/guarded");
+      await daemon.createGuard(guard);
+      const walk = (container: LoadedContainer) => container.shell(command);
+      for (let round = 0; round < 6; ++round) {
+        const { ratio: found } = await ratio(round, unwatched, guarded, walk);
+        figures.add(round === 0 ? "find_100k_first_vs_unwatched" : "find_100k_vs_unwatched", found);
+      }
+      await daemon.destroyGuard(guard);
+    });
+  });
+}
+
+/** Unpacking and compiling a C tree, and `npm ci` from its cache, with a guard elsewhere in the container. */
+export async function build(figures: Figures, { daemon }: Watched): Promise<void> {
+  await withLayer("toolchain", async (layer) => {
+    makeToolchain(layer);
+    await withPair(layer, async (unwatched, guarded) => {
+      const guard = guardOf(guarded, "/guarded");
+      await daemon.createGuard(guard);
+      for (let round = 0; round <= 6; ++round) {
+        const c = await ratio(round, unwatched, guarded, (container) => container.shell(unpackAndCompile));
+        const npm = await ratio(round, unwatched, guarded, (container) => container.shell(installPackages));
+        if (round === 0) continue; // warms up
+        figures.add("build_c_vs_unwatched", c.ratio);
+        figures.add("build_npm_vs_unwatched", npm.ratio);
+        figures.add("build_vs_unwatched", (c.guarded + npm.guarded) / (c.unwatched + npm.unwatched));
+      }
+      await daemon.destroyGuard(guard);
+    });
+  });
+}
+
+/** A directory that crosses the border of a guarded tree, there and back, with an open after each move. */
+export async function renames(figures: Figures, watched: Watched): Promise<void> {
+  await using unwatched = await LoadedContainer.start();
+  await using guarded = await LoadedContainer.start();
+  const count = 2000;
+  for (const { load } of [unwatched, guarded]) {
+    await load.makeFiles("/outside/moving/file", 1);
+    await load.makeFiles("/guarded/file", 1);
+  }
+  const guard = guardOf(guarded, "/guarded");
+  await watched.daemon.createGuard(guard);
+  const storm = ({ load }: LoadedContainer) => load.rename("/outside/moving", "/guarded/moving", "file", count);
+  for (let round = 0; round < 7; ++round) {
+    figures.add("rename_storm_unwatched_ns", (await storm(unwatched)).ns / (2 * count));
+    const { ns, denied } = await storm(guarded);
+    figures.add("rename_storm_ns", ns / (2 * count));
+    figures.add("rename_storm_slips", count - denied);
+    await watched.settle();
+  }
+  await watched.daemon.destroyGuard(guard);
+}
+
+/** A file on the node's file system, next to a volume that a container's guard covers, opened by the node. */
+export async function node(figures: Figures, { daemon }: Watched): Promise<void> {
+  await using container = await LoadedContainer.start({ volumes: [{ target: "/data" }] });
+  const [volume] = container.container.volumes;
+  if (volume === undefined) throw new RangeError("no volume");
+  const beside = join(dirname(volume), "beside");
+  const load = Load.onNode();
+  await load.makeFiles(beside, 1);
+  await container.load.makeFiles("/data/file", 1);
+  const guard = guardOf(container, "/data");
+  const measure = () => load.open(beside, 1, 20_000, "opened");
+  for (let round = 0; round <= 15; ++round) {
+    const before = await measure();
+    await daemon.createGuard(guard);
+    await container.load.open("/data/file", 1, 1, "denied");
+    const during = await measure();
+    await daemon.destroyGuard(guard);
+    if (round > 0) figures.add("node_open_vs_unwatched", during / ((before + (await measure())) / 2));
+  }
+  await load.stop();
+}
+
+/** A recursive guard on 1,000,000 directories. They are on a tmpfs, only since that is made and gone in seconds. */
+export async function million(figures: Figures, { daemon }: Watched): Promise<void> {
+  await withLayer("million", async (layer) => {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=8g,nr_inodes=0", "tmpfs", layer]);
+    try {
+      const maker = Load.onNode();
+      await maker.makeTree(join(layer, "tree"), 1000, 1000);
+      await maker.stop();
+      await using container = await LoadedContainer.start({ layers: [layer] });
+      const guard = guardOf(container, "/tree");
+      for (let round = 0; round <= 5; ++round) {
+        const before = residentMegabytes(daemon.pid);
+        const start = performance.now();
+        await daemon.createGuard(guard);
+        const taken = performance.now() - start;
+        const after = residentMegabytes(daemon.pid);
+        await container.load.open("/tree/999/999", 1, 1, "denied");
+        await daemon.destroyGuard(guard);
+        if (round === 0) continue; // The first call of a kind makes the daemon's heap grow.
+        figures.add("recursive_million_create_ms", taken);
+        figures.add("recursive_million_rss_mb", after - before);
+      }
+    } finally {
+      execFileSync("umount", [layer]);
+    }
+  });
+}

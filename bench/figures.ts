@@ -1,0 +1,139 @@
+/** The figures: their units and aims, their samples, and the two ways in which they are shown. */
+
+interface Definition {
+  readonly unit: string;
+  /** The figure is to be at most this. */
+  readonly aim?: number;
+}
+
+const DEFINITIONS = {
+  null_syscall_ns: { unit: "ns" },
+  unwatched_ns: { unit: "ns" },
+  unwatched_distinct_ns: { unit: "ns" },
+  unwatched_cold_ns: { unit: "ns" },
+  floor_allow_ns: { unit: "ns" },
+  floor_deny_ns: { unit: "ns" },
+  allow_answered_ns: { unit: "ns" },
+  deny_answered_ns: { unit: "ns" },
+  allow_answered_vs_floor: { unit: "ratio", aim: 1.15 },
+  deny_answered_vs_floor: { unit: "ratio", aim: 1.15 },
+  owner_allowed_ns: { unit: "ns" },
+  allow_async_ns: { unit: "ns", aim: 2500 },
+  unguarded_warm_ns: { unit: "ns" },
+  unguarded_warm_vs_unwatched: { unit: "ratio", aim: 1.2 },
+  unguarded_cold_ns: { unit: "ns" },
+  decision_us: { unit: "us" },
+  events_per_s: { unit: "1/s" },
+  events_lost: { unit: "events", aim: 0 },
+  cpu_us_per_event: { unit: "us", aim: 15 },
+  floor_cpu_us_per_event: { unit: "us" },
+  cpu_us_per_async_event: { unit: "us", aim: 5 },
+  rss_idle_mb: { unit: "MB", aim: 70 },
+  rss_load_mb: { unit: "MB" },
+  create_p50_ms: { unit: "ms", aim: 1 },
+  create_p50_ms_1000_guards: { unit: "ms", aim: 1 },
+  rss_1000_guards_mb: { unit: "MB" },
+  find_100k_first_vs_unwatched: { unit: "ratio" },
+  find_100k_vs_unwatched: { unit: "ratio" },
+  build_c_vs_unwatched: { unit: "ratio" },
+  build_npm_vs_unwatched: { unit: "ratio" },
+  build_vs_unwatched: { unit: "ratio", aim: 1.03 },
+  rename_storm_unwatched_ns: { unit: "ns" },
+  rename_storm_ns: { unit: "ns" },
+  rename_storm_slips: { unit: "opens", aim: 0 },
+  node_open_vs_unwatched: { unit: "ratio", aim: 1.05 },
+  recursive_million_create_ms: { unit: "ms", aim: 10 },
+  recursive_million_rss_mb: { unit: "MB", aim: 1 },
+} as const satisfies Record<string, Definition>;
+
+const definitions: ReadonlyMap<string, Definition> = new Map(Object.entries(DEFINITIONS));
+
+/** One of the table above, or the share of one of the daemon's threads in a figure of processor time. */
+export type FigureName =
+  | keyof typeof DEFINITIONS
+  | `cpu_us_per_event_of_${string}`
+  | `cpu_us_per_async_event_of_${string}`;
+
+export interface Figure {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+  readonly unit: string;
+  readonly runs: number;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle];
+  const lower = sorted[sorted.length % 2 === 1 ? middle : middle - 1];
+  if (upper === undefined || lower === undefined) throw new RangeError("a median of nothing");
+  return (lower + upper) / 2;
+}
+
+/** Four significant digits: what follows is noise. */
+function short(value: number): number {
+  return Number(value.toPrecision(4));
+}
+
+export class Figures {
+  readonly #samples = new Map<FigureName, number[]>();
+
+  add(name: FigureName, value: number): void {
+    if (!Number.isFinite(value)) throw new RangeError(`${name}: ${value}`);
+    const samples = this.#samples.get(name);
+    if (samples === undefined) this.#samples.set(name, [value]);
+    else samples.push(value);
+  }
+
+  median(name: FigureName): number | undefined {
+    const samples = this.#samples.get(name);
+    return samples === undefined ? undefined : median(samples);
+  }
+
+  toJSON(): Record<string, Figure> {
+    return Object.fromEntries(
+      [...this.#samples].map(([name, samples]) => [
+        name,
+        {
+          median: short(median(samples)),
+          min: short(Math.min(...samples)),
+          max: short(Math.max(...samples)),
+          unit: definitions.get(name)?.unit ?? "us",
+          runs: samples.length,
+        },
+      ]),
+    );
+  }
+
+  /** In the order of the definitions; figures of single threads last. */
+  table(): string {
+    const measured = this.toJSON();
+    const names = new Set([...definitions.keys(), ...Object.keys(measured)]);
+    const rows = [["figure", "median", "min", "max", "unit", "runs", "aim", "reached", "of aim"]];
+    for (const name of names) {
+      const figure = measured[name];
+      if (figure === undefined) continue;
+      const aim = definitions.get(name)?.aim;
+      rows.push([
+        name,
+        ...[figure.median, figure.min, figure.max].map(String),
+        figure.unit,
+        String(figure.runs),
+        aim === undefined ? "" : `<= ${aim}`,
+        aim === undefined ? "" : figure.median <= aim ? "yes" : "NO",
+        aim === undefined || aim === 0 ? "" : (figure.median / aim).toFixed(2),
+      ]);
+    }
+    const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+    return rows
+      .map((row) =>
+        row
+          .map((cell, column) =>
+            column === 0 || column === 4 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+          )
+          .join("  "),
+      )
+      .join("\n");
+  }
+}

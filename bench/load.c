@@ -1,0 +1,273 @@
+// The load: does file operations inside a container and times them.
+//
+// Speaks the protocol of test/support/actor.c, in whose place it is put into
+// the bench's containers: a command a line, fields separated by tabs, %XX for
+// any byte; the answer is one line of numbers, the first an errno. In a PATTERN
+// each "#" stands for the index of the file. The commands:
+//
+//     pid                            0 PID
+//     null COUNT                     system calls that do nothing    0 NS
+//     file PATTERN COUNT             makes directories and files      0
+//     open PATTERN COUNT REPEAT      open+close, file after file      0 NS OPENED DENIED OTHER
+//     storm PATTERN COUNT THREADS MS the same by several threads      0 NS OPENED DENIED OTHER
+//     rename FROM TO NAME COUNT      FROM to TO, open NAME in it, back, open: 0 NS OPENED DENIED OTHER
+//     tree PATH OUTER INNER          OUTER x INNER directories        0
+//     run CWD PROGRAM [ARGUMENT]     output to /tmp/run.log           0 NS STATUS
+//
+// NS is of the whole command, by CLOCK_MONOTONIC. DENIED counts EPERM.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { kMaxFields = 32, kMaxThreads = 64 };
+
+typedef struct {
+  uint64_t opened, denied, other;
+} Counts;
+
+static uint64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void decode(char *text) {
+  char *to = text;
+  for (const char *from = text; *from; ++to) {
+    unsigned byte;
+    if (from[0] == '%' && sscanf(from + 1, "%2x", &byte) == 1) {
+      *to = (char)byte;
+      from += 3;
+    } else {
+      *to = *from++;
+    }
+  }
+  *to = 0;
+}
+
+static void answer(int error) { printf("%d\n", error); }
+
+static void answer_counts(uint64_t ns, Counts counts) {
+  printf("0 %llu %llu %llu %llu\n", (unsigned long long)ns, (unsigned long long)counts.opened,
+         (unsigned long long)counts.denied, (unsigned long long)counts.other);
+}
+
+static void open_once(const char *path, Counts *counts) {
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd >= 0) {
+    close(fd);
+    ++counts->opened;
+  } else if (errno == EPERM) {
+    ++counts->denied;
+  } else {
+    ++counts->other;
+  }
+}
+
+// The paths of a pattern, made before any clock runs. Owned by the caller.
+static char **expand(const char *pattern, long count) {
+  char **paths = malloc((size_t)count * sizeof *paths);
+  for (long i = 0; i < count; ++i) {
+    char path[PATH_MAX];
+    size_t length = 0;
+    for (const char *from = pattern; *from && length < sizeof path - 24; ++from) {
+      if (*from == '#')
+        length += (size_t)sprintf(path + length, "%ld", i);
+      else
+        path[length++] = *from;
+    }
+    path[length] = 0;
+    paths[i] = strdup(path);
+  }
+  return paths;
+}
+
+static void release(char **paths, long count) {
+  for (long i = 0; i < count; ++i) free(paths[i]);
+  free(paths);
+}
+
+static int make_parents(char *path) {
+  for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    *slash = 0;
+    const int failed = mkdir(path, 0755) && errno != EEXIST;
+    *slash = '/';
+    if (failed) return errno;
+  }
+  return 0;
+}
+
+static void do_null(long count) {
+  const uint64_t start = now_ns();
+  for (long i = 0; i < count; ++i) syscall(SYS_getppid);
+  printf("0 %llu\n", (unsigned long long)(now_ns() - start));
+}
+
+static void do_file(const char *pattern, long count) {
+  char **paths = expand(pattern, count);
+  int error = 0;
+  for (long i = 0; i < count && !error; ++i) {
+    error = make_parents(paths[i]);
+    const int fd = error ? -1 : open(paths[i], O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (fd >= 0) {
+      if (write(fd, "content\n", 8) != 8) error = EIO;
+      close(fd);
+    } else if (!error) {
+      error = errno;
+    }
+  }
+  release(paths, count);
+  answer(error);
+}
+
+static void do_open(const char *pattern, long count, long repeat) {
+  char **paths = expand(pattern, count);
+  Counts counts = {0};
+  const uint64_t start = now_ns();
+  for (long r = 0; r < repeat; ++r)
+    for (long i = 0; i < count; ++i) open_once(paths[i], &counts);
+  const uint64_t ns = now_ns() - start;
+  release(paths, count);
+  answer_counts(ns, counts);
+}
+
+typedef struct {
+  char **paths;
+  long count, first;
+  uint64_t deadline;
+  Counts counts;
+} Storm;
+
+static void *storm_thread(void *argument) {
+  Storm *storm = argument;
+  // The clock is read once in sixteen opens: it costs a tenth of the cheapest.
+  for (long i = storm->first; (i & 15) || now_ns() < storm->deadline; ++i)
+    open_once(storm->paths[i % storm->count], &storm->counts);
+  return NULL;
+}
+
+static void do_storm(const char *pattern, long count, long threads, long ms) {
+  char **paths = expand(pattern, count);
+  pthread_t thread[kMaxThreads];
+  Storm storm[kMaxThreads];
+  if (threads > kMaxThreads) threads = kMaxThreads;
+  const uint64_t start = now_ns();
+  for (long i = 0; i < threads; ++i) {
+    storm[i] = (Storm){paths, count, i * count / threads, start + (uint64_t)ms * 1000000u, {0}};
+    pthread_create(&thread[i], NULL, storm_thread, &storm[i]);
+  }
+  Counts counts = {0};
+  for (long i = 0; i < threads; ++i) {
+    pthread_join(thread[i], NULL);
+    counts.opened += storm[i].counts.opened;
+    counts.denied += storm[i].counts.denied;
+    counts.other += storm[i].counts.other;
+  }
+  const uint64_t ns = now_ns() - start;
+  release(paths, count);
+  answer_counts(ns, counts);
+}
+
+static void do_rename(const char *from, const char *to, const char *name, long count) {
+  char inside[PATH_MAX], outside[PATH_MAX];
+  snprintf(inside, sizeof inside, "%s/%s", to, name);
+  snprintf(outside, sizeof outside, "%s/%s", from, name);
+  Counts counts = {0};
+  const uint64_t start = now_ns();
+  for (long i = 0; i < count; ++i) {
+    if (rename(from, to)) return answer(errno);
+    open_once(inside, &counts);
+    if (rename(to, from)) return answer(errno);
+    open_once(outside, &counts);
+  }
+  answer_counts(now_ns() - start, counts);
+}
+
+static void do_tree(const char *path, long outer, long inner) {
+  char name[PATH_MAX];
+  if (mkdir(path, 0755) && errno != EEXIST) return answer(errno);
+  for (long i = 0; i < outer; ++i) {
+    snprintf(name, sizeof name, "%s/%ld", path, i);
+    if (mkdir(name, 0755)) return answer(errno);
+    const int directory = open(name, O_DIRECTORY | O_CLOEXEC);
+    for (long j = 0; j < inner; ++j) {
+      snprintf(name, sizeof name, "%ld", j);
+      if (mkdirat(directory, name, 0755)) {
+        answer(errno);
+        close(directory);
+        return;
+      }
+    }
+    close(directory);
+  }
+  answer(0);
+}
+
+static void do_run(char **field) {
+  const uint64_t start = now_ns();
+  const pid_t child = fork();
+  if (child == 0) {
+    const int log = open("/tmp/run.log", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    const int null = open("/dev/null", O_RDONLY);
+    dup2(null, 0);
+    dup2(log, 1);
+    dup2(log, 2);
+    setenv("PATH", "/usr/bin:/bin", 1);
+    setenv("HOME", "/tmp", 1);
+    if (!chdir(field[1])) execvp(field[2], field + 2);
+    perror(field[2]);
+    _exit(127);
+  }
+  int status = -1;
+  if (child < 0 || waitpid(child, &status, 0) < 0) return answer(errno);
+  printf("0 %llu %d\n", (unsigned long long)(now_ns() - start), WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
+static void obey(int n, char **field) {
+  const char *name = field[0];
+  if (!strcmp(name, "pid")) {
+    printf("0 %d\n", (int)getpid());
+  } else if (!strcmp(name, "null") && n == 2) {
+    do_null(atol(field[1]));
+  } else if (!strcmp(name, "file") && n == 3) {
+    do_file(field[1], atol(field[2]));
+  } else if (!strcmp(name, "open") && n == 4) {
+    do_open(field[1], atol(field[2]), atol(field[3]));
+  } else if (!strcmp(name, "storm") && n == 5) {
+    do_storm(field[1], atol(field[2]), atol(field[3]), atol(field[4]));
+  } else if (!strcmp(name, "rename") && n == 5) {
+    do_rename(field[1], field[2], field[3], atol(field[4]));
+  } else if (!strcmp(name, "tree") && n == 4) {
+    do_tree(field[1], atol(field[2]), atol(field[3]));
+  } else if (!strcmp(name, "run") && n >= 3) {
+    do_run(field);
+  } else {
+    answer(EINVAL);
+  }
+}
+
+int main(void) {
+  static char line[65536];
+  while (fgets(line, sizeof line, stdin)) {
+    char *field[kMaxFields + 1] = {0};
+    int n = 0;
+    line[strcspn(line, "\n")] = 0;
+    for (char *rest = line; n < kMaxFields && (field[n] = strsep(&rest, "\t")); ++n) decode(field[n]);
+    if (n == 0) continue;
+    obey(n, field);
+    fflush(stdout);
+  }
+  return 0;
+}

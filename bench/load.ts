@@ -1,0 +1,159 @@
+/** Drives bench/load.c and bench/floor.c: what makes the opens, and the listener that ours is compared with. */
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { killAtExit } from "../test/support/cleanup.js";
+import {
+  Actor,
+  type Container,
+  type ContainerOptions,
+  startContainer,
+  staticProgram,
+} from "../test/support/container.js";
+
+const program = (name: string) => staticProgram(new URL(name, import.meta.url).pathname);
+
+/** How every open of a run must have ended: a figure of anything else would be of something else. */
+export type Outcome = "opened" | "denied";
+
+export interface Counted {
+  readonly ns: number;
+  readonly opened: number;
+  readonly denied: number;
+}
+
+export class Load {
+  readonly #actor: Actor;
+
+  constructor(actor: Actor) {
+    this.#actor = actor;
+  }
+
+  /** One on the node itself, outside any container. */
+  static onNode(): Load {
+    return new Load(new Actor(spawn(program("load.c"), { stdio: "pipe" })));
+  }
+
+  async #command(...fields: readonly (string | number)[]): Promise<number[]> {
+    const [errno, ...rest] = await this.#actor.command(...fields);
+    if (errno !== 0) throw new Error(`load: ${fields.join(" ")}: errno ${errno}`);
+    return rest;
+  }
+
+  async #counted(...fields: readonly (string | number)[]): Promise<Counted> {
+    const [ns = 0, opened = 0, denied = 0, other = 0] = await this.#command(...fields);
+    if (other !== 0) throw new Error(`load: ${fields.join(" ")}: ${other} opens failed by other than EPERM`);
+    return { ns, opened, denied };
+  }
+
+  /** Nanoseconds of a system call that does nothing: how fast this machine's kernel is entered at all. */
+  async nullCall(): Promise<number> {
+    const count = 20_000;
+    const [ns = 0] = await this.#command("null", count);
+    return ns / count;
+  }
+
+  /** Makes `count` files; "#" in the pattern is the index. Parents are made. */
+  async makeFiles(pattern: string, count: number): Promise<void> {
+    await this.#command("file", pattern, count);
+  }
+
+  async makeTree(path: string, outer: number, inner: number): Promise<void> {
+    await this.#command("tree", path, outer, inner);
+  }
+
+  /** Nanoseconds per open+close. */
+  async open(pattern: string, count: number, repeat: number, outcome: Outcome): Promise<number> {
+    const counted = await this.#counted("open", pattern, count, repeat);
+    if (counted[outcome] !== count * repeat)
+      throw new Error(`${pattern}: ${counted[outcome]} of ${count * repeat} opens were ${outcome}`);
+    return counted.ns / (count * repeat);
+  }
+
+  storm(pattern: string, count: number, threads: number, milliseconds: number): Promise<Counted> {
+    return this.#counted("storm", pattern, count, threads, milliseconds);
+  }
+
+  /** A directory moved to and back `count` times; after each move the file `name` in it is opened. */
+  rename(from: string, to: string, name: string, count: number): Promise<Counted> {
+    return this.#counted("rename", from, to, name, count);
+  }
+
+  /** Runs a program to its end. Nanoseconds. What it wrote is in /tmp/run.log. */
+  async run(cwd: string, argv: readonly string[]): Promise<{ readonly ns: number; readonly status: number }> {
+    const [ns = 0, status = -1] = await this.#command("run", cwd, ...argv);
+    return { ns, status };
+  }
+
+  stop(): Promise<void> {
+    return this.#actor.stop();
+  }
+}
+
+/** A container in which the load stands in for the tests' actor, as the first process and by `load()`. */
+export class LoadedContainer {
+  readonly container: Container;
+  /** The first process: what autoAllowOwner lets pass. */
+  readonly owner: Load;
+  /** A process that came later, by `runc exec`. */
+  readonly load: Load;
+
+  private constructor(container: Container, load: Load) {
+    this.container = container;
+    this.owner = new Load(container.init);
+    this.load = load;
+  }
+
+  static async start(options: Pick<ContainerOptions, "files" | "volumes" | "layers"> = {}): Promise<LoadedContainer> {
+    const container = await startContainer({
+      ...options,
+      init: "actor",
+      programs: { "/bin/actor": program("load.c") },
+    });
+    return new LoadedContainer(container, new Load(await container.actor()));
+  }
+
+  /** Runs a shell script in the container; throws, with its output, if it fails. Nanoseconds. */
+  async shell(script: string): Promise<number> {
+    const { ns, status } = await this.load.run("/", ["/bin/sh", "-c", script]);
+    if (status !== 0) {
+      const output = readFileSync(join(this.container.rootfs, "tmp/run.log"), "utf8");
+      throw new Error(`${script}: status ${status}\n${output}`);
+    }
+    return ns;
+  }
+
+  stop(): Promise<void> {
+    return this.container.stop();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+}
+
+export interface Floor {
+  readonly pid: number;
+  stop(): void;
+  [Symbol.dispose](): void;
+}
+
+/** Has the minimal listener answer every open of a container. */
+export async function startFloor(response: "allow" | "deny", container: Container): Promise<Floor> {
+  const child = spawn(program("floor.c"), [response, container.rootfs], { stdio: ["ignore", "pipe", "inherit"] });
+  const pid = child.pid;
+  if (pid === undefined) throw new Error("the floor was not started");
+  const forget = killAtExit(pid);
+  const said = await new Promise<string>((resolve) => {
+    const lines = createInterface({ input: child.stdout });
+    lines.once("line", resolve);
+    lines.once("close", () => resolve("")); // It ended.
+  });
+  if (said !== "ready") throw new Error("the floor did not start");
+  const stop = () => {
+    child.kill("SIGKILL");
+    forget();
+  };
+  return { pid, stop, [Symbol.dispose]: stop };
+}

@@ -1,0 +1,158 @@
+/** What an open costs: unwatched, with the floor, with ours. And what it costs the daemon. */
+import type { GuardInit } from "../test/support/daemon.js";
+import type { FigureName, Figures } from "./figures.js";
+import { type Floor, LoadedContainer, startFloor } from "./load.js";
+import { residentMegabytes, threadTimes, timesSince } from "./process.js";
+import type { Watched } from "./watched.js";
+
+const rounds = 15;
+const distinct = 2000;
+const coldDirectories = 200;
+
+/** The same files in every container, so that only the listener differs. */
+async function makeFiles({ load }: LoadedContainer): Promise<void> {
+  for (const directory of ["plain", "exact", "deny", "owner"]) await load.makeFiles(`/g/${directory}/file`, 1);
+  await load.makeFiles("/g/async/#", distinct);
+  for (let round = 0; round <= rounds; ++round) await load.makeFiles(`/cold/${round}/#/file`, coldDirectories);
+}
+
+function guardOf(id: string): GuardInit {
+  const event = ["open"];
+  return {
+    name: "opens",
+    podName: "bench",
+    nodeName: "testnode",
+    cid: [id],
+    subject: [
+      { allow: ["/g/exact"], event, exact: true },
+      { deny: ["/g/deny"], event },
+      { deny: ["/g/owner"], event, autoAllowOwner: true },
+      { allow: ["/g/async"], event },
+    ],
+  };
+}
+
+/** Everything that the sections below share. */
+interface Stage {
+  readonly figures: Figures;
+  readonly watched: Watched;
+  readonly unwatched: LoadedContainer;
+  readonly allowed: LoadedContainer;
+  readonly denied: LoadedContainer;
+  readonly guarded: LoadedContainer;
+}
+
+type Measure = (round: number) => Promise<number>;
+
+/** One short run of each kind a round, each round beginning with another: drift of the machine hits all alike. */
+async function measureOpens({ figures, watched, unwatched, allowed, denied, guarded }: Stage): Promise<void> {
+  const variants: readonly (readonly [FigureName, Measure])[] = [
+    ["null_syscall_ns", () => unwatched.load.nullCall()],
+    ["unwatched_ns", () => unwatched.load.open("/g/plain/file", 1, 20_000, "opened")],
+    ["unguarded_warm_ns", () => guarded.load.open("/g/plain/file", 1, 20_000, "opened")],
+    ["floor_allow_ns", () => allowed.load.open("/g/exact/file", 1, 4000, "opened")],
+    ["allow_answered_ns", () => guarded.load.open("/g/exact/file", 1, 4000, "opened")],
+    ["floor_deny_ns", () => denied.load.open("/g/deny/file", 1, 4000, "denied")],
+    ["deny_answered_ns", () => guarded.load.open("/g/deny/file", 1, 4000, "denied")],
+    ["owner_allowed_ns", () => guarded.owner.open("/g/owner/file", 1, 4000, "opened")],
+    ["unwatched_distinct_ns", () => unwatched.load.open("/g/async/#", distinct, 2, "opened")],
+    ["allow_async_ns", () => guarded.load.open("/g/async/#", distinct, 2, "opened")],
+    ["unwatched_cold_ns", (round) => unwatched.load.open(`/cold/${round}/#/file`, coldDirectories, 1, "opened")],
+    ["unguarded_cold_ns", (round) => guarded.load.open(`/cold/${round}/#/file`, coldDirectories, 1, "opened")],
+  ];
+  const ratios: readonly (readonly [FigureName, FigureName, FigureName])[] = [
+    ["allow_answered_vs_floor", "allow_answered_ns", "floor_allow_ns"],
+    ["deny_answered_vs_floor", "deny_answered_ns", "floor_deny_ns"],
+    ["unguarded_warm_vs_unwatched", "unguarded_warm_ns", "unwatched_ns"],
+  ];
+  for (let round = 0; round <= rounds; ++round) {
+    const measured = new Map<FigureName, number>();
+    // Rotated by a step that has no divisor in common with their number.
+    const first = (round * 5) % variants.length;
+    for (const [name, measure] of [...variants.slice(first), ...variants.slice(0, first)]) {
+      measured.set(name, await measure(round));
+      await watched.settle();
+    }
+    if (round === 0) continue; // warms up
+    for (const [name, ns] of measured) figures.add(name, ns);
+    for (const [ratio, ours, other] of ratios)
+      figures.add(ratio, (measured.get(ours) ?? 0) / (measured.get(other) ?? 0));
+  }
+}
+
+async function measureCost(
+  { figures, watched, allowed, denied, guarded }: Stage,
+  floors: readonly [Floor, Floor],
+): Promise<void> {
+  const { daemon } = watched;
+  const count = 10_000;
+  for (let run = 0; run < 5; ++run) {
+    const [blocked, decided] = await Promise.all([
+      daemon.metric("janusd_decision_blocked_seconds_sum"),
+      daemon.metric("janusd_decision_blocked_seconds_count"),
+    ]);
+    await watched.settle();
+    const before = threadTimes(daemon.pid);
+    await guarded.load.open("/g/exact/file", 1, count, "opened");
+    await guarded.load.open("/g/deny/file", 1, count, "denied");
+    await watched.settle();
+    const spent = timesSince(daemon.pid, before);
+    figures.add("cpu_us_per_event", spent.total / (2 * count) / 1000);
+    for (const [thread, ns] of spent.threads) figures.add(`cpu_us_per_event_of_${thread}`, ns / (2 * count) / 1000);
+    const decisions = (await daemon.metric("janusd_decision_blocked_seconds_count")) - decided;
+    figures.add(
+      "decision_us",
+      (((await daemon.metric("janusd_decision_blocked_seconds_sum")) - blocked) / decisions) * 1e6,
+    );
+
+    const floorsBefore = floors.map(({ pid }) => threadTimes(pid));
+    await allowed.load.open("/g/exact/file", 1, count, "opened");
+    await denied.load.open("/g/deny/file", 1, count, "denied");
+    const floorSpent = floors.reduce(
+      (sum, { pid }, index) => sum + timesSince(pid, floorsBefore[index] ?? new Map()).total,
+      0,
+    );
+    figures.add("floor_cpu_us_per_event", floorSpent / (2 * count) / 1000);
+
+    // By the events that came, since the kernel merges those that are equal and unread.
+    const seen = await daemon.metric("janusd_events_total", { guard: "opens" });
+    await watched.settle();
+    const beforeSeen = threadTimes(daemon.pid);
+    await guarded.load.open("/g/async/#", distinct, 5, "opened");
+    await watched.settle();
+    const spentSeen = timesSince(daemon.pid, beforeSeen);
+    const events = (await daemon.metric("janusd_events_total", { guard: "opens" })) - seen;
+    figures.add("cpu_us_per_async_event", spentSeen.total / events / 1000);
+    for (const [thread, ns] of spentSeen.threads)
+      figures.add(`cpu_us_per_async_event_of_${thread}`, ns / events / 1000);
+  }
+}
+
+async function measureStorm({ figures, watched, guarded }: Stage): Promise<void> {
+  for (let run = 0; run < 3; ++run) {
+    const lost = await watched.lost();
+    const { ns, denied } = await guarded.load.storm("/g/deny/file", 1, 4, 2000);
+    figures.add("rss_load_mb", residentMegabytes(watched.daemon.pid));
+    figures.add("events_per_s", denied / (ns / 1e9));
+    await watched.settle();
+    figures.add("events_lost", (await watched.lost()) - lost);
+  }
+}
+
+export async function opens(figures: Figures, watched: Watched): Promise<void> {
+  await using unwatched = await LoadedContainer.start();
+  await using allowed = await LoadedContainer.start();
+  await using denied = await LoadedContainer.start();
+  await using guarded = await LoadedContainer.start();
+  for (const container of [unwatched, allowed, denied, guarded]) await makeFiles(container);
+  using floorAllow = await startFloor("allow", allowed.container);
+  using floorDeny = await startFloor("deny", denied.container);
+  const guard = guardOf(guarded.container.id);
+  await watched.daemon.createGuard(guard);
+
+  const stage: Stage = { figures, watched, unwatched, allowed, denied, guarded };
+  await measureOpens(stage);
+  await measureCost(stage, [floorAllow, floorDeny]);
+  await measureStorm(stage);
+  await watched.daemon.destroyGuard(guard);
+}
