@@ -431,7 +431,7 @@ static const struct attempt list[] = {
     TRY("executed", "Executes a program that is guarded on open: execve, execveat, as an interpreter, by a link", EVERYBODY, ANYWHERE, program_setup, executed_open),
     TRY("executed-exec", "The same with a guard on exec alone", EVERYBODY, ANYWHERE, program_setup, executed_exec),
     TRY("access", "Guard on access: read, pread, readv, preadv2, io_uring, sendfile, splice, copy_file_range", EVERYBODY, ANYWHERE, NULL, access_after),
-    TRY("access-before", "The same with a descriptor older than the guard", EVERYBODY, ANYWHERE, NULL, access_before),
+    {.name = "access-before", .summary = "The same with a descriptor older than the guard (denied before Linux 6.14)", .who = EVERYBODY, .places = ANYWHERE, .expected = PAST_SINCE_6_14, .run = access_before},
     TRY("access-moved", "The same once the open file was moved out, and deleted", EVERYBODY, ANYWHERE, NULL, access_moved),
     TRY("access-listing", "Guard on access: lists a directory of the tree", EVERYBODY, ANYWHERE, NULL, access_listing),
     {.name = "access-mapped", .summary = "Guard on access alone: maps the file. The kernel asks nobody; guard open as well", .who = EVERYBODY, .places = ANYWHERE, .expected = PAST, .run = access_mapped},

@@ -321,6 +321,8 @@ static const struct attempt *find(const char *name) {
   return NULL;
 }
 
+static const char *const expectations[] = {[DENIED] = "denied", [PAST] = "read", [PAST_SINCE_6_14] = "read since 6.14"};
+
 static int list(void) {
   bool first = true;
   printf("[");
@@ -328,7 +330,7 @@ static int list(void) {
     for (int i = 0; i < families[f]->count; i++) {
       const struct attempt *a = &families[f]->attempts[i];
       printf("%s\n{\"family\":\"%s\",\"name\":\"%s\",\"summary\":\"%s\",\"expected\":\"%s\",\"loops\":%d,\"who\":[", first ? "" : ",",
-             families[f]->name, a->name, a->summary, a->expected == DENIED ? "denied" : "read", a->loops);
+             families[f]->name, a->name, a->summary, expectations[a->expected], a->loops);
       const char *comma = "";
       for (size_t u = 0; u < 3; u++)
         if (a->who & users[u].bit) printf("%s\"%s\"", comma, users[u].name), comma = ",";

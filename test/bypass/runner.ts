@@ -1,5 +1,6 @@
 /** The command line of the bypass suite: a table, or TAP, and an exit status of 1 if anything slipped. */
 import { parseArgs } from "node:util";
+import { bypassMarkdown } from "./docs.js";
 import { listAttempts, places, type Result, runSuite, type SuiteOptions, users } from "./suite.js";
 
 const usage = `usage: test/bypass/run [options]
@@ -9,7 +10,8 @@ const usage = `usage: test/bypass/run [options]
   --as WHO         ${users.join(" | ")} | all (default)
   --place WHERE    ${places.join(" | ")} | all (default)
   --tap            TAP instead of the table
-  --list           the attempts as JSON, and nothing is run`;
+  --list           the attempts as JSON, and nothing is run
+  --docs           docs/bypass.md, and nothing is run`;
 
 function choose<Value extends string>(what: string, given: string, among: readonly Value[], all: string): Value[] {
   if (given === all) return [...among];
@@ -20,7 +22,13 @@ function choose<Value extends string>(what: string, given: string, among: readon
   });
 }
 
-function parse(): { readonly options: SuiteOptions; readonly tap: boolean; readonly list: boolean } {
+interface Command {
+  readonly options: SuiteOptions;
+  readonly tap: boolean;
+  readonly show: "docs" | "list" | undefined;
+}
+
+function parse(): Command {
   const { values } = parseArgs({
     options: {
       iterations: { type: "string", default: process.env["SOAK"] ? "10000" : "300" },
@@ -30,6 +38,7 @@ function parse(): { readonly options: SuiteOptions; readonly tap: boolean; reado
       place: { type: "string", default: "all" },
       tap: { type: "boolean", default: false },
       list: { type: "boolean", default: false },
+      docs: { type: "boolean", default: false },
     },
   });
   const iterations = Number(values.iterations);
@@ -41,7 +50,7 @@ function parse(): { readonly options: SuiteOptions; readonly tap: boolean; reado
     places: choose("place", values.place, places, "all"),
     only: values.only.flatMap((names) => names.split(",")),
   };
-  return { options, tap: values.tap, list: values.list };
+  return { options, tap: values.tap, show: values.docs ? "docs" : values.list ? "list" : undefined };
 }
 
 const header = ["attempt", "who", "against", "expected", "got"];
@@ -66,9 +75,11 @@ function rows(results: readonly Result[]): string[] {
 }
 
 async function main(): Promise<number> {
-  const { options, tap, list } = parse();
-  if (list) {
-    process.stdout.write(`${JSON.stringify(listAttempts(), null, 2)}\n`);
+  const { options, tap, show } = parse();
+  if (show !== undefined) {
+    process.stdout.write(
+      show === "docs" ? bypassMarkdown(listAttempts()) : `${JSON.stringify(listAttempts(), null, 2)}\n`,
+    );
     return 0;
   }
   let count = 0;

@@ -1,0 +1,66 @@
+/** docs/bypass.md: the suite for people, with the table of attempts that the suite itself runs. */
+import { type Attempt, places, users } from "./suite.js";
+
+const introduction = `# Ways around a guard
+
+A guard that can be walked around is worse than none. This is every way around it that we know of, each a small program
+in \`test/bypass/\` that runs inside a real container and tries to get at a guarded file. Each is tried twice: against
+nothing, where it has to succeed (so that the test can fail), and against the daemon, where every open of the secret has
+to end in \`EPERM\` while a neighbour that nobody guards stays readable. A program that waits for its guard tells the
+suite which one it wants, and goes on the moment \`CreateGuard\` returned.
+
+    make bypass                                   # everything, as a table; races 300 times each
+    make soak                                     # races 10,000 times each
+    test/bypass/run --only links,race-link        # families, names, or parts of names
+    test/bypass/run --against nothing             # does it work at all?
+    test/bypass/run --as userns-admin --place disk --iterations 2000 --tap
+
+The exit status is 1 if a single try slipped. \`make test\` includes the suite.
+
+**Who tries.** \`container-root\` is root with the capabilities that docker gives. \`unprivileged\` is uid 1000.
+\`userns-admin\` is uid 1000 with every capability in a user namespace that it made itself, which anybody can. Where
+the kernel stops somebody on the way to the secret (\`mount\`, \`chroot\`, ...), the table says n/a, and the suite fails
+if the kernel does not.
+
+**Where.** \`layer\`: the container's writable layer. \`image\`: the overlay's lower layer, so that changes copy up.
+\`disk\`: a volume on the node's own file system. \`tmpfs\`: a volume in memory, as secrets are. Both volumes are
+mounted twice in the container.
+
+**What is expected.** \`denied\`, but for what no permission event can answer, which is listed as \`read\`:
+`;
+
+const limits = `
+## What a guard cannot answer
+
+- *An open that is past.* A descriptor that was open before the guard reads and maps as before (\`opened-before\`).
+  Opening it again, through \`/proc/self/fd\` or by any other way, is a new open and is denied.
+- *Reads of such descriptors, on newer kernels.* A guard on \`access\` is asked at each read of a descriptor, by
+  \`read\`, \`preadv2\`, \`sendfile\`, \`splice\`, \`copy_file_range\` and io_uring alike. Up to Linux 6.13 that includes
+  descriptors that are older than the guard. Since 6.14 the kernel decides once, at open, whether reads of a descriptor
+  can ever ask: if nobody was interested then, it never asks again (\`access-before\`).
+- *\`mmap\` under a guard on \`access\` alone.* The kernel asks nobody when a file is mapped (\`access-mapped\`). Guard
+  \`open\` as well (\`all\` does): what cannot be opened cannot be mapped.
+`;
+
+function yes(on: boolean): string {
+  return on ? "yes" : "–";
+}
+
+export function bypassMarkdown(attempts: readonly Attempt[]): string {
+  const families = [...new Set(attempts.map((attempt) => attempt.family))];
+  const tables = families.map((family) => {
+    const rows = attempts
+      .filter((attempt) => attempt.family === family)
+      .map(({ name, summary, expected, who, places: tried }) =>
+        [
+          `\`${name}\``,
+          summary,
+          ...users.map((user) => (who.includes(user) ? expected : "n/a")),
+          ...places.map((place) => yes(tried.includes(place))),
+        ].join(" | "),
+      );
+    const head = ["attempt", "what it does", ...users, ...places];
+    return `\n## ${family}\n\n| ${head.join(" | ")} |\n|${head.map(() => "---").join("|")}|\n| ${rows.join(" |\n| ")} |\n`;
+  });
+  return `${introduction}${limits}${tables.join("")}`;
+}
