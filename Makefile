@@ -59,7 +59,7 @@ $(ADDON): native/build/Makefile $(BPF_SKELETON) $(wildcard native/*.cc native/*.
 	node-gyp build --silent --jobs max --directory native
 	@touch $@
 
-$(TS_STAMP): $(NPM_STAMP) tsconfig.json $(shell find src -name '*.ts')
+$(TS_STAMP): $(NPM_STAMP) tsconfig.json $(shell find src -name '*.ts' 2>/dev/null)
 	tsc
 	@touch $@
 

@@ -77,6 +77,8 @@ export class Daemon {
     this.stateFile = stateFile;
     const [command = program, ...args] = [
       ...(options.enter ?? []),
+      // Tap puts its loaders into every child's NODE_OPTIONS; they cannot load a program without a file extension.
+      ...["env", "-u", "NODE_OPTIONS"],
       program,
       `--listen=${this.grpcAddress}`,
       `--http=${this.httpAddress}`,
