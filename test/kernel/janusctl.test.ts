@@ -1,0 +1,63 @@
+import { spawn } from "node:child_process";
+import { text } from "node:stream/consumers";
+import t from "tap";
+import { startContainer } from "../support/container.js";
+import { startDaemon } from "../support/daemon.js";
+import { EPERM } from "../support/guard.js";
+
+const daemon = await startDaemon({}, t);
+const program = new URL("../../bin/janusctl", import.meta.url).pathname;
+
+async function janusctl(
+  args: readonly string[],
+  stdin = "",
+): Promise<{ status: number | null; out: string; err: string }> {
+  // Tap puts its loaders into every child's NODE_OPTIONS; they cannot load a program without a file extension.
+  const child = spawn("env", ["-u", "NODE_OPTIONS", program, "--address", daemon.grpcAddress, ...args]);
+  const status = new Promise<number | null>((resolve) => child.on("close", resolve));
+  child.stdin.end(stdin);
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { status: await status, out, err };
+}
+
+const guardFile = (containerId: string) => `
+apiVersion: januscontroller.clustergarage.io/v1alpha1
+kind: JanusGuard
+metadata: { name: shadow }
+spec:
+  podName: web-1
+  containers: ["containerd://${containerId}"]
+  subjects:
+    - { deny: [/etc/shadow], events: [open], tags: { by: janusctl } }
+`;
+
+t.test("a guard's life, by command line", async (t) => {
+  const container = await startContainer({ files: { "/etc/shadow": "root:*" } }, t);
+  const actor = await container.actor();
+  t.equal(await actor.open("/etc/shadow"), 0);
+
+  const created = await janusctl(["create", "-f", "-"], guardFile(container.id));
+  t.equal(created.err, "");
+  t.equal(created.status, 0);
+  t.equal(await actor.open("/etc/shadow"), EPERM);
+  await daemon.waitForLine((line) => line === "<DENY> OPEN_PERM file '/etc/shadow' (web-1:testnode) by=janusctl");
+
+  const listed = await janusctl(["list", "-o", "json"]);
+  t.match(JSON.parse(listed.out), [{ name: "shadow", podName: "web-1", nodeName: "testnode" }]);
+  const table = await janusctl(["list"]);
+  t.match(table.out, new RegExp(`^NAMESPACE .*\\n- +shadow +web-1 +testnode +${container.id.slice(0, 12)} +\\d`));
+
+  t.match(await janusctl(["delete", "shadow", "--pod", "another"]), { status: 0 });
+  t.equal(await actor.open("/etc/shadow"), EPERM, "another pod's guard of that name is another guard");
+  t.match(await janusctl(["delete", "shadow"]), { status: 0, out: "shadow deleted\n", err: "" });
+  t.equal(await actor.open("/etc/shadow"), 0);
+  t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
+});
+
+t.test("a container that does not run is one readable line, and nothing is created", async (t) => {
+  const { status, out, err } = await janusctl(["create", "-f", "-"], guardFile("f".repeat(64)));
+  t.equal(status, 1);
+  t.equal(out, "");
+  t.match(err, /^janusctl: guard shadow: NOT_FOUND: .*f{64}.*\n$/);
+  t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
+});
