@@ -139,14 +139,14 @@ function readDocument(content: Mapping, refuse: Refuse): JanusdConfig {
   return config;
 }
 
-const SCOPES: Readonly<Record<string, Scope>> = {
-  "": Scope.EVERYONE,
-  everyone: Scope.EVERYONE,
-  container: Scope.CONTAINER,
-};
+const SCOPES: ReadonlyMap<string, Scope> = new Map([
+  ["", Scope.EVERYONE],
+  ["everyone", Scope.EVERYONE],
+  ["container", Scope.CONTAINER],
+]);
 
 function readSubject(subject: Fields, refuse: Refuse): MessageInitShape<typeof JanusGuardSubjectSchema> {
-  const scope = SCOPES[subject.text("scope")];
+  const scope = SCOPES.get(subject.text("scope"));
   if (scope === undefined) refuse([...subject.path, "scope"], "must be everyone or container");
   const read = {
     allow: subject.texts("allow"),

@@ -240,12 +240,13 @@ export class GuardRegistry {
 
   #drop(held: Held): void {
     this.#engine.remove(held.key);
+    this.#guards.delete(identity(held.guard));
     this.#forget(held);
   }
 
+  /** All but its place among the guards, which a successor keeps. */
   #forget(held: Held): void {
     const id = identity(held.guard);
-    this.#guards.delete(id);
     for (const { info } of held.containers) {
       const identities = this.#byContainer.get(info.id);
       identities?.delete(id);

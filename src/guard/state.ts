@@ -71,8 +71,6 @@ export class StateFile {
   }
 
   async #write(): Promise<void> {
-    // Not in the caller's turn: what it changes next belongs in the same file.
-    await new Promise((resolve) => setImmediate(resolve));
     while (this.#dirty) {
       await this.#writeOnce();
       await new Promise((resolve) => setTimeout(resolve, WRITE_INTERVAL_MS));
@@ -101,23 +99,21 @@ export class StateFile {
   }
 }
 
+/**
+ * Renamed first and synced after: what the file has to survive is our own
+ * sudden death, and that at once. (A power cut ends the containers as well; if
+ * it tears the file, the next start puts it aside.)
+ */
 async function replaceFile(file: string, text: string): Promise<void> {
-  const directory = dirname(file);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const temporary = `${file}.new`;
   const handle = await open(temporary, "w", 0o600);
   try {
     await handle.writeFile(text);
+    await rename(temporary, file);
     await handle.sync();
   } finally {
     await handle.close();
-  }
-  await rename(temporary, file);
-  const parent = await open(directory, "r");
-  try {
-    await parent.sync();
-  } finally {
-    await parent.close();
   }
 }
 

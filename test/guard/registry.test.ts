@@ -1,0 +1,271 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import t from "tap";
+import { JanusdError } from "../../src/errors.js";
+import { JanusdConfigSchema } from "../../src/gen/janus_pb.js";
+import { GuardRegistry } from "../../src/guard/registry.js";
+import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
+
+type Init = MessageInitShape<typeof JanusdConfigSchema>;
+
+const [A, B] = ["a".repeat(64), "b".repeat(64)];
+const subject = { deny: ["/etc/secret"], event: ["open"] };
+const config = (init: Init = {}) =>
+  create(JanusdConfigSchema, { name: "g", podName: "pod", cid: [`containerd://${A}`], subject: [subject], ...init });
+const request = (init: Init) => create(JanusdConfigSchema, init);
+
+function setUp() {
+  const engine = new EngineRecorder();
+  const log = new LogRecorder();
+  const clock = { now: 0, changes: 0 };
+  const registry = new GuardRegistry({
+    engine,
+    node: "node",
+    log,
+    onChange: () => {
+      clock.changes++;
+    },
+    now: () => clock.now,
+  });
+  const [a, b] = [engine.run(A), engine.run(B)];
+  return { engine, registry, log, clock, a, b };
+}
+
+function failure(work: () => unknown): JanusdError {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof JanusdError) return error;
+    throw error;
+  }
+  throw new Error("did not throw");
+}
+
+t.test("creating again with the same configuration makes no native call and changes no state", async (t) => {
+  const { engine, registry, clock } = setUp();
+  const first = registry.create(config());
+  t.same(engine.take(), ["apply 1 1"]);
+  t.same(registry.create(config({ cid: [A] })), first, "another spelling of the same id");
+  t.same(registry.create(config({ subject: [{ ...subject, deny: ["/etc//secret/"] }] })), first, "of the same path");
+  t.same(engine.take(), []);
+  t.equal(clock.changes, 1);
+  t.equal(registry.size, 1);
+});
+
+t.test("a changed configuration replaces under the same key; unchanged subjects keep their ids", async (t) => {
+  const { engine, registry } = setUp();
+  const other = { allow: ["/tmp"], event: ["access"] };
+  registry.create(config({ subject: [subject, other] }));
+  const { subjectIds } = registry.create(config({ subject: [subject, { ...other, tags: { a: "b" } }] }));
+  t.same(subjectIds, [1, 3]);
+  t.same(engine.take(), ["apply 1 1,2", "apply 1 1,3"]);
+  t.same(registry.lookup(3)?.tags, { a: "b" });
+  t.same(registry.lookup(2)?.tags, {}, "its events may still come");
+});
+
+t.test("a subject that is gone can be looked up for a minute", async (t) => {
+  const { registry, clock } = setUp();
+  registry.create(config());
+  registry.destroy(request({ name: "g" }));
+  clock.now += 59_000;
+  registry.create(config({ name: "h" }));
+  t.equal(registry.lookup(1)?.guard, "g");
+  clock.now += 2_000;
+  registry.destroy(request({ name: "h" }));
+  t.equal(registry.lookup(1), undefined);
+  t.equal(registry.lookup(2)?.guard, "h");
+});
+
+t.test("guards differ by name, namespace and pod", async (t) => {
+  const { engine, registry } = setUp();
+  for (const init of [{}, { name: "h" }, { namespace: "ns" }, { podName: "other" }]) registry.create(config(init));
+  t.equal(registry.size, 4);
+  t.same(engine.take(), ["apply 1 1", "apply 2 2", "apply 3 3", "apply 4 4"]);
+});
+
+t.test("a native refusal leaves all as it was, and is said in the request's fields", async (t) => {
+  const { engine, registry, clock } = setUp();
+  const two = { cid: [A, B], subject: [subject, { allow: ["/x/"], event: ["open"] }] };
+  const before = registry.create(config());
+  engine.refuse("INVALID", { subjectIndex: 3, path: "/x" });
+  t.match(failure(() => registry.create(config(two))).data, {
+    kind: "invalid",
+    violations: [{ field: "subject[1].allow[0]", description: "native INVALID" }],
+  });
+  engine.refuse("INVALID", { subjectIndex: 2 });
+  t.match(failure(() => registry.create(config(two))).data, { violations: [{ field: "subject[0]" }] });
+  engine.refuse("NOT_FOUND", { target: B });
+  t.match(failure(() => registry.create(config(two))).data, { kind: "not_found", container: B });
+  engine.refuse("EXHAUSTED", { operation: "fanotify_mark", errno: 28 });
+  t.match(failure(() => registry.create(config(two))).data, {
+    kind: "exhausted",
+    operation: "fanotify_mark",
+    errno: 28,
+  });
+  t.same(registry.list(), [before]);
+  t.equal(clock.changes, 1);
+  t.same(registry.lookup(2), undefined);
+  engine.take();
+  t.same(registry.create(config(two)).subjectIds.length, 4);
+});
+
+t.test("all containers or none, and which one is wrong is said", async (t) => {
+  const { engine, registry } = setUp();
+  const gone = "c".repeat(64);
+  t.match(failure(() => registry.create(config({ cid: [A, gone] }))).data, { kind: "not_found", container: gone });
+  engine.run(`${A.slice(0, 12)}${"0".repeat(52)}`);
+  t.match(failure(() => registry.create(config({ cid: [B, `docker://${A.slice(0, 12)}`] }))).data, {
+    kind: "invalid",
+    violations: [{ field: "cid[1]" }],
+  });
+  t.equal(registry.size, 0);
+  t.same(engine.take(), []);
+});
+
+t.test("destroy: the pod's name decides, pids only break a tie", async (t) => {
+  const { registry, a, b } = setUp();
+  const make = () => {
+    registry.create(config());
+    registry.create(config({ name: "h" }));
+    registry.create(config({ podName: "other", cid: [B] }));
+  };
+  const left = () => registry.list().map(({ name, podName }) => `${name}/${podName}`);
+  make();
+  registry.destroy(request({ podName: "pod", pid: [b.initPid] }));
+  t.same(left(), ["g/other"], "another pod's pids");
+  make();
+  registry.destroy(request({ name: "g", podName: "pod" }));
+  t.same(left(), ["g/other", "h/pod"]);
+  make();
+  t.equal(registry.destroy(request({ name: "g" })), 2, "by name alone, in any pod");
+  make();
+  registry.destroy(request({ name: "g", pid: [a.initPid] }));
+  t.same(left(), ["h/pod", "g/other"], "of several pods that fit, the one of the pids");
+  t.equal(registry.destroy(request({})), 0, "nothing named is nothing removed");
+  t.equal(registry.destroy(request({ namespace: "x", podName: "pod" })), 0);
+  t.equal(registry.destroy(request({ pid: [b.initPid] })), 1, "pids alone");
+  t.equal(registry.destroy(request({ podName: "never" })), 0);
+});
+
+t.test("destroy: one pod name in two namespaces", async (t) => {
+  const { registry, b } = setUp();
+  const make = () => {
+    registry.create(config({ namespace: "one" }));
+    registry.create(config({ namespace: "two", cid: [B] }));
+  };
+  make();
+  registry.destroy(request({ podName: "pod", pid: [b.initPid] }));
+  t.same(
+    registry.list().map(({ namespace }) => namespace),
+    ["one"],
+  );
+  make();
+  t.equal(registry.destroy(request({ podName: "pod", pid: [1] })), 2, "pids that fit neither say nothing");
+});
+
+t.test("a guard whose containers ended is gone; one that has some left keeps those", async (t) => {
+  const { engine, registry } = setUp();
+  const whole = registry.create(config({ cid: [A, B] }));
+  t.equal(whole.complete, true);
+  engine.take();
+  engine.end(A);
+  registry.ended([A, "somebody else's"]);
+  t.same(engine.take(), ["apply 1 2"]);
+  t.match(registry.list(), [{ containerIds: [B], subjectIds: [2], complete: false }]);
+  engine.end(B);
+  t.same(registry.list(), [], "looks for itself");
+  t.same(engine.take(), ["remove 1"]);
+});
+
+t.test("a container that started again under its id is another one", async (t) => {
+  const { engine, registry } = setUp();
+  const before = registry.create(config());
+  engine.end(A);
+  const again = engine.run(A);
+  t.same(registry.list(), []);
+  const { pids, subjectIds } = registry.create(config());
+  t.same(pids, [again.initPid]);
+  t.not(subjectIds[0], before.subjectIds[0]);
+  registry.ended([A]);
+  t.equal(registry.size, 1, "a late notice of the first one's end");
+});
+
+t.test("a guard that lost a container is made whole by creating it again", async (t) => {
+  const { engine, registry } = setUp();
+  registry.create(config({ cid: [A, B] }));
+  engine.end(A);
+  registry.ended([A]);
+  const successor = "d".repeat(64);
+  engine.run(successor);
+  t.match(registry.create(config({ cid: [successor, B] })), { complete: true, containerIds: [successor, B] });
+  t.equal(registry.size, 1);
+});
+
+t.test("when the rest of a guard cannot be applied, the old form stays", async (t) => {
+  const { engine, registry, log } = setUp();
+  registry.create(config({ cid: [A, B] }));
+  engine.end(A);
+  engine.refuse("SYSTEM");
+  registry.ended([A]);
+  t.equal(registry.size, 1);
+  t.match(log.messages, [/could not/]);
+  t.match(registry.list(), [{ containerIds: [B], complete: false }], "and is tried again");
+});
+
+t.test("restored with the same ids, on what is still there", async (t) => {
+  const { engine, registry } = setUp();
+  registry.create(config({ name: "first" }));
+  const whole = registry.create(config({ cid: [A, B] }));
+  registry.create(config({ name: "file" }), "file");
+  const stored = registry.stored();
+  t.equal(stored.length, 2, "what comes from a file is read from there again");
+
+  const next = new GuardRegistry({ engine, node: "node", log: new LogRecorder() });
+  const [first, second] = stored;
+  if (first === undefined || second === undefined) throw new Error("not stored");
+  t.ok(next.restore(first));
+  t.same(next.restore(second), whole);
+  t.equal(next.create(config({ name: "new" })).subjectIds[0], 4, "ids go on after those");
+  t.match([...engine.applied.keys()], [1, 2, 3]);
+
+  engine.end(A);
+  const third = new GuardRegistry({ engine, node: "node", log: new LogRecorder() });
+  t.equal(third.restore(first), undefined);
+  t.match(third.restore(second), { complete: false, containerIds: [B], subjectIds: [whole.subjectIds[1]] });
+});
+
+t.test("what sinks are told about a subject", async (t) => {
+  const { registry } = setUp();
+  const named = { nodeName: "elsewhere", namespace: "ns", podUid: "uid", logFormat: "{path}" };
+  registry.create(config({ ...named, containerNames: { [`docker://${A}`]: "web" } }));
+  t.same(registry.lookup(1), {
+    id: 1,
+    guard: "g",
+    subjectIndex: 0,
+    tags: {},
+    node: "elsewhere",
+    pod: "pod",
+    namespace: "ns",
+    podUid: "uid",
+    containerId: A,
+    containerName: "web",
+    logFormat: "{path}",
+  });
+  registry.create(config({ name: "h" }));
+  t.equal(registry.lookup(2)?.node, "node");
+});
+
+t.test("what the engine is told", async (t) => {
+  const { engine, registry } = setUp();
+  registry.create(
+    config({ subject: [{ watch: ["/w"], exclude: ["*.x"], event: ["create"], recursive: true, maxDepth: 2 }] }),
+  );
+  t.same(engine.applied.get(1), {
+    key: 1,
+    subjects: [
+      {
+        ...{ id: 1, containerId: A, allow: [], deny: [], watch: ["/w"], exclude: ["*.x"], events: 128, maxDepth: 2 },
+        ...{ onlyDir: false, autoAllowOwner: false, audit: false, recursive: true, onlyContainer: false, exact: false },
+      },
+    ],
+  });
+});

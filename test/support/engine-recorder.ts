@@ -1,0 +1,75 @@
+/**
+ * Writes down what the registry asks of an engine. Only for what has nothing
+ * to do with the kernel: order, idempotency, bookkeeping.
+ */
+
+import type { Log } from "../../src/log.js";
+import type { ContainerInfo, Engine, NativeErrorCode, NativeGuard } from "../../src/native.js";
+
+export class EngineRecorder implements Pick<Engine, "findContainer" | "apply" | "remove"> {
+  /** `apply KEY IDS` and `remove KEY`, in order. */
+  readonly calls: string[] = [];
+  readonly applied = new Map<number, NativeGuard>();
+  readonly #running = new Map<string, ContainerInfo>();
+  #nextPid = 100;
+  #refusal: Error | undefined;
+
+  run(id: string): ContainerInfo {
+    const initPid = this.#nextPid++;
+    const info = { id, cgroupId: BigInt(initPid), cgroupPath: `/${id}`, initPid, pids: [initPid] };
+    this.#running.set(id, info);
+    return info;
+  }
+
+  end(id: string): void {
+    this.#running.delete(id);
+  }
+
+  /** The next apply throws this. */
+  refuse(code: NativeErrorCode, details: object = {}): void {
+    this.#refusal = nativeError(code, details);
+  }
+
+  findContainer(id: string): ContainerInfo {
+    const found = [...this.#running.values()].filter(
+      (info) => info.id === id || (id.length === 12 && info.id.startsWith(id)),
+    );
+    if (found.length > 1) throw nativeError("AMBIGUOUS");
+    if (found[0] === undefined) throw nativeError("NOT_FOUND", { target: id });
+    return found[0];
+  }
+
+  apply(guard: NativeGuard): void {
+    this.calls.push(`apply ${guard.key} ${guard.subjects.map(({ id }) => id).join(",")}`);
+    const refusal = this.#refusal;
+    this.#refusal = undefined;
+    if (refusal !== undefined) throw refusal;
+    this.applied.set(guard.key, guard);
+  }
+
+  remove(key: number): boolean {
+    this.calls.push(`remove ${key}`);
+    return this.applied.delete(key);
+  }
+
+  /** The calls since the last time. */
+  take(): string[] {
+    return this.calls.splice(0);
+  }
+}
+
+export function nativeError(code: NativeErrorCode, details: object = {}): Error {
+  return Object.assign(new Error(`native ${code}`), { code, ...details });
+}
+
+/** Collects messages. */
+export class LogRecorder implements Log {
+  readonly messages: string[] = [];
+  readonly #write = (_about: object, message: string): void => {
+    this.messages.push(message);
+  };
+  readonly debug = this.#write;
+  readonly info = this.#write;
+  readonly warn = this.#write;
+  readonly error = this.#write;
+}
