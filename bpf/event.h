@@ -53,6 +53,9 @@ struct janus_record {
   __u32 forker;
   __u32 flags;
   __u32 mnt_ns;
+  __u32 uid;
+  char comm[16];
+  __u32 pad;
   __u32 exe_len;
   char exe[JANUS_EXE_MAX];
 };
@@ -61,8 +64,11 @@ struct janus_record {
 struct janus_iter_record {
   __u32 tgid;
   __u32 ppid;
+  __u32 uid;
+  char comm[16];
   __u32 ns_pid;       // pid in the innermost pid namespace
-  __u32 hierarchy;    // of `cgroup_id`
+  __u32 hierarchy;    // of `cgroup_ids`
+  __u32 pad;
   __u64 start_ns;
   __u32 mnt_ns;
   __u32 cgroup_len;

@@ -161,18 +161,28 @@ static __always_inline __u32 exe_path(struct file *file, char *buffer) {
 
 // ---- the process table ----------------------------------------------------
 
-static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task *task, __u32 mnt_ns, struct file *exe) {
+static __always_inline __u32 mount_namespace(struct task_struct *task) {
+  return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+}
+
+// `task` and `exe` may be null.
+static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task *entry, struct task_struct *task,
+                                 struct file *exe) {
   __u32 zero = 0;
   struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
   if (!scratch) return;
   struct janus_record *record = &scratch->record;
   record->type = type;
   record->tgid = tgid;
-  record->container = task->container;
-  record->start_ns = task->start_ns;
-  record->forker = task->forker;
-  record->flags = task->flags;
-  record->mnt_ns = mnt_ns;
+  record->container = entry->container;
+  record->start_ns = entry->start_ns;
+  record->forker = entry->forker;
+  record->flags = entry->flags;
+  if (task) {
+    record->mnt_ns = mount_namespace(task);
+    record->uid = BPF_CORE_READ(task, real_cred, uid.val);
+    bpf_probe_read_kernel(record->comm, sizeof(record->comm), &task->comm);
+  }
   __u64 off = exe_path(exe, scratch->exe);
   __u64 len = JANUS_EXE_MAX - off;
   asm volatile("" : "+r"(off), "+r"(len));
@@ -181,10 +191,6 @@ static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task
   if (len) bpf_probe_read_kernel(record->exe, len, scratch->exe + off);
   if (bpf_ringbuf_output(&records, record, __builtin_offsetof(struct janus_record, exe) + len, 0))
     count(JANUS_COUNT_RING_FULL);
-}
-
-static __always_inline __u32 mount_namespace(struct task_struct *task) {
-  return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
 }
 
 // The tracked container that a cgroup is, or lies in (a container may nest
@@ -226,7 +232,7 @@ static __always_inline void join(struct task_struct *task, const struct janus_ta
     if (!bpf_map_lookup_elem(&tasks, &tgid)) count(JANUS_COUNT_TASKS_FULL);
     return;
   }
-  emit(JANUS_RECORD_TASK, tgid, entry, mount_namespace(task), BPF_CORE_READ(task, mm, exe_file));
+  emit(JANUS_RECORD_TASK, tgid, entry, task, BPF_CORE_READ(task, mm, exe_file));
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -262,7 +268,7 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm) {
   __u32 tgid = BPF_CORE_READ(task, tgid);
   struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
-  if (entry) emit(JANUS_RECORD_EXEC, tgid, entry, mount_namespace(task), BPF_CORE_READ(bprm, file));
+  if (entry) emit(JANUS_RECORD_EXEC, tgid, entry, task, BPF_CORE_READ(bprm, file));
   return 0;
 }
 
@@ -324,6 +330,8 @@ int on_task(struct bpf_iter__task *ctx) {
   record->tgid = BPF_CORE_READ(task, tgid);
   record->ppid = BPF_CORE_READ(task, real_parent, tgid);
   record->start_ns = BPF_CORE_READ(task, start_boottime);
+  record->uid = BPF_CORE_READ(task, real_cred, uid.val);
+  bpf_probe_read_kernel(record->comm, sizeof(record->comm), &task->comm);
   record->mnt_ns = mount_namespace(task);
   struct pid *pid = BPF_CORE_READ(task, thread_pid);
   __u64 level = BPF_CORE_READ(pid, level);

@@ -64,6 +64,11 @@ bool ContainerView::refresh() {
   std::erase_if(namespaces_, [&](Namespace& other) {
     try {
       auto mounts = mounts_of(other.tgid);
+      // The node's own namespace, or a runtime's copy of it, is nobody's to mark.
+      if (std::any_of(mounts.begin(), mounts.end(), [](const Mount& mount) {
+            return mount.point.empty() && mount.root.empty() && is_node_root(mount.device);
+          }))
+        return true;
       changed = changed || mounts != other.mounts;
       other.mounts = std::move(mounts);
       return other.mounts.empty();

@@ -36,18 +36,21 @@ void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const L
   event.response = what.response;
   event.flags = what.flags;
   const janus_locate& raw = *location.raw;
-  std::string exe;
-  if (raw.flags & JANUS_LOCATE_TRACKED) {
-    event.cgroup_id = raw.container;
-    event.ppid = static_cast<std::int32_t>(raw.forker);
-    exe = tracker_.exe_of(static_cast<std::uint32_t>(what.pid));
+  // What is in the ring happened before: the program that it runs is known then.
+  tracker_.drain();
+  auto process = tracker_.process(static_cast<std::uint32_t>(what.pid));
+  if (process) {
+    event.cgroup_id = process->container;
+    event.ppid = static_cast<std::int32_t>(process->ppid);
+    event.uid = process->uid;
+    std::memcpy(event.comm, process->comm.data(), std::min(process->comm.size(), sizeof(event.comm)));
   }
-  if (raw.flags & JANUS_LOCATE_ACTOR) {
+  if (raw.flags & JANUS_LOCATE_ACTOR) {  // it was there when we looked
     event.ppid = static_cast<std::int32_t>(raw.ppid);
     event.uid = raw.uid;
     std::memcpy(event.comm, raw.comm, sizeof(event.comm));
   }
-  if (exe.empty()) exe = exe_from_proc(what.pid);
+  const std::string exe = process ? std::move(process->exe) : exe_from_proc(what.pid);
   if (location.directory()) event.flags |= kFlagDirectory;
   if (ring_.push(event, table.seen_by(subject.container, location.path), exe)) wake_();
 }

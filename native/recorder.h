@@ -17,7 +17,7 @@ namespace janus {
 class Recorder {
  public:
   // `wake` is called when the ring turns from empty to not empty; any thread.
-  Recorder(std::size_t ring_bytes, const Tracker& tracker, std::function<void()> wake)
+  Recorder(std::size_t ring_bytes, Tracker& tracker, std::function<void()> wake)
       : ring_(ring_bytes), tracker_(tracker), wake_(std::move(wake)) {}
 
   struct What {
@@ -36,7 +36,7 @@ class Recorder {
 
  private:
   EventRing ring_;
-  const Tracker& tracker_;
+  Tracker& tracker_;
   const std::function<void()> wake_;
 };
 

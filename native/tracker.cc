@@ -1,6 +1,7 @@
 #include "tracker.h"
 
 #include <algorithm>
+#include <cstring>
 #include <tuple>
 #include <utility>
 
@@ -12,6 +13,11 @@ namespace {
 bool is_hex(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
+
+std::string comm_of(const char (&comm)[16]) { return {comm, strnlen(comm, sizeof(comm))}; }
+
+// How many ended processes are remembered.
+constexpr std::size_t kPast = 4096;
 
 bool is_full_id(std::string_view text) { return text.size() == 64 && is_hex(text); }
 
@@ -67,7 +73,8 @@ Tracker::Found Tracker::search(const std::string& id) {
         if (found.info.id != name) {
           other = name;
         } else if (found.key.id == record.cgroup_ids[level]) {
-          found.tasks.push_back({record.tgid, record.ppid, record.ns_pid, record.mnt_ns, record.start_ns, std::string(exe)});
+          found.tasks.push_back({record.tgid, record.ppid, record.ns_pid, record.mnt_ns, record.uid,
+                                 record.start_ns, comm_of(record.comm), std::string(exe)});
         }
         return;
       }
@@ -123,7 +130,7 @@ void Tracker::adopt(const Found& found) {
     const auto it = containers_.find(cgroup);
     if (it == containers_.end()) return;
     init = it->second.init_pid;
-    for (const auto& task : found.tasks) add_process(task.tgid, cgroup, task.exe);
+    for (const auto& task : found.tasks) add_process(task.tgid, {cgroup, task.ppid, task.uid, task.comm, task.exe});
   }
   for (const auto& task : found.tasks) {
     if (task.tgid == init) continue;
@@ -147,19 +154,20 @@ void Tracker::forget(std::uint64_t container) {
   containers_.erase(it);
 }
 
-void Tracker::add_process(std::uint32_t tgid, std::uint64_t container, std::string exe) {
-  const auto it = containers_.find(container);
+void Tracker::add_process(std::uint32_t tgid, Process process) {
+  const auto it = containers_.find(process.container);
   if (it == containers_.end()) return;
-  const auto [process, added] = processes_.try_emplace(tgid);
+  const auto [held, added] = processes_.try_emplace(tgid);
   if (added) ++it->second.processes;
-  process->second.container = container;
-  if (!exe.empty()) process->second.exe = std::move(exe);
+  held->second = std::move(process);
 }
 
 void Tracker::drop_process(std::uint32_t tgid) {
   const auto process = processes_.find(tgid);
   if (process == processes_.end()) return;
   const auto container = containers_.find(process->second.container);
+  past_.emplace_back(tgid, std::move(process->second));
+  if (past_.size() > kPast) past_.pop_front();
   processes_.erase(process);
   if (container == containers_.end()) return;
   --container->second.processes;
@@ -168,10 +176,11 @@ void Tracker::drop_process(std::uint32_t tgid) {
 
 void Tracker::take(const janus_record& record, std::string_view exe) {
   switch (record.type) {
-    case JANUS_RECORD_TASK:
     case JANUS_RECORD_EXEC:
-      add_process(record.tgid, record.container, std::string(exe));
       seen_.emplace_back(record.container, record.tgid, record.mnt_ns);
+      [[fallthrough]];
+    case JANUS_RECORD_TASK:
+      add_process(record.tgid, {record.container, record.forker, record.uid, comm_of(record.comm), std::string(exe)});
       break;
     case JANUS_RECORD_EXIT:
       drop_process(record.tgid);
@@ -246,10 +255,12 @@ void Tracker::check_losses() {
   drain();
 }
 
-std::string Tracker::exe_of(std::uint32_t tgid) const {
+std::optional<Tracker::Process> Tracker::process(std::uint32_t tgid) const {
   const std::lock_guard lock(mutex_);
-  const auto it = processes_.find(tgid);
-  return it == processes_.end() ? std::string() : it->second.exe;
+  if (const auto it = processes_.find(tgid); it != processes_.end()) return it->second;
+  for (auto it = past_.rbegin(); it != past_.rend(); ++it)
+    if (it->first == tgid) return it->second;
+  return std::nullopt;
 }
 
 std::size_t Tracker::containers() const {

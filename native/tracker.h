@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -41,7 +42,9 @@ class Tracker {
   struct Listener {
     // The first process ended, or the cgroup was removed.
     std::function<void(std::uint64_t container)> ended;
-    // A process of the container runs in a mount namespace not seen before.
+    // A process of the container runs a program in a mount namespace not seen
+    // before. (Not told of processes that a runtime is still putting in: those
+    // are in the node's namespace.)
     std::function<void(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns)> namespace_seen;
   };
 
@@ -60,16 +63,21 @@ class Tracker {
   // Once a second: reads everything again if records were lost.
   void check_losses();
 
-  std::string exe_of(std::uint32_t tgid) const;
+  // What is known of a process of a guarded container, also for a while after
+  // it has ended.
+  struct Process {
+    std::uint64_t container = 0;
+    std::uint32_t ppid = 0;
+    std::uint32_t uid = 0;
+    std::string comm;
+    std::string exe;
+  };
+  std::optional<Process> process(std::uint32_t tgid) const;
   std::size_t containers() const;
   std::size_t processes() const;
   std::uint64_t resyncs() const;
 
  private:
-  struct Process {
-    std::uint64_t container = 0;
-    std::string exe;
-  };
   struct Container {
     std::string id;
     std::string cgroup_path;
@@ -82,9 +90,9 @@ class Tracker {
     ContainerInfo info;
     janus_cgroup_key key{};
     struct Task {
-      std::uint32_t tgid, ppid, ns_pid, mnt_ns;
+      std::uint32_t tgid, ppid, ns_pid, mnt_ns, uid;
       std::uint64_t start_ns;
-      std::string exe;
+      std::string comm, exe;
     };
     std::vector<Task> tasks;
   };
@@ -92,7 +100,7 @@ class Tracker {
   std::optional<ContainerInfo> known(const std::string& id) const;
   Found search(const std::string& id);
   void adopt(const Found& found);
-  void add_process(std::uint32_t tgid, std::uint64_t container, std::string exe);
+  void add_process(std::uint32_t tgid, Process process);
   void drop_process(std::uint32_t tgid);
   void take(const janus_record& record, std::string_view exe);
   void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns);
@@ -102,6 +110,8 @@ class Tracker {
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, Container> containers_;
   std::unordered_map<std::uint32_t, Process> processes_;
+  // Those that ended last: their asynchronous events may still be unread.
+  std::deque<std::pair<std::uint32_t, Process>> past_;
   std::uint64_t lost_ = 0;
   std::uint64_t resyncs_ = 0;
   // Filled under the lock, told to the listener after it.
