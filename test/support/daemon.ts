@@ -78,7 +78,7 @@ export class Daemon {
     const [command = program, ...args] = [
       ...(options.enter ?? []),
       // Tap puts its loaders into every child's NODE_OPTIONS; they cannot load a program without a file extension.
-      ...["env", "-u", "NODE_OPTIONS"],
+      ...["env", `NODE_OPTIONS=${options.env?.["NODE_OPTIONS"] ?? ""}`],
       program,
       `--listen=${this.grpcAddress}`,
       `--http=${this.httpAddress}`,
