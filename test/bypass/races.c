@@ -141,42 +141,32 @@ static void bouncing_dir(void) {
   concurrence("directory", bounce_dir, either_dir);
 }
 
-static void warm_setup(void) {
-  layout();
-  make_dir("out/d");
-  make_dir("out/d/e");
-  put("out/d/e/secret", "SECRET\n");
-}
-
-static bool warm_in(long i) {
-  (void)i;
-  // The first of these three may teach the daemon that the directory is outside.
-  for (int n = 0; n < 3; n++)
-    if (!reads("out/d/e/secret")) broken("an unguarded file is denied");
-  if (rename("out/d", "in/d") != 0) broken("rename");
-  bool slip = reads("in/d/e/secret");
-  if (rename("in/d", "out/d") != 0) broken("rename");
-  return slip;
-}
-// What was moved in was never guarded by itself: it is free again outside.
-static void warm_rename_open(void) {
-  GUARD_FILE("in/d/e/secret");
-  sequence("warm-rename-open", warm_in);
-}
-
-static bool warm_new(long i) {
-  const char *dir = format("out/w%ld", i), *inside = format("in/w%ld", i);
+// A new directory, opened often enough to be known as outside, which is then moved.
+static bool warm_moved(long i, const char *to) {
+  const char *dir = format("out/w%ld", i);
   make_dir(dir);
   make_dir(format("%s/e", dir));
   appear(format("%s/e/secret", dir));
   for (int n = 0; n < 3; n++)
     if (!reads(format("%s/e/secret", dir))) broken("an unguarded file is denied");
-  if (rename(dir, inside) != 0) broken("rename");
-  return reads(format("%s/e/secret", inside));
+  if (rename(dir, to) != 0) broken("rename");
+  return reads(format("%s/e/secret", to));
 }
+
+static bool warm_to_path(long i) {
+  bool slip = warm_moved(i, "in/d");
+  if (rename("in/d", format("out/gone%ld", i)) != 0) broken("rename");
+  return slip;
+}
+static void warm_rename_open(void) {
+  GUARD_FILE("in/d/e/secret");
+  sequence("warm-rename-open", warm_to_path);
+}
+
+static bool warm_into_tree(long i) { return warm_moved(i, format("in/w%ld", i)); }
 static void warm_rename_open_tree(void) {
   GUARD_TREE("in");
-  sequence("warm-rename-open", warm_new);
+  sequence("warm-rename-open", warm_into_tree);
 }
 
 static bool link_out(long i) {
@@ -260,7 +250,7 @@ static bool repoint(long i) {
   return reads("link");
 }
 static void symlink_repoint(void) {
-  repoint(0);
+  repoint(-1);
   GUARD_FILE("link");
   sequence("repoint-open", repoint);
 }
@@ -273,7 +263,7 @@ static bool repoint_parent(long i) {
   return reads("link/secret");
 }
 static void symlink_repoint_parent(void) {
-  repoint_parent(0);
+  repoint_parent(-1);
   GUARD_FILE("link/secret");
   sequence("repoint-open", repoint_parent);
 }
@@ -392,7 +382,7 @@ static const struct attempt list[] = {
     RACE("race-rename-out-file-guard", "The same with a guard on one file", EVERYBODY, ANYWHERE, 1, NULL, rename_out_open_file_guard),
     RACE("race-bouncing-file", "A thread moves a file out of a guarded tree and back; opens both names", EVERYBODY, ANYWHERE, 1, NULL, bouncing_file),
     RACE("race-bouncing-directory", "A thread moves a guarded directory away and back; opens both names", EVERYBODY, WRITTEN, 1, NULL, bouncing_dir),
-    RACE("race-warm-rename", "Renames a directory that is known to be outside to a guarded path, opens, renames back", EVERYBODY, WRITTEN, 1, warm_setup, warm_rename_open),
+    RACE("race-warm-rename", "Renames a directory that is known to be outside to where a guarded path leads through, opens", EVERYBODY, WRITTEN, 1, NULL, warm_rename_open),
     RACE("race-warm-rename-tree", "Makes a directory known to be outside, renames it into a guarded tree, opens", EVERYBODY, WRITTEN, 1, NULL, warm_rename_open_tree),
     RACE("race-link", "Hard links a file out of a guarded tree, opens", EVERYBODY, ANYWHERE, 1, NULL, link_open),
     RACE("race-link-warm", "Hard links a guarded file into a directory that is known to be outside, opens", EVERYBODY, ANYWHERE, 1, NULL, link_open_warm),

@@ -2,6 +2,8 @@
 // rotates secrets, another pod writes to the same volume, the runtime mounts.
 #include "attempt.h"
 
+#include <linux/mount.h>
+
 // A secret volume as the kubelet's atomic writer makes it.
 static void version(const char *name, const char *text) {
   make_dir(format("creds/%s", name));
@@ -201,13 +203,21 @@ static void enter_container(void) {
   if (fd < 0 || setns(fd, CLONE_NEWNS) != 0 || chdir(home) != 0) broken("setns");
 }
 
-static void mount_over(void) {
+// As a runtime does: filled first, and then put into the container, whole.
+static void mount_at(const char *path) {
+  char made[] = "/tmp/bypass-XXXXXX";
+  if (!mkdtemp(made) || unshare(CLONE_NEWNS) != 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) broken("unshare");
+  if (mount("tmpfs", made, "tmpfs", 0, "mode=777") != 0) broken("mount");
+  put(format("%s/secret", made), "SECRET tmpfs\n");
+  make_dir(format("%s/deep", made));
+  put(format("%s/deep/secret", made), "SECRET tmpfs\n");
+  int tree = (int)syscall(SYS_open_tree, AT_FDCWD, made, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  if (tree < 0 || umount2(made, MNT_DETACH) != 0 || rmdir(made) != 0) broken("open_tree");
   enter_container();
-  if (mount("tmpfs", "in", "tmpfs", 0, "mode=777") != 0) broken("mount");
-  put("in/secret", "SECRET tmpfs\n");
-  make_dir("in/deep");
-  put("in/deep/secret", "SECRET tmpfs\n");
+  if (syscall(SYS_move_mount, tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) != 0) broken("move_mount");
 }
+
+static void mount_over(void) { mount_at("in"); }
 
 static void mounted_over(void) {
   GUARD_TREE("in");
@@ -224,11 +234,7 @@ static void mounted_over_file_guard(void) {
   control("out/neighbour");
 }
 
-static void mount_below(void) {
-  enter_container();
-  if (mount("tmpfs", "in/deep", "tmpfs", 0, "mode=777") != 0) broken("mount");
-  put("in/deep/secret", "SECRET tmpfs\n");
-}
+static void mount_below(void) { mount_at("in/deep"); }
 
 static void mounted_below(void) {
   GUARD_TREE("in");
@@ -253,13 +259,13 @@ static void mounted_elsewhere(void) {
 
 static void bind_public_over(void) {
   enter_container();
-  put("out/secret", "SECRET\n");
-  if (mount("out", "in", NULL, MS_BIND, NULL) != 0) broken("mount");
+  if (mount("out/d", "in", NULL, MS_BIND, NULL) != 0) broken("mount");
 }
 
 static void public_mounted_over(void) {
   GUARD_TREE("in");
   warm("out/neighbour");
+  warm("out/d/secret");
   outside();
   secret("in/secret");
   control("out/neighbour");
@@ -287,6 +293,6 @@ static const struct attempt list[] = {
     FROM_NODE("node-mounts-over-file-guard", "The same over the parent of a guarded file", ANYWHERE, NULL, mounted_over_file_guard, mount_over),
     FROM_NODE("node-mounts-below", "The runtime mounts a tmpfs inside a guarded tree", ANYWHERE, NULL, mounted_below, mount_below),
     FROM_NODE("node-binds-elsewhere", "The runtime bind-mounts a guarded directory elsewhere in the container", ANYWHERE, NULL, mounted_elsewhere, mount_elsewhere),
-    FROM_NODE("node-binds-over", "The runtime bind-mounts a directory that is known to be outside over the guarded one", ANYWHERE, NULL, public_mounted_over, bind_public_over),
+    FROM_NODE("node-binds-over", "The runtime bind-mounts a directory that is known to be outside over the guarded one", ANYWHERE, warm_setup, public_mounted_over, bind_public_over),
 };
 FAMILY(volumes, list);
