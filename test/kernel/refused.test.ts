@@ -1,4 +1,4 @@
-import t from "tap";
+import t, { type Test } from "tap";
 import { startContainer } from "../support/container.js";
 import { type GuardInit, rpcError, startDaemon } from "../support/daemon.js";
 import { guardOn } from "../support/guard.js";
@@ -8,13 +8,14 @@ const container = await startContainer({ files: { "/etc/secret": "" } }, t);
 const actor = await container.actor();
 const valid = { deny: ["/etc/secret"], event: ["open"] };
 
-t.beforeEach(async (t) => {
-  t.same(await daemon.getGuardState(), []);
-});
-t.afterEach(async (t) => {
-  t.same(await daemon.getGuardState(), [], "changes nothing");
-  t.equal(await actor.open("/etc/secret"), 0, "changes nothing");
-});
+/** A test whose requests leave everything as it was: no guard is listed, and nothing is denied. */
+function unchanging(name: string, body: (t: Test) => Promise<void>): void {
+  t.test(name, async (t) => {
+    await body(t);
+    t.same(await daemon.getGuardState(), [], "nothing is guarded");
+    t.equal(await actor.open("/etc/secret"), 0, "nothing is denied");
+  });
+}
 
 /** name -> the request, the field that is wrong, what the message must name. */
 const invalid: Record<string, [GuardInit, RegExp, RegExp]> = {
@@ -47,7 +48,7 @@ const invalid: Record<string, [GuardInit, RegExp, RegExp]> = {
 };
 
 for (const [name, [request, field, message]] of Object.entries(invalid)) {
-  t.test(`INVALID_ARGUMENT: ${name}`, async (t) => {
+  unchanging(`INVALID_ARGUMENT: ${name}`, async (t) => {
     const error = await rpcError(daemon.createGuard(request));
     t.equal(error.code, "INVALID_ARGUMENT", error.message);
     const found = error.violations.find((violation) => field.test(violation.field));
@@ -56,18 +57,18 @@ for (const [name, [request, field, message]] of Object.entries(invalid)) {
   });
 }
 
-t.test("NOT_FOUND: unknown container", async (t) => {
+unchanging("NOT_FOUND: unknown container", async (t) => {
   const error = await rpcError(daemon.createGuard(guardOn(container, valid, { cid: ["f".repeat(64)] })));
   t.equal(error.code, "NOT_FOUND");
   t.match(error.message, "f".repeat(64));
 });
 
-t.test("NOT_FOUND: one of two containers unknown: neither is guarded", async (t) => {
+unchanging("NOT_FOUND: one of two containers unknown: neither is guarded", async (t) => {
   const error = await rpcError(daemon.createGuard(guardOn(container, valid, { cid: [container.id, "f".repeat(64)] })));
   t.equal(error.code, "NOT_FOUND");
 });
 
-t.test("a refused change leaves the guard as it was", async (t) => {
+unchanging("a refused change leaves the guard as it was", async (t) => {
   const name = "stays";
   const other = await startContainer({ files: { "/etc/secret": "" } }, t);
   const inside = await other.actor();
@@ -77,7 +78,7 @@ t.test("a refused change leaves the guard as it was", async (t) => {
   await daemon.destroyGuard({ name, podName: "pod" });
 });
 
-t.test("exact ids: 12 characters are enough, 64 are", async (t) => {
+unchanging("exact ids: 12 characters are enough, 64 are", async (t) => {
   for (const cid of [
     container.id.slice(0, 12),
     `docker://${container.id.slice(0, 12)}`,
@@ -90,7 +91,7 @@ t.test("exact ids: 12 characters are enough, 64 are", async (t) => {
   }
 });
 
-t.test("a short id that fits two containers is refused", async (t) => {
+unchanging("a short id that fits two containers is refused", async (t) => {
   const twins = ["a", "b"].map((end) => container.id.slice(0, 40).replace(/^.{4}/, "beef") + end.repeat(24));
   for (const id of twins) await startContainer({ id }, t);
   const error = await rpcError(daemon.createGuard(guardOn(container, valid, { cid: [twins[0]?.slice(0, 12) ?? ""] })));
