@@ -10,11 +10,13 @@
 //     file PATTERN COUNT             makes directories and files      0
 //     open PATTERN COUNT REPEAT      open+close, file after file      0 NS OPENED DENIED OTHER
 //     storm PATTERN COUNT THREADS MS the same by several threads      0 NS OPENED DENIED OTHER
-//     rename FROM TO NAME COUNT      FROM to TO, open NAME in it, back, open: 0 NS OPENED DENIED OTHER
+//     rename FROM TO NAME COUNT      for each of COUNT patterns: opens NAME in FROM, moves FROM to TO,
+//                                    opens NAME in TO, moves it back  0 NS OPENED DENIED OTHER
 //     tree PATH OUTER INNER          OUTER x INNER directories        0
 //     run CWD PROGRAM [ARGUMENT]     output to /tmp/run.log           0 NS STATUS
 //
-// NS is of the whole command, by CLOCK_MONOTONIC. DENIED counts EPERM.
+// NS is of the whole command, by CLOCK_MONOTONIC. DENIED counts EPERM; of rename,
+// OPENED and DENIED count what happened in TO, and a failure in FROM is OTHER.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -181,18 +183,27 @@ static void do_storm(const char *pattern, long count, long threads, long ms) {
 }
 
 static void do_rename(const char *from, const char *to, const char *name, long count) {
-  char inside[PATH_MAX], outside[PATH_MAX];
-  snprintf(inside, sizeof inside, "%s/%s", to, name);
-  snprintf(outside, sizeof outside, "%s/%s", from, name);
-  Counts counts = {0};
+  char **source = expand(from, count), **target = expand(to, count);
+  Counts before = {0}, after = {0};
+  int error = 0;
   const uint64_t start = now_ns();
-  for (long i = 0; i < count; ++i) {
-    if (rename(from, to)) return answer(errno);
-    open_once(inside, &counts);
-    if (rename(to, from)) return answer(errno);
-    open_once(outside, &counts);
+  for (long i = 0; i < count && !error; ++i) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", source[i], name);
+    open_once(path, &before);
+    if (rename(source[i], target[i])) error = errno;
+    snprintf(path, sizeof path, "%s/%s", target[i], name);
+    open_once(path, &after);
+    if (!error && rename(target[i], source[i])) error = errno;
   }
-  answer_counts(now_ns() - start, counts);
+  const uint64_t ns = now_ns() - start;
+  release(source, count);
+  release(target, count);
+  after.other += before.other + before.denied;
+  if (error)
+    answer(error);
+  else
+    answer_counts(ns, after);
 }
 
 static void do_tree(const char *path, long outer, long inner) {

@@ -75,7 +75,10 @@ export class Load {
     return this.#counted("storm", pattern, count, threads, milliseconds);
   }
 
-  /** A directory moved to and back `count` times; after each move the file `name` in it is opened. */
+  /**
+   * Moves `count` directories ("#" is the index) to and back, one after the other, and opens the file `name` in each
+   * before and after the first move. Counts the opens after it; one before it that fails is an error.
+   */
   rename(from: string, to: string, name: string, count: number): Promise<Counted> {
     return this.#counted("rename", from, to, name, count);
   }

@@ -1,12 +1,12 @@
 /** What a process costs, read from /proc. */
 import { readdirSync, readFileSync } from "node:fs";
 
-/** Processor time of each of a process's threads, in nanoseconds, by the threads' name. */
+/** Processor time of each of a process's threads, in nanoseconds, by its name; the first one is "main". */
 export function threadTimes(pid: number): Map<string, number> {
   const times = new Map<string, number>();
   for (const task of readdirSync(`/proc/${pid}/task`)) {
     const directory = `/proc/${pid}/task/${task}`;
-    const name = readFileSync(`${directory}/comm`, "utf8").trim();
+    const name = Number(task) === pid ? "main" : readFileSync(`${directory}/comm`, "utf8").trim();
     const [ran] = readFileSync(`${directory}/schedstat`, "utf8").split(" ");
     times.set(name, (times.get(name) ?? 0) + Number(ran));
   }
