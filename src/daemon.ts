@@ -3,19 +3,16 @@
  * which order it ends.
  */
 import { readFileSync } from "node:fs";
-import { type Config, formatAddress } from "./config.js";
+import { type Config, ConfigError, formatAddress } from "./config.js";
 import { assertLayout } from "./event/layout.js";
 import { EventPipeline } from "./event/pipeline.js";
-import { parseGuardFile } from "./guard/file.js";
+import type { JanusdConfig } from "./gen/janus_pb.js";
 import { FileGuards } from "./guard/file-guards.js";
 import { GuardRegistry } from "./guard/registry.js";
 import { StateFile } from "./guard/state.js";
 import { Health } from "./health.js";
-import { openHttpServer } from "./http/server.js";
 import type { Log } from "./log.js";
-import { Metrics } from "./metrics.js";
 import { type Addon, type Engine, loadAddon } from "./native.js";
-import { openRpcServer } from "./rpc/server.js";
 import { openLogSink } from "./sink/log.js";
 
 /** Of one batch of events between two turns of the event loop. */
@@ -52,15 +49,14 @@ export interface Daemon {
 
 /**
  * Guards of the last run are enforced before anything is served. Throws
- * CannotRun, GuardFileError, or what a part threw; then nothing is left behind.
+ * CannotRun, ConfigError, GuardFileError, or what a part threw; then nothing is left behind.
  */
 export async function initDaemon(config: Config, { log, build, signal }: DaemonContext): Promise<Daemon> {
   const addon = loadAddon();
   const probe = addon.probe();
   if (probe.missing.length > 0) throw new CannotRun(probe.missing);
   assertLayout(addon.layout());
-  const { guardsFile } = config;
-  const fileConfigs = guardsFile === undefined ? [] : parseGuardFile(readFileSync(guardsFile, "utf8"), guardsFile);
+  const fileConfigs = await readGuardFile(config.guardsFile);
 
   // What has to be undone if a later step fails, and at the end: last first.
   const steps: Step[] = [];
@@ -79,9 +75,14 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const fileGuards = new FileGuards(fileConfigs, registry, log);
     fileGuards.start();
     steps.push({ what: "the file's guards", close: () => fileGuards.close() });
-    const guardedAfter = Math.round(performance.now());
-    log.info({ guards: registry.size, msSinceStart: guardedAfter }, "enforcing");
+    log.info({ guards: registry.size, msSinceStart: Math.round(performance.now()) }, "enforcing");
 
+    // Only now: loading what serves takes longer than all of the above, and containers were unguarded meanwhile.
+    const [{ openHttpServer }, { openRpcServer }, { Metrics }] = await Promise.all([
+      import("./http/server.js"),
+      import("./rpc/server.js"),
+      import("./metrics.js"),
+    ]);
     const health = new Health({
       stats: () => engine.stats(),
       drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
@@ -123,6 +124,18 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     await close();
     throw error;
   }
+}
+
+async function readGuardFile(file: string | undefined): Promise<JanusdConfig[]> {
+  if (file === undefined) return [];
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new ConfigError(`--guards: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  }
+  const { parseGuardFile } = await import("./guard/file.js");
+  return parseGuardFile(text, file);
 }
 
 interface Step {

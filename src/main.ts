@@ -7,7 +7,6 @@ import { readFileSync } from "node:fs";
 import closeWithGrace from "close-with-grace";
 import { type Config, ConfigError, HelpRequested, parseConfig } from "./config.js";
 import { CannotRun, type Daemon, initDaemon } from "./daemon.js";
-import { GuardFileError } from "./guard/file.js";
 import { type DaemonLog, openLog } from "./log.js";
 
 const CANNOT_RUN = 1;
@@ -66,7 +65,9 @@ async function explain(error: unknown, log: DaemonLog): Promise<number> {
     return CANNOT_RUN;
   }
   for (const line of (error instanceof Error ? error.message : String(error)).split("\n")) complain(line);
-  return error instanceof GuardFileError ? MISCONFIGURED : CANNOT_RUN;
+  // By name: the file's parser is loaded only where there is a file.
+  const configured = !(error instanceof ConfigError) && !(error instanceof Error && error.name === "GuardFileError");
+  return configured ? CANNOT_RUN : MISCONFIGURED;
 }
 
 function complain(line: string): void {

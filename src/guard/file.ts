@@ -146,8 +146,11 @@ const SCOPES: ReadonlyMap<string, Scope> = new Map([
 ]);
 
 function readSubject(subject: Fields, refuse: Refuse): MessageInitShape<typeof JanusGuardSubjectSchema> {
-  const scope = SCOPES.get(subject.text("scope"));
-  if (scope === undefined) refuse([...subject.path, "scope"], "must be everyone or container");
+  const scope = (): Scope => {
+    const known = SCOPES.get(subject.text("scope"));
+    if (known === undefined) refuse([...subject.path, "scope"], "must be everyone or container");
+    return known ?? Scope.EVERYONE;
+  };
   const read = {
     allow: subject.texts("allow"),
     deny: subject.texts("deny"),
@@ -161,7 +164,7 @@ function readSubject(subject: Fields, refuse: Refuse): MessageInitShape<typeof J
     exact: subject.flag("exact"),
     maxDepth: subject.integer("maxDepth"),
     tags: subject.textMap("tags"),
-    scope: scope ?? Scope.EVERYONE,
+    scope: scope(),
   };
   subject.done();
   return read;

@@ -86,15 +86,15 @@ spec:
 `;
   const found = problems(`${minimal}---\n${bad}`);
   t.match(found, [
-    { line: 17, document: 2, field: "spec.subjects[0].recursive", description: "must be true or false" },
-    { line: 18, document: 2, field: "spec.subjects[0].depth", description: /unknown field; known are .*maxDepth/ },
+    { line: 18, document: 2, field: "spec.subjects[0].recursive", description: "must be true or false" },
+    { line: 19, document: 2, field: "spec.subjects[0].depth", description: /unknown field; known are .*maxDepth/ },
   ]);
   t.match(problems(bad.replace(/ {6}(recursive|depth).*\n/g, "")), [
     { line: 9, document: 1, field: "spec.subjects[0].deny[1]" },
     { line: 10, document: 1, field: "spec.subjects[0].events[1]" },
   ]);
   t.throws(() => parseGuardFile(`${minimal}---\n${bad}`, "guards.yaml"), {
-    message: /^guards\.yaml:17: document 2: spec\.subjects\[0\]\.recursive: must be true or false\n/,
+    message: /^guards\.yaml:18: document 2: spec\.subjects\[0\]\.recursive: must be true or false\n/,
   });
 });
 

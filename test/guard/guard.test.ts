@@ -160,7 +160,7 @@ t.test("globs: the syntax that the native matcher knows", async (t) => {
 t.test("maxDepth needs recursive, scope a known value", async (t) => {
   t.same(fields(subject({ ...valid, maxDepth: 1 })), ["subject[0].maxDepth"]);
   t.same(fields(subject({ ...valid, maxDepth: 1, recursive: true, scope: Scope.CONTAINER })), []);
-  t.same(fields(subject({ ...valid, scope: 7 })), ["subject[0].scope"]);
+  t.same(fields(subject({ ...valid, scope: Number(7) })), ["subject[0].scope"]);
 });
 
 t.test("a bad log format is refused with its position", async (t) => {

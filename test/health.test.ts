@@ -1,0 +1,64 @@
+import t from "tap";
+import { Health } from "../src/health.js";
+
+function setUp() {
+  const state = {
+    now: 0,
+    drained: 0,
+    heartbeatMs: { gate: 10, observer: 10, tracker: 10, watchdog: 10 },
+    programs: ["on_fork", "on_exit"],
+    ring: { bytes: 1024, used: 0, written: 0 },
+  };
+  const health = new Health({
+    stats: () => state,
+    drained: () => state.drained,
+    programs: ["on_fork", "on_exit"],
+    now: () => state.now,
+  });
+  const failed = () => health.assess().checks.flatMap(({ name, ok }) => (ok ? [] : [name]));
+  return { state, health, failed };
+}
+
+t.test("all is well", async (t) => {
+  const { health } = setUp();
+  t.match(health.assess(), { ready: true, live: true });
+  t.same(
+    health.assess().checks.map(({ name }) => name),
+    ["gate", "observer", "tracker", "watchdog", "ebpf", "ring"],
+  );
+});
+
+t.test("a thread that stands still", async (t) => {
+  for (const thread of ["gate", "observer", "tracker", "watchdog"] as const) {
+    const { state, health, failed } = setUp();
+    state.heartbeatMs[thread] = 6_000;
+    t.same(failed(), [thread]);
+    t.match(health.assess(), { ready: false, live: true });
+    state.heartbeatMs[thread] = 31_000;
+    t.equal(health.assess().live, thread === "observer" || thread === "tracker", "only those that hold containers up");
+  }
+});
+
+t.test("an eBPF program that is gone, or none at all", async (t) => {
+  const { state, health, failed } = setUp();
+  state.programs = ["on_fork"];
+  t.same(failed(), ["ebpf"]);
+  t.match(health.assess().checks, [{}, {}, {}, {}, { detail: /on_exit/ }]);
+  const none = new Health({ stats: () => ({ ...state, programs: [] }), drained: () => 0, programs: [] });
+  t.equal(none.assess().ready, false);
+});
+
+t.test("a ring that holds records of which none leaves", async (t) => {
+  const { state, failed } = setUp();
+  t.same(failed(), []);
+  state.ring.used = 100;
+  state.now += 4_000;
+  t.same(failed(), [], "not yet");
+  state.now += 2_000;
+  t.same(failed(), ["ring"]);
+  state.drained = 1;
+  t.same(failed(), [], "one left");
+  state.now += 60_000;
+  state.ring.used = 0;
+  t.same(failed(), [], "empty");
+});

@@ -1,0 +1,191 @@
+/** The gRPC edge, by a real server on a loopback port. What it does to the kernel is in test/kernel. */
+import { Buffer } from "node:buffer";
+import { once } from "node:events";
+import { Client, type ClientReadableStream, credentials, type ServiceError, status } from "@grpc/grpc-js";
+import { service as health } from "grpc-health-check";
+import t from "tap";
+import { JanusClient, RpcError } from "../../src/cli/client.js";
+import { formatAddress } from "../../src/config.js";
+import { GuardRegistry } from "../../src/guard/registry.js";
+import type { NativeErrorCode } from "../../src/native.js";
+import { openRpcServer } from "../../src/rpc/server.js";
+import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
+
+const [A, B] = ["a".repeat(64), "b".repeat(64)];
+const guard = {
+  name: "g",
+  podName: "pod",
+  cid: [A],
+  subject: [{ deny: ["/etc/secret"], event: ["open"] }],
+};
+
+async function serve(t: { teardown(handler: () => Promise<void>): unknown }) {
+  const engine = new EngineRecorder();
+  engine.run(A);
+  engine.run(B);
+  const log = new LogRecorder();
+  const registry = new GuardRegistry({ engine, node: "node", log });
+  const server = await openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls: undefined, registry, log });
+  const address = formatAddress(server.address);
+  const client = new JanusClient(address, credentials.createInsecure());
+  const raw = new Client(address, credentials.createInsecure());
+  t.teardown(async () => {
+    client.close();
+    raw.close();
+    await server.close();
+  });
+  return { engine, registry, log, server, client, raw };
+}
+
+async function failure(call: Promise<unknown>): Promise<RpcError> {
+  const thrown = await call.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  if (thrown instanceof RpcError) return thrown;
+  throw new Error(`expected an RpcError, got ${String(thrown)}`);
+}
+
+t.test("create, state, destroy", async (t) => {
+  const { client, engine } = await serve(t);
+  const created = await client.createGuard(guard);
+  t.match(created, { nodeName: "node", podName: "pod", name: "g", pid: [100], processEventfd: [1], cid: [A] });
+  t.same(await client.createGuard(guard), created);
+  t.same(await client.getGuardState(), [created]);
+  await client.destroyGuard({ nodeName: "node", podName: "pod", pid: [1] });
+  t.same(await client.getGuardState(), []);
+  await client.destroyGuard({ nodeName: "node", podName: "pod" });
+  t.same(engine.take(), ["apply 1 1", "remove 1"]);
+});
+
+t.test("the pod of a guard that lost a container looks unguarded, so that its successor gets one", async (t) => {
+  const { client, engine } = await serve(t);
+  await client.createGuard({ ...guard, cid: [A, B] });
+  engine.end(A);
+  t.match(await client.getGuardState(), [{ name: "g", podName: "", cid: [B] }]);
+});
+
+t.test("a bad request: INVALID_ARGUMENT, with every field in google.rpc.BadRequest", async (t) => {
+  const { client } = await serve(t);
+  const error = await failure(client.createGuard({ ...guard, cid: ["*"], subject: [{ event: ["OPEN"] }] }));
+  t.equal(error.code, "INVALID_ARGUMENT");
+  t.same(
+    error.violations.map(({ field }) => field),
+    ["cid[0]", "subject[0]", "subject[0].event[0]"],
+  );
+  for (const { field, description } of error.violations)
+    t.ok(error.message.includes(`${field}: ${description}`), field);
+});
+
+t.test("more violations than a trailer holds: the first ones, and how many more", async (t) => {
+  const { client } = await serve(t);
+  const deny = Array.from({ length: 5000 }, () => "relative");
+  const error = await failure(client.createGuard({ ...guard, subject: [{ deny, event: ["open"] }] }));
+  t.equal(error.code, "INVALID_ARGUMENT");
+  t.match(error.violations[0], { field: "subject[0].deny[0]" });
+  t.match(error.message, new RegExp(`; and ${5000 - error.violations.length} more$`));
+});
+
+t.test("each kind of failure has its status", async (t) => {
+  const { client, engine, log } = await serve(t);
+  const codes: Readonly<Record<NativeErrorCode, string>> = {
+    NOT_FOUND: "NOT_FOUND",
+    AMBIGUOUS: "INVALID_ARGUMENT",
+    INVALID: "INVALID_ARGUMENT",
+    UNSUPPORTED: "FAILED_PRECONDITION",
+    EXHAUSTED: "RESOURCE_EXHAUSTED",
+    SYSTEM: "INTERNAL",
+  };
+  for (const code of Object.keys(codes) as NativeErrorCode[]) {
+    engine.refuse(code);
+    const error = await failure(client.createGuard(guard));
+    t.equal(error.code, codes[code]);
+    t.notMatch(error.message, /\n/);
+  }
+  const unknown = await failure(client.createGuard({ ...guard, cid: ["c".repeat(64)] }));
+  t.equal(unknown.code, "NOT_FOUND");
+  t.match(unknown.message, "c".repeat(64));
+  t.ok(log.messages.includes("request failed"), "SYSTEM is ours to look into");
+  t.same(await client.getGuardState(), []);
+});
+
+t.test("bytes that are no message", async (t) => {
+  const { raw } = await serve(t);
+  const call = new Promise((resolve, reject) => {
+    const bytes = (value: Buffer) => value;
+    raw.makeUnaryRequest("/janus.Janusd/CreateGuard", bytes, bytes, Buffer.from([0xff, 0xff]), (error, answer) =>
+      error === null ? resolve(answer) : reject(error),
+    );
+  });
+  await t.rejects(call, { code: status.INTERNAL });
+});
+
+interface HealthAnswer {
+  readonly status: string;
+}
+
+function isHealthAnswer(answer: object): answer is HealthAnswer {
+  return "status" in answer && typeof answer.status === "string";
+}
+
+t.test("health: Check and Watch say what setServing said; unknown names NOT_FOUND", async (t) => {
+  const { raw, server } = await serve(t);
+  const { Check, Watch } = { Check: health["Check"], Watch: health["Watch"] };
+  if (Check === undefined || Watch === undefined) throw new Error("no health service");
+  const read = (bytes: Buffer): HealthAnswer => {
+    const answer = Watch.responseDeserialize(bytes);
+    if (!isHealthAnswer(answer)) throw new Error("no status");
+    return answer;
+  };
+  const check = (service: string): Promise<HealthAnswer> =>
+    new Promise((resolve, reject) => {
+      raw.makeUnaryRequest(
+        Check.path,
+        Check.requestSerialize,
+        read,
+        { service },
+        (error: ServiceError | null, answer?: HealthAnswer) => (answer === undefined ? reject(error) : resolve(answer)),
+      );
+    });
+  t.match(await check(""), { status: "NOT_SERVING" });
+  await t.rejects(check("janus"), { code: status.NOT_FOUND });
+
+  const watch: ClientReadableStream<HealthAnswer> = raw.makeServerStreamRequest(
+    Watch.path,
+    Watch.requestSerialize,
+    read,
+    { service: "janus.Janusd" },
+  );
+  watch.on("error", () => undefined);
+  const next = async (): Promise<string> => {
+    const [answer]: HealthAnswer[] = await once(watch, "data");
+    return answer?.status ?? "none";
+  };
+  t.equal(await next(), "NOT_SERVING");
+  for (const serving of [true, false]) {
+    const change = next();
+    server.setServing(serving);
+    server.setServing(serving);
+    t.equal(await change, serving ? "SERVING" : "NOT_SERVING");
+    t.match(await check(""), { status: serving ? "SERVING" : "NOT_SERVING" });
+  }
+  watch.cancel();
+});
+
+t.test("closing ends streams that would never end", async (t) => {
+  const { raw, server } = await serve(t);
+  const { Watch } = { Watch: health["Watch"] };
+  if (Watch === undefined) throw new Error("no health service");
+  const watch = raw.makeServerStreamRequest(Watch.path, Watch.requestSerialize, Watch.responseDeserialize, {});
+  const ended = once(watch, "error");
+  await once(watch, "data");
+  await server.close();
+  t.ok(await ended);
+});
+
+t.test("an address that is taken, TLS files that aren't there", async (t) => {
+  const { server, registry, log } = await serve(t);
+  await t.rejects(openRpcServer({ listen: server.address, tls: undefined, registry, log }), /EADDRINUSE|in use|bind/i);
+  const tls = { ca: "/nowhere/ca.pem", cert: "/nowhere/cert.pem", key: "/nowhere/key.pem" };
+  await t.rejects(openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls, registry, log }), { code: "ENOENT" });
+});
