@@ -32,6 +32,7 @@ bool glob_whole(std::string_view pattern, std::string_view text) {
   std::size_t p = 0, t = 0;
   std::size_t star_p = none, star_t = 0;      // last `*`
   std::size_t super_p = none, super_t = 0;    // last `**`
+  bool super_whole = false;                   // ... which was `**/`
   for (;;) {
     bool ok = false;
     if (p < pattern.size()) {
@@ -39,8 +40,9 @@ bool glob_whole(std::string_view pattern, std::string_view text) {
       if (c == '*') {
         if (p + 1 < pattern.size() && pattern[p + 1] == '*') {
           p += 2;
-          // `**/` also matches no directory at all.
-          if (p < pattern.size() && pattern[p] == '/' && (t == 0 || text[t - 1] == '/')) ++p;
+          // `**/` stands for whole directories, or none.
+          super_whole = p < pattern.size() && pattern[p] == '/' && (t == 0 || text[t - 1] == '/');
+          if (super_whole) ++p;
           super_p = p;
           super_t = t;
           star_p = none;
@@ -79,6 +81,11 @@ bool glob_whole(std::string_view pattern, std::string_view text) {
       p = star_p;
       t = ++star_t;
     } else if (super_p != none && super_t < text.size()) {
+      if (super_whole) {
+        const auto slash = text.find('/', super_t);
+        if (slash == none) return false;
+        super_t = slash;
+      }
       p = super_p;
       t = ++super_t;
       star_p = none;

@@ -1,0 +1,142 @@
+// The gate on a real fanotify group and real eBPF: it answers, and when it is
+// stuck the watchdog answers for it.
+#include "../gate.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "../path_resolver.h"
+#include "tap.h"
+
+using namespace janus;
+namespace fs = std::filesystem;
+
+namespace {
+
+// In a process of its own: our own pid is always allowed. Returns errno of the
+// open, 0 if it was allowed.
+int open_elsewhere(const fs::path& path) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    _exit(fd >= 0 ? 0 : errno);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WEXITSTATUS(status);
+}
+
+}  // namespace
+
+int main() {
+  char name[] = "/tmp/janusd-gate.XXXXXX";
+  const fs::path base = mkdtemp(name);
+  fs::create_directories(base / "guarded");
+  fs::create_directories(base / "watched");
+  std::ofstream(base / "guarded/secret") << "secret";
+  std::ofstream(base / "guarded/open") << "open";
+
+  EngineCounters counters;
+  PolicyBox policy;
+  const Groups groups(false);
+  BpfPrograms programs;
+  programs.set_identity_group(groups.identity.fd());
+  Tracker tracker(programs, {});
+  IdentityTable identities(groups, programs, 100);
+  IgnoreLearner learner(groups, policy, counters, 100);
+  std::mutex mutex;
+  std::condition_variable change;
+  bool stuck = false;
+  // Runs in the gate thread, before it decides: where it could get stuck.
+  NameWatch names(groups, [&](const std::string&) {
+    std::unique_lock lock(mutex);
+    change.wait(lock, [&] { return !stuck; });
+  });
+  Recorder recorder(65536, tracker, [] {});
+  Gate gate({groups, programs, policy, identities, learner, names, recorder, counters}, std::chrono::milliseconds(100));
+
+  Locator locator(programs, LocatorSlot::planner);
+  const UniqueFd directory(open((base / "guarded").c_str(), O_PATH | O_CLOEXEC));
+  const UniqueFd secret(open((base / "guarded/secret").c_str(), O_PATH | O_CLOEXEC));
+  const Location location = locator.locate(secret.get());
+  CHECK(location.found() && location.has_path());
+  CHECK(location.path.ends_with("/guarded/secret"));
+
+  auto subject = std::make_shared<Subject>();
+  subject->id = 1;
+  subject->events = mask_of(FileEventKind::open);
+  subject->stats = std::make_shared<SubjectStats>();
+  auto superblock = std::make_shared<Superblock>();
+  superblock->table = std::make_shared<SuperblockPolicy>(
+      std::vector<Entry>{{.action = Action::deny, .answered = true, .depth = 0, .path = std::string(location.path),
+                          .relative = "", .subject = subject}},
+      std::vector<View>{});
+  superblock->deny_mask = FAN_OPEN_PERM;
+  auto next = std::make_shared<Policy>();
+  next->generation = 1;
+  next->superblocks[location.raw->dev] = superblock;
+  policy.publish(next);
+  // The directory's own entries, nothing else of this file system.
+  groups.gate.mark(FAN_MARK_ADD, FAN_OPEN_PERM | FAN_EVENT_ON_CHILD, directory.get(), "guarded");
+  const UniqueFd watched_root(open((base / "watched").c_str(), O_PATH | O_CLOEXEC));
+  names.watch(resolve_in(watched_root.get(), "/trigger"));
+
+  std::atomic<bool> stop{false};
+  const UniqueFd stop_event(eventfd(0, EFD_CLOEXEC));
+  std::thread watchdog([&] { gate.rescue(stop, stop_event.get()); });
+  std::thread thread([&] { gate.run(stop, stop_event.get()); });
+
+  CHECK(open_elsewhere(base / "guarded/secret") == EPERM);
+  CHECK(open_elsewhere(base / "guarded/open") == 0);
+  fs::create_hard_link(base / "guarded/secret", base / "guarded/link");
+  CHECK(open_elsewhere(base / "guarded/link") == EPERM);       // the same inode by another name
+  fs::rename(base / "guarded/secret", base / "guarded/renamed");
+  CHECK(open_elsewhere(base / "guarded/renamed") == EPERM);    // what was there stays guarded
+  std::ofstream(base / "guarded/secret") << "new";
+  CHECK(open_elsewhere(base / "guarded/secret") == EPERM);     // and so does the path
+  CHECK(subject->stats->decisions[0][1][1].get() == 4);
+  CHECK(counters.exposed_deadline.get() == 0);
+
+  // Stuck in the middle of a decision: past the deadline it is allowed, and counted.
+  {
+    const std::lock_guard lock(mutex);
+    stuck = true;
+  }
+  std::ofstream(base / "watched/trigger") << "x";
+  CHECK(open_elsewhere(base / "guarded/secret") == 0);
+  CHECK(counters.exposed_deadline.get() == 1);
+  // What comes while it is stuck is answered, too.
+  CHECK(open_elsewhere(base / "guarded/open") == 0);
+  CHECK(counters.exposed_deadline.get() == 2);
+  {
+    const std::lock_guard lock(mutex);
+    stuck = false;
+  }
+  change.notify_all();
+  // And then it denies again.
+  int denied = 0;
+  for (int i = 0; i < 500 && denied != EPERM; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    denied = open_elsewhere(base / "guarded/secret");
+  }
+  CHECK(denied == EPERM);
+
+  stop.store(true);
+  eventfd_write(stop_event.get(), 1);
+  thread.join();
+  watchdog.join();
+  fs::remove_all(base);
+  return tap::done();
+}

@@ -1,0 +1,33 @@
+// Parsing what the kernel prints: mountinfo lines, cgroup names.
+#include <string>
+
+#include "../mounts.h"
+#include "../tracker.h"
+#include "tap.h"
+
+using namespace janus;
+
+int main() {
+  const auto mounts = parse_mountinfo(
+      "22 27 0:21 / / rw,relatime - overlay overlay rw,lowerdir=/a\n"
+      "31 22 254:1 /var/lib/with\\040space /mnt/a\\011b rw shared:1 master:2 - ext4 /dev/vda rw\n"
+      "a broken line\n"
+      "40 22 0:5 / /proc rw - proc proc rw");
+  CHECK(mounts.size() == 3);
+  CHECK(mounts[0].id == 22 && mounts[0].device == 21 && mounts[0].root.empty() && mounts[0].point.empty());
+  CHECK(mounts[0].type == "overlay");
+  CHECK(mounts[1].device == (254u << 20 | 1u));
+  CHECK(mounts[1].root == "/var/lib/with space" && mounts[1].point == "/mnt/a\tb" && mounts[1].type == "ext4");
+  CHECK(is_kernel_file_system("proc") && !is_kernel_file_system("overlay") && !is_kernel_file_system("tmpfs"));
+
+  const std::string id(64, 'a');
+  CHECK(container_id_of(id) == id);
+  CHECK(container_id_of("cri-containerd-" + id + ".scope") == id);
+  CHECK(container_id_of("docker-" + id + ".scope") == id);
+  CHECK(container_id_of("crio-" + id) == id);
+  CHECK(container_id_of("crio-conmon-" + id + ".scope").empty());   // the monitor is no part of the container
+  CHECK(container_id_of("libpod-conmon-" + id + ".scope").empty());
+  CHECK(container_id_of("demo") == "demo");
+  CHECK(container_id_of("my-" + id + "x") == "my-" + id + "x");
+  return tap::done();
+}

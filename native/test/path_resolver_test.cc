@@ -1,0 +1,82 @@
+// Resolution below a root must not leave it. On a real directory tree.
+#include "../path_resolver.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "../error.h"
+#include "tap.h"
+
+namespace fs = std::filesystem;
+using namespace janus;
+
+namespace {
+
+bool same_file(const UniqueFd& fd, const fs::path& path) {
+  struct stat a {}, b {};
+  return fstat(fd.get(), &a) == 0 && stat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
+}  // namespace
+
+int main() {
+  char name[] = "/tmp/janusd-resolve.XXXXXX";
+  const fs::path base = mkdtemp(name);
+  const fs::path root = base / "root";
+  fs::create_directories(root / "etc/deep");
+  fs::create_directories(base / "outside");
+  std::ofstream(root / "etc/passwd") << "inside";
+  std::ofstream(base / "outside/passwd") << "outside";
+  fs::create_symlink("/etc/passwd", root / "absolute");
+  fs::create_symlink("../../../../etc/passwd", root / "etc/up");
+  fs::create_symlink("loop", root / "loop");
+  fs::create_symlink("/etc/deep/nothing", root / "dangling");
+  fs::create_symlink("etc", root / "dir");
+  const UniqueFd at(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+
+  {
+    const Resolved found = resolve_in(at.get(), "/absolute");
+    CHECK(found.missing.empty() && found.seen == "/etc/passwd" && same_file(found.object, root / "etc/passwd"));
+    CHECK(found.hops.size() == 1 && found.names[found.hops[0].index] == "absolute" && found.hops[0].rest.empty());
+  }
+  CHECK(same_file(resolve_in(at.get(), "/etc/up").object, root / "etc/passwd"));
+  {
+    const Resolved found = resolve_in(at.get(), "/dir/passwd");
+    CHECK(found.seen == "/etc/passwd" && found.hops.size() == 1 && found.hops[0].rest == "/passwd");
+  }
+  {
+    const Resolved found = resolve_in(at.get(), "/etc/a/b");
+    CHECK(found.missing == "/a/b" && found.seen == "/etc/a/b" && same_file(found.object, root / "etc"));
+  }
+  {
+    const Resolved found = resolve_in(at.get(), "/dangling");
+    CHECK(found.seen == "/etc/deep/nothing" && found.missing == "/nothing");
+  }
+  {
+    const Resolved found = resolve_in(at.get(), "/etc/passwd/below");  // a file where a directory was named
+    CHECK(found.missing == "/below" && found.seen == "/etc/passwd/below");
+  }
+  {
+    const Resolved found = resolve_in(at.get(), "/");
+    CHECK(found.seen.empty() && same_file(found.object, root) && found.directories.empty());
+  }
+  bool refused = false;
+  try {
+    resolve_in(at.get(), "/loop");
+  } catch (const Error& error) {
+    refused = error.code == ErrorCode::invalid;
+  }
+  CHECK(refused);
+  CHECK(same_file(open_exact(at.get(), "/etc/passwd"), root / "etc/passwd"));
+  CHECK(!open_exact(at.get(), "/dir/passwd"));      // through a symlink
+  CHECK(!open_exact(at.get(), "/../outside/passwd"));
+  CHECK(same_file(open_exact(at.get(), ""), root));
+  fs::remove_all(base);
+  return tap::done();
+}

@@ -1,0 +1,135 @@
+#include "../policy.h"
+
+#include "tap.h"
+
+using namespace janus;
+
+namespace {
+
+std::shared_ptr<Subject> subject(bool recursive = false, std::uint32_t max_depth = 0) {
+  auto made = std::make_shared<Subject>();
+  made->id = 1;
+  made->container = 7;
+  made->events = mask_of(FileEventKind::open);
+  made->recursive = recursive;
+  made->max_depth = max_depth;
+  return made;
+}
+
+Entry entry(Action action, const char* path, std::shared_ptr<const Subject> of, bool answered = true) {
+  return {.action = action, .answered = answered, .depth = 0, .path = path, .relative = "", .subject = std::move(of)};
+}
+
+bool denies(const SuperblockPolicy& policy, const char* path, const Actor& actor = {}, bool directory = false) {
+  return policy.decide(path, directory, FileEventKind::open, actor, false).deny;
+}
+
+void a_directory_holds_its_entries_and_recursion_the_tree() {
+  const SuperblockPolicy flat({entry(Action::deny, "/d", subject())}, {});
+  CHECK(denies(flat, "/d") && denies(flat, "/d/f"));
+  CHECK(!denies(flat, "/d/e/f") && !denies(flat, "/dd") && !denies(flat, ""));
+  const SuperblockPolicy deep({entry(Action::deny, "/d", subject(true))}, {});
+  CHECK(denies(deep, "/d/a/b/c/d/e/f"));
+  const SuperblockPolicy two({entry(Action::deny, "/d", subject(true, 2))}, {});
+  CHECK(denies(two, "/d/a/b") && !denies(two, "/d/a/b/c"));
+  const SuperblockPolicy root({entry(Action::deny, "", subject(true))}, {});
+  CHECK(denies(root, "") && denies(root, "/x/y"));
+}
+
+void the_most_specific_path_wins_and_deny_wins_a_tie() {
+  const SuperblockPolicy policy({entry(Action::deny, "/etc", subject(true)), entry(Action::allow, "/etc/nginx", subject(true)),
+                                 entry(Action::deny, "/etc/nginx/key", subject()), entry(Action::allow, "/t", subject()),
+                                 entry(Action::deny, "/t", subject())},
+                                {});
+  CHECK(denies(policy, "/etc/shadow"));
+  CHECK(!denies(policy, "/etc/nginx/conf.d/x"));
+  CHECK(policy.decide("/etc/nginx/x", false, FileEventKind::open, {}, false).entry != nullptr);
+  CHECK(denies(policy, "/etc/nginx/key"));
+  CHECK(denies(policy, "/t/x"));
+}
+
+void a_subject_decides_only_about_its_events() {
+  auto reads = subject(true);
+  reads->events = mask_of(FileEventKind::access);
+  const SuperblockPolicy policy({entry(Action::allow, "/d/x", reads), entry(Action::deny, "/d", subject(true))}, {});
+  CHECK(denies(policy, "/d/x"));  // the more specific one isn't about opens
+  CHECK(policy.decide("/d/x", false, FileEventKind::exec, {}, false).entry == nullptr);
+}
+
+void only_directories() {
+  auto only = subject(true);
+  only->only_dir = true;
+  const SuperblockPolicy policy({entry(Action::deny, "/d", only)}, {});
+  CHECK(denies(policy, "/d/e", {}, true) && !denies(policy, "/d/e", {}, false));
+}
+
+void owners_and_scope() {
+  auto owned = subject(true);
+  owned->auto_allow_owner = true;
+  const SuperblockPolicy policy({entry(Action::deny, "/d", owned)}, {});
+  CHECK(!denies(policy, "/d/x", {.container = 7, .owner = true}));
+  CHECK(policy.decide("/d/x", false, FileEventKind::open, {.container = 7, .owner = true}, false).owner);
+  CHECK(denies(policy, "/d/x", {.container = 7, .owner = false}));
+  CHECK(denies(policy, "/d/x", {.container = 8, .owner = true}));  // somebody else's first process
+  // Another subject's deny on the same path does not exempt the owner.
+  const SuperblockPolicy both({entry(Action::deny, "/d", owned), entry(Action::deny, "/d", subject(true))}, {});
+  CHECK(denies(both, "/d/x", {.container = 7, .owner = true}));
+  auto inside = subject(true);
+  inside->only_container = true;
+  const SuperblockPolicy scoped({entry(Action::deny, "/d", inside)}, {});
+  CHECK(denies(scoped, "/d/x", {.container = 7, .owner = false}) && !denies(scoped, "/d/x"));
+}
+
+void excludes_are_relative_to_the_subjects_path() {
+  auto with = subject(true);
+  with->exclude = {"cache", "*.tmp"};
+  Entry below = entry(Action::deny, "/vol", with);
+  below.depth = 1;
+  below.relative = "/mounted";
+  const SuperblockPolicy policy({entry(Action::deny, "/d", with), below}, {});
+  CHECK(!denies(policy, "/d/cache/x") && !denies(policy, "/d/x.tmp") && denies(policy, "/d/x"));
+  CHECK(denies(policy, "/vol/cache"));  // seen as mounted/cache
+}
+
+void what_may_be_ignored() {
+  const SuperblockPolicy policy({entry(Action::deny, "/a/b/secret", subject()), entry(Action::deny, "/tree", subject(true)),
+                                 entry(Action::allow, "/seen", subject(true), false)},
+                                {});
+  CHECK(!policy.outside("/a/b", false));  // the guarded name may appear there
+  CHECK(policy.outside("/a", false));
+  CHECK(!policy.outside("/a/b/secret", false));
+  CHECK(!policy.outside("/tree/x/y", false));
+  CHECK(policy.outside("/seen/x", false) && !policy.outside("/seen/x", true));
+  CHECK(policy.outside("/tree", true));
+  CHECK(policy.outside("", false) == false);  // holds /tree
+}
+
+void unknown_places_are_denied_if_anyone_is() {
+  const SuperblockPolicy policy({entry(Action::deny, "/d", subject())}, {});
+  CHECK(policy.strictest(FileEventKind::open, {}) != nullptr);
+  CHECK(policy.strictest(FileEventKind::access, {}) == nullptr);
+  CHECK(policy.deniable("/d/x", false) && !policy.deniable("/e", false));
+}
+
+void containers_see_their_mounts() {
+  const SuperblockPolicy policy({}, {{7, "", ""}, {7, "/var/pod/vol", "/data"}, {8, "/var/pod", "/p"}});
+  CHECK(policy.seen_by(7, "/var/pod/vol/x") == "/data/x");
+  CHECK(policy.seen_by(8, "/var/pod/vol/x") == "/p/vol/x");
+  CHECK(policy.seen_by(7, "") == "/");
+  CHECK(policy.seen_by(9, "/x") == "/x");
+}
+
+}  // namespace
+
+int main() {
+  a_directory_holds_its_entries_and_recursion_the_tree();
+  the_most_specific_path_wins_and_deny_wins_a_tie();
+  a_subject_decides_only_about_its_events();
+  only_directories();
+  owners_and_scope();
+  excludes_are_relative_to_the_subjects_path();
+  what_may_be_ignored();
+  unknown_places_are_denied_if_anyone_is();
+  containers_see_their_mounts();
+  return tap::done();
+}
