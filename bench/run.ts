@@ -56,7 +56,13 @@ async function main(wanted: readonly string[]): Promise<void> {
   for (const [name, section] of Object.entries(sections)) {
     if (wanted.length > 0 && !wanted.includes(name)) continue;
     const start = performance.now();
-    await section(figures, watched);
+    try {
+      await section(figures, watched);
+    } catch (error) {
+      // The rest is worth having all the same; the exit status tells.
+      console.error(error);
+      process.exitCode = 1;
+    }
     console.log(`${name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
   }
   const out = new URL(`out/${wanted.length > 0 ? "part" : "latest"}.json`, import.meta.url);

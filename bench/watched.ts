@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { workspaceDirectory } from "../test/support/cleanup.js";
 import { type Daemon, startDaemon } from "../test/support/daemon.js";
+import { threadTimes, timesSince } from "./process.js";
 
 export class Watched {
   readonly daemon: Daemon;
@@ -25,6 +26,17 @@ export class Watched {
       const now = fstatSync(this.#log).size;
       still = now === size ? still + 1 : 0;
       size = now;
+    }
+  }
+
+  /** Waits until the daemon rests: nothing that a call began goes on behind it. */
+  async rest(): Promise<void> {
+    let before = threadTimes(this.daemon.pid);
+    for (let resting = 0; resting < 5; ) {
+      await sleep(100);
+      const { total } = timesSince(this.daemon.pid, before);
+      resting = total < 3e6 ? resting + 1 : 0;
+      before = threadTimes(this.daemon.pid);
     }
   }
 
