@@ -21,7 +21,7 @@ constexpr std::chrono::milliseconds kGather{2};
 // Members are destroyed in reverse order: threads (joined in stop()) use all of
 // the rest, so they come last.
 struct Engine::Running {
-  Running(const EngineOptions& options, std::function<void()> wake_javascript)
+  Running(const EngineOptions& options, EventRing& ring, std::function<void()> wake_javascript)
       : probe(probe_kernel()),
         groups(probe.audit),
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
@@ -34,7 +34,7 @@ struct Engine::Running {
         planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit}),
         names(groups, [this](const std::string& name) { planner.replan_name(name); }),
         scanner({programs, policy, identities, learner, planner, counters}),
-        recorder(options.ring_bytes, tracker, [this] { wake(); }),
+        recorder(ring, tracker, [this] { wake(); }),
         gate({groups, programs, policy, identities, learner, names, recorder, counters}, options.deadline),
         observer({groups, programs, policy, identities, learner, names, recorder, counters}),
         stop_event(eventfd(0, EFD_CLOEXEC)),
@@ -165,13 +165,14 @@ struct Engine::Running {
   std::vector<std::thread> threads;
 };
 
-Engine::Engine(EngineOptions options, std::function<void()> wake) : options_(options), wake_(std::move(wake)) {}
+Engine::Engine(EngineOptions options, std::function<void()> wake)
+    : options_(options), wake_(std::move(wake)), ring_(options.ring_bytes) {}
 
 Engine::~Engine() = default;
 
 void Engine::start() {
   if (running_) throw Error(ErrorCode::invalid, "the engine runs already");
-  running_ = std::make_unique<Running>(options_, wake_);
+  running_ = std::make_unique<Running>(options_, ring_, wake_);
 }
 
 void Engine::stop() { running_.reset(); }
@@ -209,7 +210,7 @@ std::vector<std::string> Engine::take_ended() {
   return std::exchange(all.ended, {});
 }
 
-std::size_t Engine::drain(std::span<std::uint8_t> into) { return running().recorder.ring().drain(into); }
+std::size_t Engine::drain(std::span<std::uint8_t> into) { return ring_.drain(into); }
 
 EngineStats Engine::stats() {
   Running& all = running();
@@ -219,7 +220,7 @@ EngineStats Engine::stats() {
                  {"unguarded", counters.asked_unguarded.get()},
                  {"self", counters.asked_self.get()},
                  {"late", counters.exposed_deadline.get()}};
-  stats.losses = {{"ring_full", all.recorder.ring().dropped()},
+  stats.losses = {{"ring_full", ring_.dropped()},
                   {"kernel_queue_overflow", counters.kernel_queue_overflow.get()},
                   {"bpf_ring_full", all.programs.counter(JANUS_COUNT_RING_FULL)},
                   {"bpf_map_full", all.programs.counter(JANUS_COUNT_TASKS_FULL)}};
@@ -238,8 +239,7 @@ EngineStats Engine::stats() {
   stats.containers = all.tracker.containers();
   stats.processes = all.tracker.processes();
   stats.programs = all.programs.attached();
-  EventRing& ring = all.recorder.ring();
-  stats.ring = {ring.capacity(), ring.used(), ring.written()};
+  stats.ring = {ring_.capacity(), ring_.used(), ring_.written()};
   const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
   stats.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
                         {"observer", milliseconds(all.observer.heartbeat())},

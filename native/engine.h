@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "bpf_programs.h"
+#include "event_ring.h"
 #include "fanotify_group.h"
 #include "gate.h"
 #include "identity_scanner.h"
@@ -56,6 +57,7 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   void start();
+  // Answers what is pending and ends the threads; drain() still works.
   void stop();
 
   ContainerInfo find_container(const std::string& id);
@@ -69,10 +71,10 @@ class Engine {
  private:
   struct Running;
   Running& running();
-  void on_container_ended(std::uint64_t container);
 
   const EngineOptions options_;
   const std::function<void()> wake_;
+  EventRing ring_;  // outlives the threads: what they left can still be drained
   std::unique_ptr<Running> running_;
 };
 

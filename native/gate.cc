@@ -24,12 +24,19 @@ Gate::Gate(Parts parts, std::chrono::milliseconds deadline)
       locator_(parts.programs, LocatorSlot::gate) {}
 
 void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
-  std::array<pollfd, 3> fds = {{{parts_.groups.identity.fd(), POLLIN, 0},
+  // poll(2) looks at them in this order: when a question is there, whatever
+  // happened before it was asked is seen in the queues that are looked at later.
+  // So drain, then decide, costs no extra system call.
+  std::array<pollfd, 5> fds = {{{parts_.groups.identity.fd(), POLLIN, 0},
                                 {parts_.groups.gate.fd(), POLLIN, 0},
+                                {parts_.groups.moves.fd(), POLLIN, 0},
+                                {parts_.groups.names.fd(), POLLIN, 0},
                                 {stop_fd, POLLIN, 0}}};
   while (!stop.load(std::memory_order_relaxed)) {
     heartbeat_.beat();
     poll(fds.data(), fds.size(), kBeatMs);
+    if (fds[2].revents != 0) parts_.learner.drain_moves();
+    if (fds[3].revents != 0) parts_.names.drain();
     if (fds[0].revents != 0) step(parts_.groups.identity);
     if (fds[1].revents != 0) step(parts_.groups.gate);
   }
@@ -38,39 +45,35 @@ void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
   allow_unread(parts_.groups.gate);
 }
 
-bool Gate::step(const FanotifyGroup& group) {
+void Gate::step(const FanotifyGroup& group) {
   // Room for one event: what is not read yet stays in the kernel, where the
   // watchdog can get at it.
   alignas(fanotify_event_metadata) std::array<char, sizeof(fanotify_event_metadata)> buffer;
   bool unreadable = false;
   if (group.read(buffer, unreadable) == 0) {
     if (unreadable) parts_.counters.exposed_unreadable.add();
-    return unreadable;
+    return;
   }
   const auto& event = *reinterpret_cast<const fanotify_event_metadata*>(buffer.data());
   if (event.mask & FAN_Q_OVERFLOW) {
     // The kernel has answered allow for what did not fit.
     parts_.counters.kernel_queue_overflow.add();
     parts_.counters.exposed_overflow.add();
-    return true;
+    return;
   }
   const UniqueFd fd(event.fd);
   if (event.pid == self_) {
     group.respond(fd.get(), true, false);
     parts_.counters.asked_self.add();
-    return true;
+    return;
   }
   answer(group, event);
-  return true;
 }
 
 void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& event) {
   const std::uint64_t begun = monotonic_ns();
   in_flight_.begin(group, event.fd, begun);
 
-  // What happened before this question was asked is in these queues.
-  parts_.names.drain();
-  parts_.learner.drain_moves();
   const auto policy = parts_.policy.get();
   const Location location = locator_.locate(event.fd, event.pid, true);
   const FileEventKind kind = kind_of(event.mask);

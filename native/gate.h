@@ -1,7 +1,8 @@
-// The gate: reads permission questions, decides, answers, records.
+// The gate: reads permission questions, decides, answers, records; before it
+// decides, it takes notice of renames and changed names.
 //
-// Owns: its thread, and the answer to every question of the gate and identity
-// groups. Opens nothing but with O_PATH, waits for nobody but the planner's
+// Owns: its thread, the answer to every question of the gate and identity
+// groups, and the events of the moves and names groups. Opens nothing but with O_PATH, waits for nobody but the planner's
 // lock (milliseconds, and never held by someone who waits for an answer).
 // JavaScript is not on this path.
 #pragma once
@@ -47,8 +48,8 @@ class Gate {
   const Heartbeat& watchdog_heartbeat() const { return watchdog_heartbeat_; }
 
  private:
-  // Reads and answers one event. False: nothing was there.
-  bool step(const FanotifyGroup& group);
+  // Reads and answers one event, if one is there.
+  void step(const FanotifyGroup& group);
   void answer(const FanotifyGroup& group, const fanotify_event_metadata& event);
   void allow_unread(const FanotifyGroup& group);
 

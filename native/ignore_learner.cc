@@ -76,7 +76,6 @@ void IgnoreLearner::forget_all() {
 }
 
 void IgnoreLearner::drain_moves() {
-  if (learned() == 0) return;
   std::array<char, 4096> events;
   bool unreadable = false;
   bool moved = false;

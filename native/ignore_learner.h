@@ -1,7 +1,8 @@
 // Learned ignore marks: what no guard cares about never leaves the kernel again.
 //
 // Owns: the ignore marks of the gate and observer groups, and the marks of the
-// moves group that go with them. Thread-safe.
+// moves group that go with them. Thread-safe but for
+// drain_moves().
 //
 // An ignore mark silences a directory's own entries only (Linux 6.0). It is
 // wrong as soon as that directory, or one above it, is renamed: each of them
@@ -40,8 +41,8 @@ class IgnoreLearner {
   // publishing a policy that guards more of them.
   void forget(const std::vector<Device>& devices);
 
-  // Takes renames that have happened; before each decision, and when the moves
-  // group is readable.
+  // Takes renames that have happened. The gate's thread only, when the moves
+  // group is readable, before it decides.
   void drain_moves();
 
   std::size_t learned() const { return learned_.load(std::memory_order_relaxed); }

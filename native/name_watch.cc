@@ -53,8 +53,6 @@ void NameWatch::unwatch(const std::vector<std::string>& names) {
 }
 
 void NameWatch::drain() {
-  if (marks() == 0) return;
-  const std::lock_guard lock(drain_mutex_);
   alignas(fanotify_event_metadata) std::array<char, 8192> buffer;
   std::set<std::string> happened;
   bool unreadable = false;

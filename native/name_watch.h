@@ -1,7 +1,7 @@
 // Notices when a guarded path may lead elsewhere: a symlink is re-pointed, a
 // directory on the way is replaced, a missing part appears.
 //
-// Owns: the marks of the names group. Thread-safe.
+// Owns: the marks of the names group. Thread-safe but for drain().
 //
 // The kernel queues such an event before the system call that caused it
 // returns. So whoever drains first and decides then has seen every change that
@@ -32,8 +32,8 @@ class NameWatch {
   // watched any more: they cost an event for each change in those directories.
   void unwatch(const std::vector<std::string>& names);
 
-  // Calls `changed` for each watched name that something happened to. While one
-  // thread is in here, the next waits: it must not decide on what is stale.
+  // Calls `changed` for each watched name that something happened to. The gate's
+  // thread only.
   void drain();
 
   std::size_t marks() const { return marks_.load(std::memory_order_relaxed); }
@@ -41,7 +41,6 @@ class NameWatch {
  private:
   const Groups& groups_;
   const Changed changed_;
-  std::mutex drain_mutex_;
   std::mutex names_mutex_;
   std::unordered_map<std::string, std::size_t> names_;
   std::atomic<std::size_t> marks_{0};

@@ -29,17 +29,11 @@ Observer::Observer(Gate::Parts parts)
     : parts_(parts), self_(getpid()), locator_(parts.programs, LocatorSlot::observer) {}
 
 void Observer::run(const std::atomic<bool>& stop, int stop_fd) {
-  std::array<pollfd, 4> fds = {{{parts_.groups.observer.fd(), POLLIN, 0},
-                                {parts_.groups.moves.fd(), POLLIN, 0},
-                                {parts_.groups.names.fd(), POLLIN, 0},
-                                {stop_fd, POLLIN, 0}}};
+  std::array<pollfd, 2> fds = {{{parts_.groups.observer.fd(), POLLIN, 0}, {stop_fd, POLLIN, 0}}};
   alignas(fanotify_event_metadata) std::array<char, kBatch * sizeof(fanotify_event_metadata)> buffer;
   while (!stop.load(std::memory_order_relaxed)) {
     heartbeat_.beat();
     poll(fds.data(), fds.size(), kBeatMs);
-    // First what makes learned marks wrong: every moment counts.
-    parts_.learner.drain_moves();
-    parts_.names.drain();
     if (fds[0].revents == 0) continue;
     bool unreadable = false;
     const std::size_t got = parts_.groups.observer.read(buffer, unreadable);

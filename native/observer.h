@@ -1,5 +1,4 @@
-// The observer: records what nobody has to wait for, and takes notice of
-// renames and changed names while no question is being asked.
+// The observer: records what nobody has to wait for.
 //
 // Owns: its thread and the events of the observer group.
 #pragma once

@@ -1,6 +1,6 @@
 // Turns a decision into a record in the event ring, and wakes the reader.
 //
-// Owns: the ring. Thread-safe. Always called after the answer was given: the
+// Owns: nothing. Thread-safe. Always called after the answer was given: the
 // actor never waits for a record.
 #pragma once
 
@@ -17,8 +17,8 @@ namespace janus {
 class Recorder {
  public:
   // `wake` is called when the ring turns from empty to not empty; any thread.
-  Recorder(std::size_t ring_bytes, Tracker& tracker, std::function<void()> wake)
-      : ring_(ring_bytes), tracker_(tracker), wake_(std::move(wake)) {}
+  Recorder(EventRing& ring, Tracker& tracker, std::function<void()> wake)
+      : ring_(ring), tracker_(tracker), wake_(std::move(wake)) {}
 
   struct What {
     FileEventKind kind;
@@ -32,10 +32,8 @@ class Recorder {
   // Counts and records what `entry` decided about `location`.
   void record(const SuperblockPolicy& table, const Entry& entry, const Location& location, const What& what);
 
-  EventRing& ring() { return ring_; }
-
  private:
-  EventRing ring_;
+  EventRing& ring_;
   Tracker& tracker_;
   const std::function<void()> wake_;
 };

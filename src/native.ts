@@ -144,7 +144,7 @@ export interface EngineStats {
 export interface Engine {
   /** Loads the eBPF programs, creates the groups, starts the threads. Throws NativeError and leaves nothing behind. */
   start(): void;
-  /** Ordered; answers what is pending with allow. The engine cannot be started again. */
+  /** Ordered; answers what is pending with allow. After it only `drain` may be called. */
   stop(): void;
   /** 12 or 64 hex characters, or a runtime's own full name. Throws NOT_FOUND, AMBIGUOUS. */
   findContainer(id: string): ContainerInfo;

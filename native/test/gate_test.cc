@@ -64,7 +64,8 @@ int main() {
     std::unique_lock lock(mutex);
     change.wait(lock, [&] { return !stuck; });
   });
-  Recorder recorder(65536, tracker, [] {});
+  EventRing ring(65536);
+  Recorder recorder(ring, tracker, [] {});
   Gate gate({groups, programs, policy, identities, learner, names, recorder, counters}, std::chrono::milliseconds(100));
 
   Locator locator(programs, LocatorSlot::planner);
