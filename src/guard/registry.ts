@@ -15,8 +15,8 @@ import type { SubjectContext } from "../subject.js";
 import { type CompiledSubject, compileGuard, type LiveContainer, nativeGuard } from "./compile.js";
 import { type ContainerRef, containerId, type Guard, normalisePath, parseGuard } from "./guard.js";
 
-/** How long the events of a subject that is gone can still be named. */
-const RETIRED_MS = 60_000;
+/** How long the events of a subject that is gone can still be named: as long as the engine keeps its counts. */
+const RETIRED_MS = 10 * 60_000;
 
 /** The engine's and the wire's ids are signed 32-bit numbers. */
 const ID_LIMIT = 0x7fff_ffff;
@@ -98,7 +98,7 @@ export class GuardRegistry {
     return this.#guards.size;
   }
 
-  /** Also knows subjects that are gone, for a minute: events are decoded later than decided. */
+  /** Also knows subjects that are gone, for some minutes: events are decoded later than decided. */
   readonly lookup = (id: number): SubjectContext | undefined =>
     this.#subjects.get(id) ?? this.#retired.get(id)?.context;
 
