@@ -34,7 +34,7 @@ build: install-deps ## Install what is missing (apt, npm), then build the eBPF p
 install-deps: ## Only install what building and running need (apt, npm)
 	@scripts/require.sh node
 	@scripts/install.sh compile demo
-	@$(MAKE) $(NPM_STAMP)
+	@$(MAKE) -s $(NPM_STAMP)
 
 $(NPM_STAMP): package-lock.json
 	npm ci --loglevel=error

@@ -26,16 +26,37 @@ if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim=''
 
 heading() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 
-# show COMMAND...: what an operator would type, then what it prints.
-show() {
-  printf '  %s$ %s%s\n' "$dim" "$*" "$plain"
-  "$@" 2>&1 | sed 's/^/  /' || true
+# Prints a command as one would type it.
+type_out() {
+  local prompt=$1 word line=
+  shift
+  for word in "$@"; do
+    case $word in *[\ \;]*) word="'$word'" ;; esac
+    line+=" $word"
+  done
+  printf '  %s%s%s%s\n' "$dim" "$prompt" "$line" "$plain"
 }
 
-# inside COMMAND...: the same, in the container. `in_container` is only for the eye.
-inside() {
-  printf '  %scontainer# %s%s\n' "$dim" "$*" "$plain"
-  container_exec "$work" "$id" "$@" 2>&1 | sed 's/^/  /' || true
+# show COMMAND...: what an operator would type, then what it prints.
+show() {
+  type_out '$' "$@"
+  "$@" 2>&1 | sed 's/^/  /'
+}
+
+# allowed COMMAND..., denied COMMAND...: inside the container. The demo fails if it ends otherwise.
+allowed() {
+  type_out 'container#' "$@"
+  container_exec "$work" "$id" "$@" 2>&1 | sed 's/^/  /' || { echo "janusd demo: this should have been allowed" >&2; exit 1; }
+}
+
+denied() {
+  local output
+  type_out 'container#' "$@"
+  if output=$(container_exec "$work" "$id" "$@" 2>&1) || [[ $output != *"Operation not permitted"* ]]; then
+    echo "janusd demo: this should have been denied: $output" >&2
+    exit 1
+  fi
+  printf '  %s\n' "$output"
 }
 
 # The first port from $1 on that nobody listens on.
@@ -67,7 +88,7 @@ echo 'hello' >"$work/volume/readme"
 echo 'BEGIN PRIVATE KEY' >"$work/volume/secrets/key"
 container_start "$work" "$id"
 show runc --root "$work/runc" list -f table
-inside cat /etc/app/password /data/secrets/key
+allowed cat /etc/app/password /data/secrets/key
 echo "  (Nothing guards it yet: both can be read.)"
 
 heading "2. The daemon"
@@ -76,8 +97,8 @@ bin/janusd --listen "$grpc" --http "$http" --node-name "$(hostname)" --state-fil
   >"$work/events.log" 2>"$work/janusd.log" </dev/null &
 daemon=$!
 wait_for 20 curl -fsS "http://$http/readyz" || { cat "$work/janusd.log"; exit 1; }
-show curl -sS "http://$http/readyz"
-echo
+type_out '$' curl -s "http://$http/readyz"
+curl -fsS "http://$http/readyz" | sed -e 's/},/},\n/g' -e 's/:\[/:[\n/' -e '$a\' | sed 's/^/  /'
 
 heading "3. A guard, over gRPC"
 cat >"$work/guard.yaml" <<EOF
@@ -100,22 +121,22 @@ show cat "$work/guard.yaml"
 show bin/janusctl --address "$grpc" create -f "$work/guard.yaml"
 
 heading "4. An allowed read"
-inside cat /etc/app/app.conf
-inside cat /data/readme
+allowed cat /etc/app/app.conf
+allowed cat /data/readme
 
 heading "5. Denied reads: EPERM, also by way of a hard link, and however the path is spelt"
-inside cat /etc/app/password
-inside cat /data/secrets/key
-inside sh -c 'mkdir /data/new; mv /data/secrets /data/new; cat /data/new/secrets/key'
-inside sh -c 'ln /data/new/secrets/key /data/innocent; cat /data/innocent'
+denied cat /etc/app/password
+denied cat /data/secrets/key
+denied sh -c 'mkdir /data/new; mv /data/secrets /data/new; cat /data/new/secrets/key'
+denied sh -c 'ln /data/new/secrets/key /data/innocent; cat /data/innocent'
 
 heading "6. What the daemon logged"
-wait_for 5 grep -q innocent "$work/events.log" || true
+wait_for 5 grep -q innocent "$work/events.log"
 show cat "$work/events.log"
 
 heading "7. The same, counted"
-printf '  %s$ curl -s http://%s/metrics | grep demo%s\n' "$dim" "$http" "$plain"
-curl -fsS "http://$http/metrics" | grep -E '^janusd_[a-z_]+(_total|_count)?\{.*guard="default/demo"' | grep -v bucket | sed 's/^/  /' || true
+printf '  %s$ curl -s http://%s/metrics | grep demo | grep -v bucket%s\n' "$dim" "$http" "$plain"
+curl -fsS "http://$http/metrics" | grep -F 'guard="demo"' | grep -v _bucket | sed 's/^/  /'
 
 heading "8. GetGuardState"
 show bin/janusctl --address "$grpc" list
@@ -132,6 +153,9 @@ if [ "${KEEP:-}" = 1 ]; then
   Ctrl-C ends it and cleans up.
 EOF
   while kill -0 "$daemon" 2>/dev/null; do sleep 1 & wait $! || true; done
+  echo "janusd demo: the daemon ended:" >&2
+  tail -n 5 "$work/janusd.log" >&2
+  exit 1
 else
   heading "Done; cleaning up. (make demo KEEP=1 stays up to play with.)"
 fi

@@ -22,6 +22,9 @@ export type GuardInit = MessageInitShape<typeof JanusdConfigSchema>;
 
 const program = new URL("../../bin/janusd", import.meta.url).pathname;
 
+/** Runs what follows as it is: tap loads itself into every Node process that a test starts, whatever `env` says. */
+export const realEnvironment: readonly [string, string] = ["env", "--unset=NODE_OPTIONS"];
+
 /** Generous: it fails a hung test, it does not measure. */
 const patienceMs = 20_000;
 
@@ -75,10 +78,11 @@ export class Daemon {
     this.grpcAddress = `127.0.0.1:${ports[0]}`;
     this.httpAddress = `127.0.0.1:${ports[1]}`;
     this.stateFile = stateFile;
-    const [command = program, ...args] = [
+    const [command, unset] = realEnvironment;
+    const args = [
+      unset,
+      ...Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${value}`),
       ...(options.enter ?? []),
-      // Tap puts its loaders into every child's NODE_OPTIONS; they cannot load a program without a file extension.
-      ...["env", `NODE_OPTIONS=${options.env?.["NODE_OPTIONS"] ?? ""}`],
       program,
       `--listen=${this.grpcAddress}`,
       `--http=${this.httpAddress}`,
@@ -88,7 +92,6 @@ export class Daemon {
     ];
     const child = spawn(command, args, {
       stdio: ["ignore", options.stdout ?? "pipe", "pipe"],
-      env: { ...process.env, ...options.env },
     });
     this.#child = child;
     this.#forget = child.pid === undefined ? () => undefined : killAtExit(child.pid);
