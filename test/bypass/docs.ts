@@ -38,6 +38,8 @@ const limits = `
   \`read\`, \`preadv2\`, \`sendfile\`, \`splice\`, \`copy_file_range\` and io_uring alike. Up to Linux 6.13 that includes
   descriptors that are older than the guard. Since 6.14 the kernel decides once, at open, whether reads of a descriptor
   can ever ask: if nobody was interested then, it never asks again (\`access-before\`).
+- *Devices and FIFOs.* The kernel raises no permission event for special files (measured on 6.18). A guard on one is
+  refused; those inside a guarded tree stay as they are.
 - *\`mmap\` under a guard on \`access\` alone.* The kernel asks nobody when a file is mapped (\`access-mapped\`). Guard
   \`open\` as well (\`all\` does): what cannot be opened cannot be mapped.
 `;
