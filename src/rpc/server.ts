@@ -3,7 +3,8 @@
  * plaintext or mutual TLS.
  */
 import { readFileSync } from "node:fs";
-import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { createSecureContext } from "node:tls";
+import { Server, ServerCredentials, setLogger } from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation, service as healthDefinition } from "grpc-health-check";
 import { type Address, formatAddress, type TlsFiles } from "../config.js";
@@ -30,6 +31,8 @@ export interface RpcServer {
 
 /** Rejects if the address cannot be had or the TLS files cannot be used. */
 export async function openRpcServer(options: RpcServerOptions): Promise<RpcServer> {
+  // It would write to standard error, past our log.
+  setLogger({ error: (message: string) => options.log.debug({ from: "grpc-js" }, message) });
   const server = new Server();
   server.addService(serviceDefinition(Janusd), guardService(options));
   const health = new HealthImplementation();
@@ -74,6 +77,13 @@ export async function openRpcServer(options: RpcServerOptions): Promise<RpcServe
 
 function credentialsOf(tls: TlsFiles | undefined): ServerCredentials {
   if (tls === undefined) return ServerCredentials.createInsecure();
-  const pair = { cert_chain: readFileSync(tls.cert), private_key: readFileSync(tls.key) };
-  return ServerCredentials.createSsl(readFileSync(tls.ca), [pair], true);
+  try {
+    const [ca, cert, key] = [readFileSync(tls.ca), readFileSync(tls.cert), readFileSync(tls.key)];
+    // grpc-js looks at them only when it binds.
+    createSecureContext({ ca, cert, key });
+    return ServerCredentials.createSsl(ca, [{ cert_chain: cert, private_key: key }], true);
+  } catch (cause) {
+    const problem = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`cannot use the TLS files ${tls.ca}, ${tls.cert}, ${tls.key}: ${problem}`, { cause });
+  }
 }
