@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, truncateSync } from "node:fs";
 import t from "tap";
 import { startContainer } from "../support/container.js";
 import { eventually, startDaemon } from "../support/daemon.js";
@@ -12,7 +12,13 @@ for (const end of ["SIGTERM", "SIGKILL"] as const) {
     await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"], tags: { a: "b" } }));
     t.equal(await actor.open("/etc/secret"), EPERM);
     if (end === "SIGTERM") await daemon.stop();
-    else await daemon.kill("SIGKILL");
+    else {
+      // The file is written beside the answer, a moment later.
+      const written = () =>
+        existsSync(daemon.stateFile) && readFileSync(daemon.stateFile, "utf8").includes("/etc/secret");
+      await eventually("the guard is in the state file", written);
+      await daemon.kill("SIGKILL");
+    }
     t.equal(await actor.open("/etc/secret"), 0, "nobody guards");
 
     const next = await startDaemon({ stateFile: daemon.stateFile }, t);
@@ -45,7 +51,6 @@ t.test("a state file that is cut off is no reason not to start", async (t) => {
   const container = await startContainer({ files: { "/etc/secret": "" } }, t);
   await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
   await daemon.stop();
-  const { truncateSync } = await import("node:fs");
   truncateSync(daemon.stateFile, Math.floor(readFileSync(daemon.stateFile).length / 2));
   const next = await startDaemon({ stateFile: daemon.stateFile }, t);
   t.same(await next.getGuardState(), []);
