@@ -145,7 +145,9 @@ interface Step {
 
 /** The engine with its threads, and the way of its events out. */
 function startEnforcing(addon: Addon, config: Config, log: Log, steps: Step[]) {
+  let running = true;
   const engine: Engine = new addon.Engine(config.engine, () => {
+    if (!running) return;
     try {
       registry.ended(engine.takeEnded());
     } catch (error) {
@@ -168,9 +170,16 @@ function startEnforcing(addon: Addon, config: Config, log: Log, steps: Step[]) {
     bufferBytes: BATCH_BYTES,
     onFailure: (what, error) => log.error({ err: error }, `${what} failed`),
   });
-  engine.start();
-  steps.push({ what: "the engine", close: () => engine.stop() });
+  // Ends after the engine, whose ring can still be read: every event that was decided is delivered.
   steps.push({ what: "the event pipeline", close: () => pipeline.close() });
+  engine.start();
+  steps.push({
+    what: "the engine",
+    close: () => {
+      running = false;
+      engine.stop();
+    },
+  });
   if (state !== undefined) steps.push({ what: "the state file", close: () => state.close() });
   restoreGuards(state, registry, log);
   return { engine, pipeline, registry, sinks };

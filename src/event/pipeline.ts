@@ -85,7 +85,7 @@ export class EventPipeline {
 
   /**
    * Delivers what is in the ring now, then closes the sinks. Never rejects.
-   * Stop the engine after this, or what it still writes stays unread.
+   * Stop the engine before this, or what it still writes stays unread.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
