@@ -131,11 +131,16 @@ async function measureCost(
 async function measureStorm({ figures, watched, guarded }: Stage): Promise<void> {
   for (let run = 0; run < 3; ++run) {
     const lost = await watched.lost();
+    const delivered = await watched.daemon.metric("janusd_events_delivered_total");
     const { ns, denied } = await guarded.load.storm("/g/deny/file", 1, 4, 2000);
     figures.add("rss_load_mb", residentMegabytes(watched.daemon.pid));
     figures.add("events_per_s", denied / (ns / 1e9));
     await watched.settle();
-    figures.add("events_lost", (await watched.lost()) - lost);
+    const lostNow = (await watched.lost()) - lost;
+    const accounted = (await watched.daemon.metric("janusd_events_delivered_total")) - delivered + lostNow;
+    if (accounted < denied)
+      throw new Error(`${denied - accounted} of ${denied} events neither came nor were counted as lost`);
+    figures.add("events_lost", lostNow);
   }
 }
 
