@@ -74,8 +74,7 @@ function rows(results: readonly Result[]): string[] {
   return [row([first.attempt.name, first.who, first.against, first.expected, `${text}${mark}`])];
 }
 
-async function main(): Promise<number> {
-  const { options, tap, show } = parse();
+async function main({ options, tap, show }: Command): Promise<number> {
   if (show !== undefined) {
     process.stdout.write(
       show === "docs" ? bypassMarkdown(listAttempts()) : `${JSON.stringify(listAttempts(), null, 2)}\n`,
@@ -113,10 +112,13 @@ async function main(): Promise<number> {
   return wrong.length > 0 ? 1 : 0;
 }
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  console.error(usage);
-  process.exitCode = 64;
+function commandLine(): Command {
+  try {
+    return parse();
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}\n${usage}`);
+    process.exit(64);
+  }
 }
+
+process.exitCode = await main(commandLine());
