@@ -86,6 +86,8 @@ enum janus_locate_flag {
   JANUS_LOCATE_ACTOR = 8,      // ppid, uid, comm are filled in
   JANUS_LOCATE_TRACKED = 16,   // the actor is in a tracked container
   JANUS_LOCATE_NO_FILE = 32,   // no such descriptor
+  JANUS_LOCATE_SETTLED = 128,  // its directory can never be renamed; see settled()
+  JANUS_LOCATE_BY_LOWER = 256, // hit_id[0] is of another name of the image's inode
   JANUS_LOCATE_NO_ROOT = 64,   // not connected to its file system's root: no path
 };
 
@@ -98,6 +100,7 @@ struct janus_locate {
   __u32 pad0;
   // out: the object
   __u64 inode;            // kernel address: identity as long as something pins it
+  __u64 lower_inode;      // overlay: the image's inode below it; 0 = none
   __u64 parent_inode;
   __u64 ino;
   __u32 dev;              // kernel encoding: major << 20 | minor

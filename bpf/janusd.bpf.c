@@ -23,6 +23,8 @@ char LICENSE[] SEC("license") = "GPL";
 
 #define NAME_MASK 0xff    // a directory entry's name has at most 255 bytes
 #define PATH_LEVELS 65536
+#define S_IFMT 0170000
+#define S_IFREG 0100000
 
 // Process table. Full: the process is not attributed (counted), so
 // autoAllowOwner does not exempt it: errs to the strict side.
@@ -55,6 +57,22 @@ struct {
   __type(key, __u64);
   __type(value, __u32);
 } identities SEC(".maps");
+
+struct lower_identity {
+  __u64 inode;     // the guarded inode of the overlay
+  __u32 identity;
+  __u32 pad;
+};
+// The image's inode of a guarded file with several names -> the guarded one.
+// An overlay without an index gives each name of a lower hard link an inode of
+// its own, so the mark on one does not cover the others. Valid as above.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 262144);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, struct lower_identity);
+} lower_identities SEC(".maps");
 
 // Records up. Full: the record is dropped and counted; user space sees the
 // counter move and reads the truth again with iter/task.
@@ -362,6 +380,38 @@ struct path_walk {
   struct janus_slot *slot;
 };
 
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define OVL_REDIRECT_ON 3  // an enum without a name in fs/overlayfs/params.h
+
+static __always_inline struct ovl_entry *overlay_entry(struct inode *inode) {
+  if (!bpf_core_field_exists(struct ovl_inode, oe)) return 0;
+  if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC) return 0;
+  struct ovl_inode *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
+  return BPF_CORE_READ(overlay, oe);
+}
+
+// The topmost image layer's inode below an overlay inode; 0: none.
+static __always_inline __u64 lower_inode(struct inode *inode) {
+  struct ovl_entry *entry = overlay_entry(inode);
+  if (!entry || BPF_CORE_READ(entry, __numlower) == 0) return 0;
+  struct dentry *lower = 0;
+  bpf_probe_read_kernel(&lower, sizeof(lower),
+                        (void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack) +
+                            bpf_core_field_offset(struct ovl_path, dentry));
+  return lower ? (__u64)BPF_CORE_READ(lower, d_inode) : 0;
+}
+
+// Whether a directory can never be renamed: it comes from the image, and the
+// overlay refuses (EXDEV) to rename those unless redirect_dir is on
+// (ovl_can_move() in fs/overlayfs/dir.c). All above it come from the image, too.
+static __always_inline bool settled(struct inode *inode) {
+  struct ovl_entry *entry = overlay_entry(inode);
+  if (!entry || BPF_CORE_READ(entry, __numlower) == 0) return 0;
+  if (!bpf_core_field_exists(struct ovl_config, redirect_mode)) return 0;
+  struct ovl_fs *overlay = BPF_CORE_READ(inode, i_sb, s_fs_info);
+  return BPF_CORE_READ(overlay, config.redirect_mode) != OVL_REDIRECT_ON;
+}
+
 #define MARKS_LOOKED_AT 16  // of one inode; other programs' marks are among them
 
 static __always_inline bool is_pinned(struct inode *inode, void *group) {
@@ -396,7 +446,11 @@ static long path_step(__u32 index, struct path_walk *context) {
     slot->walk.done = 1;
     return 1;
   }
-  if (index == 0) args->parent_inode = (__u64)BPF_CORE_READ(parent, d_inode);
+  if (index == 0) {
+    struct inode *directory = BPF_CORE_READ(parent, d_inode);
+    args->parent_inode = (__u64)directory;
+    if (settled(directory)) args->flags |= JANUS_LOCATE_SETTLED;
+  }
   __u64 len = BPF_CORE_READ(dentry, d_name.len) & NAME_MASK;
   __u64 off = slot->walk.off;
   __u64 half = slot->walk.half;
@@ -418,6 +472,18 @@ static long path_step(__u32 index, struct path_walk *context) {
   slot->walk.total += len + 1;
   slot->walk.dentry = (__u64)parent;
   return 0;
+}
+
+static __always_inline void match_lower(struct janus_slot *slot) {
+  struct janus_locate *args = &slot->locate;
+  __u64 lower = args->lower_inode;
+  struct lower_identity *known = bpf_map_lookup_elem(&lower_identities, &lower);
+  if (!known) return;
+  struct inode *inode = (void *)known->inode;
+  if (!is_pinned(inode, (void *)slot->walk.group) || lower_inode(inode) != lower) return;
+  args->hit_id[0] = known->identity;
+  args->hit_tail[0] = 0;
+  args->flags |= JANUS_LOCATE_BY_LOWER;
 }
 
 static __always_inline void locate_actor(struct janus_locate *args) {
@@ -466,6 +532,8 @@ int locate(struct janus_locate_args *ctx) {
   args->parent_inode = 0;
   args->cont_off = args->cont_end = 0;
   args->hit_id[0] = args->hit_id[1] = 0;
+  args->lower_inode = 0;
+  if ((args->mode & S_IFMT) == S_IFREG && args->nlink > 1) args->lower_inode = lower_inode(inode);
   slot->walk.dentry = (__u64)dentry;
   slot->walk.group = 0;
   if (args->match_identities) {
@@ -484,6 +552,7 @@ int locate(struct janus_locate_args *ctx) {
   else if ((void *)slot->walk.dentry != BPF_CORE_READ(inode, i_sb, s_root)) args->flags |= JANUS_LOCATE_NO_ROOT;
   args->head_off = slot->walk.off;
   args->head_end = slot->walk.half + JANUS_PATH_HALF;
+  if (args->match_identities && args->lower_inode && !(args->hit_id[0] && args->hit_tail[0] == 0)) match_lower(slot);
   if (args->pid) locate_actor(args);
   return 0;
 }

@@ -52,6 +52,8 @@ struct qstr {
 struct dentry;
 struct super_block {
   __u32 s_dev;
+  unsigned long s_magic;
+  void *s_fs_info;
   struct dentry *s_root;
 };
 struct hlist_node {
@@ -79,6 +81,25 @@ struct dentry {
   struct dentry *d_parent;
   struct qstr d_name;
   struct inode *d_inode;
+};
+
+// overlayfs, Linux 6.5 and later (fs/overlayfs/ovl_entry.h).
+struct ovl_path {
+  struct dentry *dentry;
+};
+struct ovl_entry {
+  unsigned int __numlower;
+  struct ovl_path __lowerstack[0];
+};
+struct ovl_inode {
+  struct inode vfs_inode;
+  struct ovl_entry *oe;
+};
+struct ovl_config {
+  int redirect_mode;
+};
+struct ovl_fs {
+  struct ovl_config config;
 };
 struct vfsmount {
   struct dentry *mnt_root;

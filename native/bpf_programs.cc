@@ -133,6 +133,18 @@ void BpfPrograms::remove_identity(std::uint64_t inode) {
   bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.identities), &inode);
 }
 
+bool BpfPrograms::add_lower_identity(std::uint64_t lower_inode, std::uint64_t inode, std::uint32_t id) {
+  const struct {
+    std::uint64_t inode;
+    std::uint32_t identity, pad;
+  } value{inode, id, 0};
+  return bpf_map_update_elem(bpf_map__fd(skeleton_->maps.lower_identities), &lower_inode, &value, BPF_ANY) == 0;
+}
+
+void BpfPrograms::remove_lower_identity(std::uint64_t lower_inode) {
+  bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.lower_identities), &lower_inode);
+}
+
 int BpfPrograms::records_fd() const { return ring_buffer__epoll_fd(ring_); }
 
 void BpfPrograms::consume(const std::function<void(const janus_record&, std::string_view)>& visit) {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 
 #include <utility>
@@ -30,7 +31,7 @@ struct Engine::Running {
                                  planner.add_namespace(container, tgid, mnt_ns);
                                }}),
         identities(groups, programs, options.identity_limit),
-        learner(groups, policy, counters, options.ignore_limit),
+        learner(groups, policy, counters, options.ignore_limit, options.ignore_movable),
         planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit}),
         names(groups, [this](const std::string& name) { planner.replan_name(name); }),
         scanner({programs, policy, identities, learner, planner, counters}),
@@ -42,23 +43,40 @@ struct Engine::Running {
         wake_javascript(std::move(wake_javascript)) {
     programs.set_identity_group(groups.identity.fd());
     planner.set_name_watch(&names);
-    threads.emplace_back([this] { gate.rescue(stopping, stop_event.get()); });
-    threads.emplace_back([this] { gate.run(stopping, stop_event.get()); });
-    threads.emplace_back([this] { observer.run(stopping, stop_event.get()); });
-    threads.emplace_back([this] { track(); });
-    threads.emplace_back([this] { scanner.run(stopping); });
-    threads.emplace_back([this] { deliver_wakes(); });
+    begin("watchdog", [this] { gate.rescue(stopping, stop_event.get()); });
+    begin("gate", [this] { gate.run(stopping, stop_event.get()); });
+    begin("observer", [this] { observer.run(stopping, stop_event.get()); });
+    begin("tracker", [this] { track(); });
+    begin("waker", [this] { deliver_wakes(); });
+    scanner_thread = named("scanner", [this] { scanner.run(scanner_stopping); });
   }
 
   ~Running() {
+    // The scanner opens directories of containers: it may be waiting for the
+    // gate's answer, so it goes while the gate is there.
+    scanner_stopping.store(true);
+    scanner.wake();
+    scanner_thread.join();
     stopping.store(true);
     eventfd_write(stop_event.get(), 1);
-    scanner.wake();
     {
       const std::lock_guard lock(wake_mutex);
     }
     woken.notify_all();
     for (std::thread& thread : threads) thread.join();
+  }
+
+  // Threads show by name in ps -L and top -H.
+  template <typename Body>
+  static std::thread named(const char* name, Body body) {
+    return std::thread([name, body] {
+      pthread_setname_np(pthread_self(), name);
+      body();
+    });
+  }
+  template <typename Body>
+  void begin(const char* name, Body body) {
+    threads.push_back(named(name, body));
   }
 
   // ---- waking JavaScript, coalesced ---------------------------------------
@@ -162,6 +180,8 @@ struct Engine::Running {
   std::condition_variable woken;
   bool wake_wanted = false;
   std::atomic<bool> stopping{false};
+  std::atomic<bool> scanner_stopping{false};
+  std::thread scanner_thread;
   std::vector<std::thread> threads;
 };
 

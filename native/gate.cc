@@ -78,8 +78,9 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
   const Location location = locator_.locate(event.fd, event.pid, true);
   const FileEventKind kind = kind_of(event.mask);
   const Superblock* superblock = location.found() ? policy->find(location.raw->dev) : nullptr;
-  Decision decision;
-  if (superblock != nullptr) decision = judge(*superblock->table, parts_.identities, location, kind, false);
+  Verdict verdict;
+  if (superblock != nullptr) verdict = judge(*superblock->table, parts_.identities, location, kind, false);
+  const Decision& decision = verdict.decision;
   if (!location.found()) parts_.counters.exposed_unreadable.add();
 
   const bool audited = decision.entry != nullptr && decision.entry->subject->audit;
@@ -104,9 +105,10 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
     if (decision.entry->action == Action::deny && location.has_path()) {
       // The inode is guarded from now on, wherever it goes; and one of the two
       // groups is enough to ask about it.
-      const bool known = location.raw->hit_id[0] != 0 && location.raw->hit_tail[0] == 0;
-      if (!known) parts_.identities.pin(event.fd, location, superblock->deny_mask);
-      if (&group == &parts_.groups.gate) parts_.learner.leave_to_identity(event.fd, location.directory());
+      const bool pinned =
+          location.pinned() || parts_.identities.pin(event.fd, location, verdict.as.empty() ? location.path : verdict.as,
+                                                     superblock->deny_mask) != IdentityTable::Pinned::limit;
+      if (pinned && &group == &parts_.groups.gate) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory());
     }
   }
   in_flight_.end();

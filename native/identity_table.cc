@@ -1,36 +1,63 @@
 #include "identity_table.h"
 
+#include <algorithm>
 #include <mutex>
 #include <vector>
 
 namespace janus {
 
-IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::uint64_t mask) {
+IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::string_view path, std::uint64_t mask) {
   const std::uint64_t inode = location.raw->inode;
   const Device device = location.raw->dev;
   const std::unique_lock lock(mutex_);
   const auto known = by_inode_.find(inode);
   if (known != by_inode_.end()) {
-    Held& held = held_.at(known->second);
-    if (held.identity.device == device && held.identity.path == location.path && (mask & ~held.mask) == 0)
+    const auto held = held_.find(known->second);
+    if (location.pinned() && held->second.identity.device == device) {
+      // What it was first is what it stays guarded as.
+      if ((mask & ~held->second.mask) == 0) return Pinned::already;
+      mask |= held->second.mask;
+      const std::uint64_t events = mask | FAN_ONDIR | (location.directory() ? FAN_EVENT_ON_CHILD : 0);
+      if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) == 0) held->second.mask = mask;
       return Pinned::already;
-  } else if (sizes_[device] >= limit_) {
-    return Pinned::limit;
+    }
+    erase(held);  // of an inode that is gone; its memory was used again
   }
+  if (sizes_[device] >= limit_) return Pinned::limit;
   const std::uint64_t events = mask | FAN_ONDIR | (location.directory() ? FAN_EVENT_ON_CHILD : 0);
   if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) != 0) return Pinned::limit;
-  std::uint32_t id = 0;
-  if (known != by_inode_.end()) {
-    id = known->second;
-    --sizes_[held_.at(id).identity.device];
-  } else {
-    id = next_++;
-    by_inode_[inode] = id;
-  }
-  held_[id] = {{device, std::string(location.path)}, inode, mask, location.directory()};
+  const std::uint32_t id = next_++;
+  const std::uint64_t lower = location.raw->lower_inode;
+  held_[id] = {{device, std::string(path)}, inode, mask, location.directory(), lower};
+  by_inode_[inode] = id;
   ++sizes_[device];
   programs_.add_identity(inode, id);
+  if (lower != 0) {
+    Links& links = links_[lower];
+    links.device = device;
+    links.all = location.raw->nlink;
+    ++links.known;
+    programs_.add_lower_identity(lower, inode, id);
+  }
   return Pinned::now;
+}
+
+bool IdentityTable::has_unknown_names(Device device) const {
+  const std::shared_lock lock(mutex_);
+  return std::any_of(links_.begin(), links_.end(),
+                     [&](const auto& item) { return item.second.device == device && item.second.known < item.second.all; });
+}
+
+void IdentityTable::erase(std::unordered_map<std::uint32_t, Held>::iterator held) {
+  const Held& gone = held->second;
+  programs_.remove_identity(gone.inode);
+  if (const auto links = links_.find(gone.lower_inode); links != links_.end() && --links->second.known == 0) {
+    programs_.remove_lower_identity(gone.lower_inode);
+    links_.erase(links);
+  }
+  by_inode_.erase(gone.inode);
+  if (--sizes_[gone.identity.device] == 0) sizes_.erase(gone.identity.device);
+  held_.erase(held);
 }
 
 std::optional<Identity> IdentityTable::find(std::uint32_t id) const {
@@ -50,14 +77,11 @@ void IdentityTable::sweep(Device device, const std::function<bool(const std::str
       ++it;
       continue;
     }
-    programs_.remove_identity(held.inode);
     if (const UniqueFd fd = open(held.identity.path); fd) {
       if (locator.locate(fd.get()).raw->inode == held.inode)
         groups_.identity.try_mark(FAN_MARK_REMOVE, held.mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, fd.get());
     }
-    by_inode_.erase(held.inode);
-    if (--sizes_[device] == 0) sizes_.erase(device);
-    it = held_.erase(it);
+    erase(it++);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <shared_mutex>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "fanotify_group.h"
@@ -30,8 +31,13 @@ class IdentityTable {
 
   // `limit`: this superblock holds as many as it may.
   enum class Pinned { now, already, limit };
-  // `location` is of `fd`; `mask` are the permission events to ask about.
-  Pinned pin(int fd, const Location& location, std::uint64_t mask);
+  // `location` is of `fd`, identities and all; `path` is what it is guarded as;
+  // `mask` are the permission events to ask about.
+  Pinned pin(int fd, const Location& location, std::string_view path, std::uint64_t mask);
+
+  // A guarded file of the image has names there that are not known: only a
+  // question can tell that it is opened by one of them.
+  bool has_unknown_names(Device device) const;
 
   std::optional<Identity> find(std::uint32_t id) const;
 
@@ -49,7 +55,14 @@ class IdentityTable {
     std::uint64_t inode = 0;
     std::uint64_t mask = 0;
     bool directory = false;
+    std::uint64_t lower_inode = 0;
   };
+  // A hard-linked file of the image: its names that are pinned, of all it has.
+  struct Links {
+    Device device = 0;
+    std::size_t known = 0, all = 0;
+  };
+  void erase(std::unordered_map<std::uint32_t, Held>::iterator held);
 
   const Groups& groups_;
   BpfPrograms& programs_;
@@ -59,6 +72,7 @@ class IdentityTable {
   std::unordered_map<std::uint32_t, Held> held_;
   std::unordered_map<std::uint64_t, std::uint32_t> by_inode_;
   std::unordered_map<Device, std::size_t> sizes_;
+  std::unordered_map<std::uint64_t, Links> links_;  // by the image's inode
 };
 
 }  // namespace janus

@@ -19,6 +19,8 @@ void IgnoreLearner::learn(bool observed, Locator& locator, Location location, co
   if (unsupported_.load(std::memory_order_relaxed) || !location.has_path() || location.path.empty() ||
       location.raw->parent_inode == 0)
     return;
+  const bool settled = location.raw->flags & JANUS_LOCATE_SETTLED;
+  if (!settled && !movable_) return;
   const Superblock* superblock = decided_by.find(location.raw->dev);
   if (superblock == nullptr || !superblock->learn) return;
   const std::string directory(parent_of(location.path));
@@ -35,7 +37,7 @@ void IgnoreLearner::learn(bool observed, Locator& locator, Location location, co
   if (!fd) return;
   // First the marks that tell of renames, from the directory up, then the look
   // at where it is: a rename before that look is seen by it, one after is told.
-  for (std::string_view above = directory; above.size() > base->root.size(); above = parent_of(above)) {
+  for (std::string_view above = directory; !settled && above.size() > base->root.size(); above = parent_of(above)) {
     const UniqueFd at = open_exact(base->mount->get(), std::string(above.substr(base->root.size())));
     if (!at) return;
     const int failed = groups_.moves.try_mark(FAN_MARK_ADD | FAN_MARK_EVICTABLE, FAN_MOVE_SELF | FAN_ONDIR, at.get());
@@ -53,8 +55,9 @@ void IgnoreLearner::learn(bool observed, Locator& locator, Location location, co
   if (failed == EINVAL) unsupported_.store(true, std::memory_order_relaxed);
 }
 
-void IgnoreLearner::leave_to_identity(int fd, bool directory) {
+void IgnoreLearner::leave_to_identity(int fd, Device device, bool directory) {
   const std::lock_guard lock(mutex_);
+  devices_.insert(device);
   const std::uint64_t mask = kPermissionMask | (directory ? FAN_EVENT_ON_CHILD | FAN_ONDIR : 0);
   groups_.gate.try_mark(kIgnore | FAN_MARK_EVICTABLE, mask, fd);
 }

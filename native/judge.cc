@@ -1,17 +1,19 @@
 #include "judge.h"
 
+#include <utility>
+
 namespace janus {
 
-Decision judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
-               FileEventKind kind, bool observed) {
+Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
+              FileEventKind kind, bool observed) {
   const Actor actor = actor_of(location);
   if (!location.has_path()) {
     // It may be inside or outside of what is guarded. Denied if anyone would be.
     const Entry* entry = observed ? nullptr : table.strictest(kind, actor);
-    return {.entry = entry, .deny = entry != nullptr, .owner = false};
+    return {.decision = {.entry = entry, .deny = entry != nullptr, .owner = false}, .as = {}};
   }
   const bool directory = location.directory();
-  Decision best = table.decide(location.path, directory, kind, actor, observed);
+  Verdict best{.decision = table.decide(location.path, directory, kind, actor, observed), .as = {}};
   for (int i = 0; i < JANUS_HITS && location.raw->hit_id[i] != 0; ++i) {
     const auto identity = identities.find(location.raw->hit_id[i]);
     if (!identity || identity->device != location.raw->dev) continue;
@@ -20,7 +22,8 @@ Decision judge(const SuperblockPolicy& table, const IdentityTable& identities, c
     if (tail <= location.path.size()) path += location.path.substr(location.path.size() - tail);
     if (path == location.path) continue;
     const Decision other = table.decide(path, directory, kind, actor, observed);
-    if (other.entry != nullptr && (best.entry == nullptr || (other.deny && !best.deny))) best = other;
+    if (other.entry != nullptr && (best.decision.entry == nullptr || (other.deny && !best.decision.deny)))
+      best = {other, std::move(path)};
   }
   return best;
 }

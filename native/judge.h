@@ -3,6 +3,8 @@
 // Owns: nothing. Used by the gate and the observer with their own locators.
 #pragma once
 
+#include <string>
+
 #include "identity_table.h"
 #include "locator.h"
 #include "policy.h"
@@ -15,10 +17,15 @@ inline Actor actor_of(const Location& location) {
           .owner = (location.raw->task_flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0};
 }
 
+struct Verdict {
+  Decision decision;
+  std::string as;  // the path that decided, if not the object's own
+};
+
 // The path's own verdict and that of every guarded inode among the object and
 // its ancestors (a hard link, or a guarded directory that was moved): if any
 // denies, it is denied.
-Decision judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
-               FileEventKind kind, bool observed);
+Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
+              FileEventKind kind, bool observed);
 
 }  // namespace janus

@@ -22,6 +22,10 @@ struct Location {
   bool found() const { return !(raw->flags & JANUS_LOCATE_NO_FILE); }
   // False: the object is there but has no path (unreachable, or absurdly deep).
   bool has_path() const { return !(raw->flags & (JANUS_LOCATE_TOO_DEEP | JANUS_LOCATE_NO_ROOT)); }
+  // The object itself is a guarded inode, whatever its name.
+  bool pinned() const {
+    return raw->hit_id[0] != 0 && raw->hit_tail[0] == 0 && !(raw->flags & JANUS_LOCATE_BY_LOWER);
+  }
   bool directory() const { return (raw->mode & 0170000) == 0040000; }
 };
 

@@ -48,7 +48,8 @@ MarkPlanner::MarkPlanner(Parts parts) : parts_(parts), locator_(parts.programs, 
 // ---- compiling: from what the caller said to places in superblocks ---------
 
 MarkPlanner::Guard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>& pins) {
-  Guard guard{.spec = spec, .subjects = {}, .placed = {}, .names = {}};
+  Guard guard;
+  guard.spec = spec;
   for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
     const SubjectSpec& want = spec.subjects[i];
     const int index = static_cast<int>(i);
@@ -100,8 +101,8 @@ void MarkPlanner::place(const SubjectSpec& spec, const std::shared_ptr<const Sub
                         const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins) {
   const UniqueFd root = open_root_of(view.info().init_pid);
   Resolved resolved = resolve_in(root.get(), path);
-  if (S_ISSOCK(resolved.mode) && resolved.missing.empty())
-    throw Error(ErrorCode::invalid, "is a socket: it is connected to, never opened");
+  if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
+    throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
   // Watched before it is looked at: what changes after is told.
   if (names_ != nullptr) {
     const std::size_t blind = names_->watch(resolved);
@@ -240,7 +241,7 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
     auto& bases = superblock->bases;
     std::stable_sort(bases.begin(), bases.end(), [](const Base& a, const Base& b) { return a.root.size() > b.root.size(); });
     superblock->table = std::make_shared<SuperblockPolicy>(std::move(entries), std::move(views));
-    superblock->learn = scans_[device] == 0 && !incomplete_[device];
+    superblock->learn = scans_[device] == 0 && !incomplete_[device] && !parts_.identities.has_unknown_names(device);
   }
   return plan;
 }
@@ -322,9 +323,9 @@ std::vector<ScanJob> MarkPlanner::pin(const std::vector<Pin>& pins, const Plan& 
   for (const Pin& pin : pins) {
     const auto superblock = plan.superblocks.find(pin.device);
     if (superblock == plan.superblocks.end()) continue;
-    const Location location = locator_.locate(pin.object.get());
-    if (parts_.identities.pin(pin.object.get(), location, superblock->second->deny_mask) == IdentityTable::Pinned::now)
-      parts_.learner.leave_to_identity(pin.object.get(), pin.directory);
+    const Location location = locator_.locate(pin.object.get(), 0, true);
+    if (parts_.identities.pin(pin.object.get(), location, pin.path, superblock->second->deny_mask) == IdentityTable::Pinned::now)
+      parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory);
     if (pin.directory) jobs.push_back({pin.device, pin.path, pin.recursive});
   }
   return jobs;
@@ -380,6 +381,7 @@ std::vector<ScanJob> MarkPlanner::apply(const GuardSpec& spec) {
   }
   std::vector<Pin> pins;
   Guard guard = compile(spec, pins);
+  guard.original = guard.placed;
   Devices devices = devices_of(guard);
   const auto old = guards_.find(spec.key);
   if (old != guards_.end()) add_devices(devices, devices_of(old->second));
@@ -410,8 +412,9 @@ std::vector<ScanJob> MarkPlanner::apply(const GuardSpec& spec) {
     drop(*before);
   }
   std::vector<ScanJob> jobs = pin(pins, next);
-  if (!jobs.empty()) {
-    Devices scanning;
+  // Now that something is pinned: whether the rest may be ignored is decided anew.
+  if (!pins.empty()) {
+    Devices scanning = devices;
     for (const ScanJob& job : jobs) {
       ++scans_[job.device];
       add_devices(scanning, {job.device});
@@ -469,7 +472,9 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
   for (auto& [key, guard] : guards_) {
     for (const Placed& placed : guard.placed)
       if (placed.container == container) add_devices(devices, {placed.device});
-    std::erase_if(guard.placed, [&](const Placed& placed) { return placed.container == container; });
+    const auto gone = [&](const Placed& placed) { return placed.container == container; };
+    std::erase_if(guard.placed, gone);
+    std::erase_if(guard.original, gone);
   }
   Before before = retire(devices);
   views_.erase(container);
@@ -502,6 +507,9 @@ void MarkPlanner::recompile(Guard& guard) {
   try {
     Guard next = compile(spec, pins);
     next.spec = guard.spec;
+    // What was there when the guard was made stays guarded.
+    next.original = std::move(guard.original);
+    next.placed.insert(next.placed.end(), next.original.begin(), next.original.end());
     add_devices(devices, devices_of(next));
     watched = std::move(guard.names);
     guard = std::move(next);

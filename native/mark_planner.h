@@ -111,7 +111,8 @@ class MarkPlanner {
   struct Guard {
     GuardSpec spec;
     std::vector<std::shared_ptr<const Subject>> subjects;
-    std::vector<Placed> placed;
+    std::vector<Placed> placed;      // what the paths lead to now, and `original`
+    std::vector<Placed> original;    // ... and led to when the guard was made
     std::vector<std::string> names;  // watched
   };
   // What is at a denied path now; pinned once the policy is published.

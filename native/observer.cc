@@ -54,7 +54,8 @@ void Observer::take(const fanotify_event_metadata& event) {
   bool anyone = false;
   for (const Observed& observed : kObserved) {
     if (!(event.mask & observed.bit)) continue;
-    const Decision decision = judge(*superblock->table, parts_.identities, location, observed.kind, true);
+    const Decision decision =
+        judge(*superblock->table, parts_.identities, location, observed.kind, true).decision;
     if (decision.entry == nullptr) continue;
     anyone = true;
     const std::uint8_t flags = decision.entry->action == Action::watch ? kFlagWatched : 0;

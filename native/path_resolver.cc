@@ -83,6 +83,8 @@ Resolved resolve_in(int root, const std::string& path) {
       errno = ENOTDIR;
     }
     if (!next) {
+      if (errno == ELOOP)  // RESOLVE_NO_MAGICLINKS
+        throw Error(ErrorCode::invalid, "leads through a link of procfs, which is whatever its process makes it");
       if (errno != ENOENT && errno != ENOTDIR) throw Error::system(errno, "openat2", path);
       result.missing = "/" + name;
       for (const auto& rest : todo) {

@@ -36,6 +36,12 @@ export interface EngineOptions {
   readonly identityLimit: number;
   /** Learned ignore marks of the whole daemon; at the limit all are forgotten. */
   readonly ignoreLimit: number;
+  /**
+   * Learn to ignore directories that can be renamed, too. Faster where a
+   * container works on files that it made itself; for some 50 us after such a
+   * directory was moved into a guarded place, its files are not asked about.
+   */
+  readonly ignoreMovable: boolean;
 }
 
 /** Bit n is FileEventKind n of native/file_event.h. */
