@@ -24,7 +24,13 @@ t.test("defaults", async (t) => {
     nodeName: hostname(),
     logFormat: "text",
     logLevel: "info",
-    engine: { ringBytes: 8 * 1024 * 1024, deadlineMs: 1000, identityLimit: 16_384, ignoreLimit: 65_536 },
+    engine: {
+      ringBytes: 8 * 1024 * 1024,
+      deadlineMs: 1000,
+      identityLimit: 16_384,
+      ignoreLimit: 65_536,
+      ignoreMovable: false,
+    },
   });
 });
 
@@ -107,7 +113,7 @@ t.test("--help names every flag and variable; --version the version", async (t) 
   };
   const page = configurationMarkdown();
   const rows = [...page.matchAll(/^\| `(--[a-z-]+)[^|]*\| `([A-Z_]+)` \|/gm)];
-  t.equal(rows.length, 16);
+  t.equal(rows.length, 17);
   for (const [, flag = "?", variable = "?"] of rows) {
     for (const help of [textOf("--help"), textOf("-help")]) {
       t.ok(help.includes(flag), flag);

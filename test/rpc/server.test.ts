@@ -187,5 +187,5 @@ t.test("an address that is taken, TLS files that aren't there", async (t) => {
   const { server, registry, log } = await serve(t);
   await t.rejects(openRpcServer({ listen: server.address, tls: undefined, registry, log }), /EADDRINUSE|in use|bind/i);
   const tls = { ca: "/nowhere/ca.pem", cert: "/nowhere/cert.pem", key: "/nowhere/key.pem" };
-  await t.rejects(openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls, registry, log }), /TLS.*ENOENT.*cert/);
+  await t.rejects(openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls, registry, log }), /TLS.*ENOENT/);
 });
