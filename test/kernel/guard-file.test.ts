@@ -1,4 +1,5 @@
 /** `--guards FILE`: guards without a controller. */
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
@@ -46,7 +47,8 @@ t.test("held from the start, and not put into the state file", async (t) => {
 });
 
 t.test("a container that appears later, and one that comes back", async (t) => {
-  const id = "fe".repeat(32);
+  // Known beforehand, and not to anybody else who tests on this machine.
+  const id = randomBytes(32).toString("hex");
   const daemon = await startDaemon({ flags: ["--guards", guardFile([id])] }, t);
   t.same(await daemon.getGuardState(), []);
   for (let round = 0; round < 2; round++) {
