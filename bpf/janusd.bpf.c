@@ -533,7 +533,15 @@ int locate(struct janus_locate_args *ctx) {
   args->cont_off = args->cont_end = 0;
   args->hit_id[0] = args->hit_id[1] = 0;
   args->lower_inode = 0;
-  if ((args->mode & S_IFMT) == S_IFREG && args->nlink > 1) args->lower_inode = lower_inode(inode);
+  if ((args->mode & S_IFMT) == S_IFREG) {
+    // The overlay's own link count says 1 for these.
+    struct inode *lower = (void *)lower_inode(inode);
+    __u32 names = lower ? BPF_CORE_READ(lower, i_nlink) : 0;
+    if (names > 1) {
+      args->lower_inode = (__u64)lower;
+      args->nlink = names;
+    }
+  }
   slot->walk.dentry = (__u64)dentry;
   slot->walk.group = 0;
   if (args->match_identities) {

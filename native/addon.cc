@@ -5,6 +5,8 @@
 // from our own TypeScript, typed there; a wrong one is a TypeError.
 #include <napi.h>
 
+#include <malloc.h>
+
 #include <cstddef>
 #include <memory>
 
@@ -234,14 +236,10 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
   static void add_blocked(Napi::Env env, Napi::Array& to, std::uint32_t id, const SubjectStats& stats) {
     for (int response = 0; response < 2; ++response) {
       const auto& counters = stats.blocked[response];
+      if (stats.blocked_ns[response].get() == 0) continue;  // nobody has waited yet
       Napi::Array buckets = Napi::Array::New(env, counters.size());
-      std::uint64_t total = 0;
-      for (std::uint32_t i = 0; i < counters.size(); ++i) {
-        const std::uint64_t count = counters[i].get();
-        total += count;
-        buckets.Set(i, Napi::Number::New(env, static_cast<double>(count)));
-      }
-      if (total == 0) continue;
+      for (std::uint32_t i = 0; i < counters.size(); ++i)
+        buckets.Set(i, Napi::Number::New(env, static_cast<double>(counters[i].get())));
       Napi::Object item = Napi::Object::New(env);
       item.Set("subjectId", Napi::Number::New(env, id));
       item.Set("response", Napi::Number::New(env, response));
@@ -294,6 +292,10 @@ Napi::Value layout(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  // Node allocates in bursts; give what is free back to the node.
+  mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+  mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+  mallopt(M_ARENA_MAX, 2);
   exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("layout", Napi::Function::New(env, layout));
   Napi::Array bounds = Napi::Array::New(env, kBlockedBoundsNs.size());

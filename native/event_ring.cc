@@ -9,7 +9,7 @@ namespace janus {
 
 EventRing::EventRing(std::size_t bytes)
     : capacity_(std::bit_ceil(std::max<std::size_t>(bytes, 65536))),
-      bytes_(std::make_unique<std::uint8_t[]>(capacity_)) {}
+      bytes_(std::make_unique_for_overwrite<std::uint8_t[]>(capacity_)) {}
 
 bool EventRing::push(FileEvent header, std::string_view path, std::string_view exe) {
   constexpr std::size_t most = std::numeric_limits<std::uint16_t>::max();

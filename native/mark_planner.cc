@@ -118,12 +118,11 @@ void MarkPlanner::place(const SubjectSpec& spec, const std::shared_ptr<const Sub
     guard.placed.push_back({.container = view.info().cgroup,
                             .device = at.raw->dev,
                             .owned = view.owns(*mount),
-                            .entry = {.action = action,
-                                      .answered = true,
-                                      .depth = depth,
-                                      .path = std::string(at.path) + tail,
-                                      .relative = std::move(relative),
-                                      .subject = subject}});
+                            .entry = std::make_shared<Entry>(Entry{.action = action,
+                                                                   .depth = depth,
+                                                                   .path = std::string(at.path) + tail,
+                                                                   .relative = std::move(relative),
+                                                                   .subject = subject})});
   };
   const Location object = locator_.locate(resolved.object.get());
   if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
@@ -134,7 +133,7 @@ void MarkPlanner::place(const SubjectSpec& spec, const std::shared_ptr<const Sub
                     .directory = directory,
                     .recursive = spec.recursive,
                     .device = guard.placed.back().device,
-                    .path = guard.placed.back().entry.path});
+                    .path = guard.placed.back().entry->path});
   }
   // Where a symlink was followed, something else may stand one day.
   for (const auto& hop : resolved.hops) {
@@ -152,12 +151,8 @@ void MarkPlanner::place(const SubjectSpec& spec, const std::shared_ptr<const Sub
     guard.placed.push_back({.container = view.info().cgroup,
                             .device = mount.device,
                             .owned = view.owns(mount),
-                            .entry = {.action = action,
-                                      .answered = true,
-                                      .depth = depth,
-                                      .path = mount.root,
-                                      .relative = tail,
-                                      .subject = subject}});
+                            .entry = std::make_shared<Entry>(
+                                Entry{.action = action, .depth = depth, .path = mount.root, .relative = tail, .subject = subject})});
   }
 }
 
@@ -181,8 +176,10 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
 
     // An allow path that no deny path overlaps needs no question.
     std::set<std::string_view> denied;
-    for (const Placed* placed : here)
-      if (placed->entry.action == Action::deny) denied.insert(placed->entry.path);
+    if (std::any_of(here.begin(), here.end(), [](const Placed* placed) { return placed->entry->action == Action::allow; })) {
+      for (const Placed* placed : here)
+        if (placed->entry->action == Action::deny) denied.insert(placed->entry->path);
+    }
     const auto overlapped = [&](std::string_view path) {
       for (std::string_view at = path;; at = parent_of(at)) {
         if (denied.contains(at)) return true;
@@ -192,20 +189,20 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
       const auto it = denied.lower_bound(below);
       return it != denied.end() && it->starts_with(below);
     };
-    std::vector<Entry> entries;
-    entries.reserve(here.size());
+    std::vector<Rule> rules;
+    rules.reserve(here.size());
     auto superblock = std::make_shared<Superblock>();
     plan.superblocks[device] = superblock;
     std::map<std::uint64_t, MarkPlan> masks;  // by container
     for (const Placed* placed : here) {
-      Entry entry = placed->entry;
+      const Entry& entry = *placed->entry;
       const Subject& subject = *entry.subject;
-      entry.answered = entry.action == Action::deny ||
-                       (entry.action == Action::allow && (subject.audit || subject.exact || overlapped(entry.path)));
+      const bool answered = entry.action == Action::deny || (entry.action == Action::allow &&
+                                                             (subject.audit || subject.exact || overlapped(entry.path)));
       if (entry.action == Action::deny) superblock->deny_mask |= permission_mask(subject.events);
-      if (entry.answered) masks[placed->container].gate |= permission_mask(subject.events);
+      if (answered) masks[placed->container].gate |= permission_mask(subject.events);
       else masks[placed->container].observer |= notification_mask(subject.events);
-      entries.push_back(std::move(entry));
+      rules.push_back({placed->entry, answered});
     }
 
     std::vector<View> views;
@@ -223,7 +220,7 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
       const auto guarded = [&](const Mount& mount) {
         return mount.device == device && std::any_of(here.begin(), here.end(), [&](const Placed* placed) {
                  return placed->container == container &&
-                        (is_below(placed->entry.path, mount.root) || is_below(mount.root, placed->entry.path));
+                        (is_below(placed->entry->path, mount.root) || is_below(mount.root, placed->entry->path));
                });
       };
       for (const Mount& mount : view.mounts()) {
@@ -240,8 +237,8 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
     }
     auto& bases = superblock->bases;
     std::stable_sort(bases.begin(), bases.end(), [](const Base& a, const Base& b) { return a.root.size() > b.root.size(); });
-    superblock->table = std::make_shared<SuperblockPolicy>(std::move(entries), std::move(views));
-    superblock->learn = scans_[device] == 0 && !incomplete_[device] && !parts_.identities.has_unknown_names(device);
+    superblock->table = std::make_shared<SuperblockPolicy>(std::move(rules), std::move(views));
+    superblock->learn = may_learn(device);
   }
   return plan;
 }
@@ -314,6 +311,27 @@ void MarkPlanner::publish(const Plan& plan, const Devices& devices) {
     const auto it = plan.superblocks.find(device);
     if (it == plan.superblocks.end()) next->superblocks.erase(device);
     else next->superblocks[device] = it->second;
+  }
+  parts_.policy.publish(std::move(next));
+}
+
+bool MarkPlanner::may_learn(Device device) const {
+  const auto scans = scans_.find(device);
+  const auto incomplete = incomplete_.find(device);
+  return (scans == scans_.end() || scans->second == 0) && (incomplete == incomplete_.end() || !incomplete->second) &&
+         !parts_.identities.has_unknown_names(device);
+}
+
+// The same policy, but for what may be ignored.
+void MarkPlanner::publish_learning(const Devices& devices) {
+  auto next = std::make_shared<Policy>(*parts_.policy.get());
+  ++next->generation;
+  for (const Device device : devices) {
+    const auto it = next->superblocks.find(device);
+    if (it == next->superblocks.end()) continue;
+    auto changed = std::make_shared<Superblock>(*it->second);
+    changed->learn = may_learn(device);
+    it->second = std::move(changed);
   }
   parts_.policy.publish(std::move(next));
 }
@@ -419,7 +437,7 @@ std::vector<ScanJob> MarkPlanner::apply(const GuardSpec& spec) {
       ++scans_[job.device];
       add_devices(scanning, {job.device});
     }
-    publish(plan(scanning), scanning);
+    publish_learning(scanning);
   }
   return jobs;
 }
@@ -493,7 +511,7 @@ void MarkPlanner::scanned(Device device, bool complete) {
   if (!complete) incomplete_[device] = true;
   const auto it = scans_.find(device);
   if (it == scans_.end() || --it->second > 0) return;
-  publish(plan({device}), {device});
+  publish_learning({device});
 }
 
 void MarkPlanner::recompile(Guard& guard) {

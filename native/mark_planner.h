@@ -106,7 +106,7 @@ class MarkPlanner {
     std::uint64_t container = 0;
     Device device = 0;
     bool owned = false;
-    Entry entry;
+    std::shared_ptr<const Entry> entry;
   };
   struct Guard {
     GuardSpec spec;
@@ -153,6 +153,8 @@ class MarkPlanner {
   void trim_marks(const Plan& plan, const Devices& devices);
   bool mark(const MarkKey& key, const MarkPlan& want, unsigned flag, std::uint64_t gate, std::uint64_t observer);
   void publish(const Plan& plan, const Devices& devices);
+  void publish_learning(const Devices& devices);
+  bool may_learn(Device device) const;
   std::vector<ScanJob> pin(const std::vector<Pin>& pins, const Plan& plan);
   void commit(const Devices& devices);
   void drop(Guard& guard);

@@ -44,26 +44,42 @@ bool exempts(const Entry& entry, const Actor& actor) {
 
 }  // namespace
 
-SuperblockPolicy::SuperblockPolicy(std::vector<Entry> entries, std::vector<View> views)
-    : entries_(std::move(entries)), views_(std::move(views)) {
+SuperblockPolicy::SuperblockPolicy(std::vector<Rule> rules, std::vector<View> views)
+    : rules_(std::move(rules)), views_(std::move(views)) {
   std::stable_sort(views_.begin(), views_.end(),
                    [](const View& a, const View& b) { return a.root.size() > b.root.size(); });
-  for (std::uint32_t i = 0; i < entries_.size(); ++i) {
-    const Entry& entry = entries_[i];
-    by_path_[entry.path].push_back(i);
-    if (!entry.path.empty()) holders_[std::string(parent_of(entry.path))] |= entry.answered ? 1 : 2;
+  std::stable_sort(rules_.begin(), rules_.end(), [](const Rule& a, const Rule& b) { return a.entry->path < b.entry->path; });
+  by_path_.reserve(rules_.size());
+  holders_.reserve(rules_.size());
+  for (std::uint32_t i = 0; i < rules_.size(); ++i) {
+    const std::string_view path = rules_[i].entry->path;
+    by_path_.try_emplace(path, i, i).first->second.second = i + 1;
+    longest_ = std::max(longest_, path.size());
+    if (!path.empty()) holders_[parent_of(path)] |= rules_[i].answered ? 1 : 2;
   }
+}
+
+std::string_view SuperblockPolicy::comparable(std::string_view path, std::uint32_t& levels) const {
+  std::string_view at = path;
+  if (at.size() > longest_) {
+    // Up to the last slash that leaves no more than that.
+    const auto slash = at.rfind('/', longest_);
+    at = at.substr(0, slash == std::string_view::npos ? 0 : slash);
+    const std::string_view rest = path.substr(at.size());
+    levels += static_cast<std::uint32_t>(std::count(rest.begin(), rest.end(), '/'));
+  }
+  return at;
 }
 
 Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
                                   bool observed) const {
-  std::string_view at = path;
-  for (std::uint32_t levels = 0;; ++levels) {
+  std::uint32_t levels = 0;
+  for (std::string_view at = comparable(path, levels);; ++levels) {
     if (const auto it = by_path_.find(at); it != by_path_.end()) {
       Decision best;
-      for (const std::uint32_t index : it->second) {
-        const Entry& entry = entries_[index];
-        if (entry.answered == observed || !concerns(entry, kind, directory, actor)) continue;
+      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
+        const Entry& entry = *rules_[i].entry;
+        if (rules_[i].answered == observed || !concerns(entry, kind, directory, actor)) continue;
         if (!reaches(entry, levels, path.substr(at.size()))) continue;
         const bool exempt = entry.action == Action::deny && exempts(entry, actor);
         const bool deny = entry.action == Action::deny && !exempt;
@@ -78,12 +94,12 @@ Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEve
 
 bool SuperblockPolicy::outside(std::string_view directory, bool observed) const {
   if (const auto it = holders_.find(directory); it != holders_.end() && (it->second & (observed ? 2 : 1))) return false;
-  std::string_view at = directory;
-  for (std::uint32_t levels = 1;; ++levels) {
+  std::uint32_t levels = 1;
+  for (std::string_view at = comparable(directory, levels);; ++levels) {
     if (const auto it = by_path_.find(at); it != by_path_.end()) {
-      for (const std::uint32_t index : it->second) {
-        const Entry& entry = entries_[index];
-        if (entry.answered == observed) continue;
+      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
+        const Entry& entry = *rules_[i].entry;
+        if (rules_[i].answered == observed) continue;
         const Subject& subject = *entry.subject;
         const std::uint32_t depth = entry.depth + levels;
         // Excludes are not looked at: what a pattern leaves alone is still asked about.
@@ -96,8 +112,9 @@ bool SuperblockPolicy::outside(std::string_view directory, bool observed) const 
 }
 
 const Entry* SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor) const {
-  for (const Entry& entry : entries_) {
-    if (entry.answered && entry.action == Action::deny && concerns(entry, kind, true, actor) && !exempts(entry, actor))
+  for (const Rule& rule : rules_) {
+    const Entry& entry = *rule.entry;
+    if (rule.answered && entry.action == Action::deny && concerns(entry, kind, true, actor) && !exempts(entry, actor))
       return &entry;
   }
   return nullptr;
@@ -106,14 +123,14 @@ const Entry* SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor)
 bool SuperblockPolicy::deniable(std::string_view path, bool directory) const {
   for (const auto kind : {FileEventKind::open, FileEventKind::access, FileEventKind::exec}) {
     // The strictest actor there is: in every container at once, nobody's owner.
-    std::string_view at = path;
-    for (std::uint32_t levels = 0;; ++levels) {
+    std::uint32_t levels = 0;
+    for (std::string_view at = comparable(path, levels);; ++levels) {
       bool decided = false;
       if (const auto it = by_path_.find(at); it != by_path_.end()) {
-        for (const std::uint32_t index : it->second) {
-          const Entry& entry = entries_[index];
+        for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
+          const Entry& entry = *rules_[i].entry;
           const Subject& subject = *entry.subject;
-          if (!entry.answered || !(subject.events & mask_of(kind)) || (!directory && subject.only_dir) ||
+          if (!rules_[i].answered || !(subject.events & mask_of(kind)) || (!directory && subject.only_dir) ||
               !reaches(entry, levels, path.substr(at.size())))
             continue;
           if (entry.action == Action::deny) return true;

@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "file_event.h"
@@ -49,11 +50,16 @@ struct Subject {
 // A guarded path of a superblock.
 struct Entry {
   Action action = Action::deny;
-  bool answered = true;      // a permission event decides; else only observed
   std::uint32_t depth = 0;   // levels between the subject's path and this one (a mount below it)
   std::string path;          // as the superblock names it; "" is its root
   std::string relative;      // from the subject's path, for `exclude`; "" at the path itself
   std::shared_ptr<const Subject> subject;
+};
+
+// An entry as one policy takes it: entries are shared between generations.
+struct Rule {
+  std::shared_ptr<const Entry> entry;
+  bool answered = true;  // a permission event decides; else it is only observed
 };
 
 // Who acts.
@@ -77,7 +83,7 @@ struct View {
 
 class SuperblockPolicy {
  public:
-  SuperblockPolicy(std::vector<Entry> entries, std::vector<View> views);
+  SuperblockPolicy(std::vector<Rule> rules, std::vector<View> views);
 
   // What to answer when `actor` does `kind` to `path`. Considers entries that
   // are answered (or, with `observed`, those that are only seen).
@@ -97,20 +103,19 @@ class SuperblockPolicy {
   // The path as `container` sees it.
   std::string seen_by(std::uint64_t container, std::string_view path) const;
 
-  const std::vector<Entry>& entries() const { return entries_; }
-
  private:
-  struct Hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
-  };
+  // The longest part of `path` that an entry could have, and how many levels
+  // the rest has: a container can make paths of any length, and must not make
+  // us look at each of its prefixes.
+  std::string_view comparable(std::string_view path, std::uint32_t& levels) const;
 
-  std::vector<Entry> entries_;
+  std::vector<Rule> rules_;   // by path
+  std::size_t longest_ = 0;   // path of an entry, bytes
   std::vector<View> views_;  // longest root first
-  // Indexes of entries_ by path.
-  std::unordered_map<std::string, std::vector<std::uint32_t>, Hash, std::equal_to<>> by_path_;
+  // [first, last) of rules_ for each path; keys are the entries' own strings.
+  std::unordered_map<std::string_view, std::pair<std::uint32_t, std::uint32_t>> by_path_;
   // Directories that hold a guarded name directly.
-  std::unordered_map<std::string, std::uint8_t, Hash, std::equal_to<>> holders_;  // bit 0 answered, bit 1 observed
+  std::unordered_map<std::string_view, std::uint8_t> holders_;  // bit 0 answered, bit 1 observed
 };
 
 // Where paths of a superblock can be opened from: a private clone of a mount

@@ -81,8 +81,10 @@ int main() {
   subject->stats = std::make_shared<SubjectStats>();
   auto superblock = std::make_shared<Superblock>();
   superblock->table = std::make_shared<SuperblockPolicy>(
-      std::vector<Entry>{{.action = Action::deny, .answered = true, .depth = 0, .path = std::string(location.path),
-                          .relative = "", .subject = subject}},
+      std::vector<Rule>{{std::make_shared<Entry>(Entry{.action = Action::deny, .depth = 0,
+                                                       .path = std::string(location.path), .relative = "",
+                                                       .subject = subject}),
+                         true}},
       std::vector<View>{});
   superblock->deny_mask = FAN_OPEN_PERM;
   auto next = std::make_shared<Policy>();

@@ -16,8 +16,10 @@ std::shared_ptr<Subject> subject(bool recursive = false, std::uint32_t max_depth
   return made;
 }
 
-Entry entry(Action action, const char* path, std::shared_ptr<const Subject> of, bool answered = true) {
-  return {.action = action, .answered = answered, .depth = 0, .path = path, .relative = "", .subject = std::move(of)};
+Rule entry(Action action, const char* path, std::shared_ptr<const Subject> of, bool answered = true) {
+  return {std::make_shared<Entry>(
+              Entry{.action = action, .depth = 0, .path = path, .relative = "", .subject = std::move(of)}),
+          answered};
 }
 
 bool denies(const SuperblockPolicy& policy, const char* path, const Actor& actor = {}, bool directory = false) {
@@ -83,9 +85,9 @@ void owners_and_scope() {
 void excludes_are_relative_to_the_subjects_path() {
   auto with = subject(true);
   with->exclude = {"cache", "*.tmp"};
-  Entry below = entry(Action::deny, "/vol", with);
-  below.depth = 1;
-  below.relative = "/mounted";
+  const Rule below{std::make_shared<Entry>(
+                       Entry{.action = Action::deny, .depth = 1, .path = "/vol", .relative = "/mounted", .subject = with}),
+                   true};
   const SuperblockPolicy policy({entry(Action::deny, "/d", with), below}, {});
   CHECK(!denies(policy, "/d/cache/x") && !denies(policy, "/d/x.tmp") && denies(policy, "/d/x"));
   CHECK(denies(policy, "/vol/cache"));  // seen as mounted/cache
@@ -102,6 +104,15 @@ void what_may_be_ignored() {
   CHECK(policy.outside("/seen/x", false) && !policy.outside("/seen/x", true));
   CHECK(policy.outside("/tree", true));
   CHECK(policy.outside("", false) == false);  // holds /tree
+}
+
+void a_path_of_any_length() {
+  const SuperblockPolicy policy({entry(Action::deny, "/d", subject(true)), entry(Action::deny, "/limited", subject(true, 3))}, {});
+  std::string path = "/d";
+  for (int i = 0; i < 20'000; ++i) path += "/x";
+  CHECK(denies(policy, path.c_str()) && policy.deniable(path, false) && !policy.outside(path, false));
+  CHECK(denies(policy, "/limited/a/b/c") && !denies(policy, "/limited/a/b/c/d"));
+  CHECK(!denies(policy, "/dd") && !denies(policy, "/very/long/and/elsewhere"));
 }
 
 void unknown_places_are_denied_if_anyone_is() {
@@ -129,6 +140,7 @@ int main() {
   owners_and_scope();
   excludes_are_relative_to_the_subjects_path();
   what_may_be_ignored();
+  a_path_of_any_length();
   unknown_places_are_denied_if_anyone_is();
   containers_see_their_mounts();
   return tap::done();
