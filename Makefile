@@ -37,7 +37,7 @@ install-deps: ## Only install what building and running need (apt, npm)
 	@$(MAKE) -s $(NPM_STAMP)
 
 $(NPM_STAMP): package-lock.json
-	npm ci --loglevel=error
+	npm ci --loglevel=error --no-update-notifier
 	@touch $@
 
 # What the Dockerfile's builder runs, too: no apt, no root.
