@@ -42,6 +42,7 @@ enum janus_record_type {
   JANUS_RECORD_EXEC = 2,    // ... has a new executable
   JANUS_RECORD_EXIT = 3,    // ... ended
   JANUS_RECORD_RMDIR = 4,   // a tracked container's cgroup was removed
+  JANUS_RECORD_NAMESPACE = 5,  // a process was forked into a mount namespace of its own
 };
 
 // Ring buffer record. `exe` is only sent as far as `exe_len`.
@@ -121,6 +122,8 @@ struct janus_locate {
   __u64 container;
   __u32 task_flags;
   __u32 forker;
+  __u32 mnt_ns;
+  __u32 pad1;
   char comm[16];
 };
 

@@ -265,7 +265,10 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child) {
   } else {
     entry.container = container_of_task(child);  // clone3(CLONE_INTO_CGROUP)
   }
-  if (entry.container) join(child, &entry);
+  if (!entry.container) return 0;
+  join(child, &entry);
+  if (known && mount_namespace(child) != mount_namespace(parent))
+    emit(JANUS_RECORD_NAMESPACE, BPF_CORE_READ(child, tgid), &entry, child, 0);
   return 0;
 }
 
@@ -501,6 +504,7 @@ static __always_inline void locate_actor(struct janus_locate *args) {
   args->flags |= JANUS_LOCATE_ACTOR;
   args->ppid = BPF_CORE_READ(task, real_parent, tgid);
   args->uid = BPF_CORE_READ(task, real_cred, uid.val);
+  args->mnt_ns = mount_namespace(task);
   bpf_probe_read_kernel(args->comm, sizeof(args->comm), &task->comm);
   bpf_task_release(task);
 }

@@ -96,19 +96,6 @@ UniqueFd open_root_of(std::uint32_t pid) {
   return root;
 }
 
-const Mount* ContainerView::mount_at(const std::string& seen) const {
-  const Mount* best = nullptr;
-  for (const Mount& mount : mounts_) {
-    if (is_below(seen, mount.point) && (best == nullptr || mount.point.size() >= best->point.size())) best = &mount;
-  }
-  return best;
-}
-
-bool ContainerView::visible(const Mount& mount) const {
-  const Mount* top = mount_at(mount.point);
-  return top != nullptr && top->id == mount.id;
-}
-
 bool ContainerView::owns(const Mount& mount) const {
   return mount.type == "overlay" && mount.root.empty() && !is_node_root(mount.device);
 }

@@ -43,12 +43,6 @@ class ContainerView {
   // To be followed by refresh().
   void add_namespace(std::uint32_t inum, std::uint32_t tgid);
 
-  // The mount that holds the path as the container sees it: the deepest one
-  // that the path lies below (later mounts cover earlier ones).
-  const Mount* mount_at(const std::string& seen) const;
-  // Whether the mount can still be reached by its point.
-  bool visible(const Mount& mount) const;
-
   // Whether the superblock is this container's alone, so that a superblock mark
   // on it reaches nobody else: its root is an overlay of its own, mounted whole.
   bool owns(const Mount& mount) const;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "error.h"
@@ -16,6 +17,9 @@ namespace {
 // How long records may gather before JavaScript is woken for them: one wake-up
 // costs it more than a record does.
 constexpr std::chrono::milliseconds kGather{2};
+
+// How often all processes are looked at for mount namespaces that nothing told of.
+constexpr std::uint64_t kLookNs = 400'000'000;
 
 }  // namespace
 
@@ -29,6 +33,7 @@ struct Engine::Running {
                            .namespace_seen =
                                [this](std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns) {
                                  planner.add_namespace(container, tgid, mnt_ns);
+                                 eventfd_write(mounts_event.get(), 1);
                                }}),
         identities(groups, programs, options.identity_limit),
         learner(groups, policy, counters, options.ignore_limit, options.ignore_movable),
@@ -36,8 +41,8 @@ struct Engine::Running {
         names(groups, [this](const std::string& name) { planner.replan_name(name); }),
         scanner({programs, policy, identities, learner, planner, counters}),
         recorder(ring, tracker, [this] { wake(); }),
-        gate({groups, programs, policy, identities, learner, names, recorder, counters}, options.deadline),
-        observer({groups, programs, policy, identities, learner, names, recorder, counters}),
+        gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters}, options.deadline),
+        observer({groups, programs, policy, identities, learner, names, tracker, recorder, counters}),
         stop_event(eventfd(0, EFD_CLOEXEC)),
         mounts_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         wake_javascript(std::move(wake_javascript)) {
@@ -120,38 +125,44 @@ struct Engine::Running {
   }
 
   void track() {
-    std::map<std::uint64_t, UniqueFd> mountinfos;  // a change of mounts makes one readable (POLLPRI)
+    MountInfos mountinfos;
     while (!stopping.load()) {
       tracker_heartbeat.beat();
       std::vector<pollfd> fds = {{stop_event.get(), POLLIN, 0},
                                  {programs.records_fd(), POLLIN, 0},
                                  {mounts_event.get(), POLLIN, 0}};
       std::vector<std::uint64_t> order;
-      for (const auto& [container, fd] : mountinfos) {
+      for (const auto& [where, fd] : mountinfos) {
         fds.push_back({fd.get(), POLLPRI, 0});
-        order.push_back(container);
+        order.push_back(where.container);
       }
       poll(fds.data(), fds.size(), kBeatMs);
       tracker.drain();
       tracker.check_losses();
       for (std::size_t i = 0; i < order.size(); ++i)
         if (fds[i + 3].revents != 0) planner.replan_container(order[i]);
+      if (std::exchange(last_look, monotonic_ns() / kLookNs) != monotonic_ns() / kLookNs) tracker.look_for_namespaces();
       if (fds[2].revents != 0) follow_mounts(mountinfos);
     }
   }
 
-  void follow_mounts(std::map<std::uint64_t, UniqueFd>& mountinfos) {
+  // A change of mounts makes its descriptor readable (POLLPRI, proc(5)).
+  using MountInfos = std::map<MarkPlanner::Place, UniqueFd>;
+
+  void follow_mounts(MountInfos& mountinfos) {
     eventfd_t ignored = 0;
     eventfd_read(mounts_event.get(), &ignored);
-    const auto containers = planner.containers();
-    std::erase_if(mountinfos, [&](const auto& item) { return !containers.contains(item.first); });
-    for (const auto& [container, pid] : containers) {
-      if (mountinfos.contains(container)) continue;
-      UniqueFd fd(open(("/proc/" + std::to_string(pid) + "/mountinfo").c_str(), O_RDONLY | O_CLOEXEC));
+    const auto places = planner.places();
+    std::erase_if(mountinfos, [&](const auto& item) {
+      return std::none_of(places.begin(), places.end(), [&](const auto& place) { return place == item.first; });
+    });
+    for (const auto& place : places) {
+      if (mountinfos.contains(place)) continue;
+      UniqueFd fd(open(("/proc/" + std::to_string(place.tgid) + "/mountinfo").c_str(), O_RDONLY | O_CLOEXEC));
       if (!fd) continue;
-      mountinfos.emplace(container, std::move(fd));
+      mountinfos.emplace(place, std::move(fd));
       // What changed between the first look and this open was not told.
-      planner.replan_container(container);
+      planner.replan_container(place.container);
     }
   }
 
@@ -173,6 +184,7 @@ struct Engine::Running {
   const UniqueFd mounts_event;
   const std::function<void()> wake_javascript;
   Heartbeat tracker_heartbeat;
+  std::uint64_t last_look = 0;
   std::mutex ended_mutex;
   std::map<std::uint64_t, std::string> ids;  // guarded containers
   std::vector<std::string> ended;
@@ -249,7 +261,8 @@ EngineStats Engine::stats() {
                     {"directory_moved", counters.exposed_move.get()},
                     {"unreadable", counters.exposed_unreadable.get()},
                     {"identity_limit", counters.exposed_identity.get()},
-                    {"unresolved_path", counters.exposed_rescan.get()}};
+                    {"unresolved_path", counters.exposed_rescan.get()},
+                    {"mount_changed", counters.exposed_mount.get()}};
   const auto marks = all.planner.mark_counts();
   stats.marks = {{"superblock", marks.superblock},
                  {"mount", marks.mount},

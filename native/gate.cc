@@ -88,6 +88,9 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
   if (in_time) group.respond(event.fd, !decision.deny, audited);
   const std::uint64_t blocked = monotonic_ns() - begun;
 
+  const janus_locate& raw = *location.raw;
+  if ((raw.flags & JANUS_LOCATE_TRACKED) && (raw.flags & JANUS_LOCATE_ACTOR))
+    parts_.tracker.see_namespace(raw.container, static_cast<std::uint32_t>(event.pid), raw.mnt_ns);
   if (decision.entry == nullptr) {
     parts_.counters.asked_unguarded.add();
     if (superblock != nullptr && &group == &parts_.groups.gate) parts_.learner.learn(false, locator_, location, *policy);

@@ -33,6 +33,7 @@ class Gate {
     IdentityTable& identities;
     IgnoreLearner& learner;
     NameWatch& names;
+    Tracker& tracker;
     Recorder& recorder;
     EngineCounters& counters;
   };

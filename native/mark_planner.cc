@@ -83,7 +83,15 @@ MarkPlanner::Guard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>&
     const auto place_all = [&](const std::vector<std::string>& paths, Action action) {
       for (const std::string& path : paths) {
         try {
-          place(want, subject, *view->second, path, action, guard, pins);
+          ContainerView& of = *view->second;
+          place({of, of.info().init_pid, of.mounts(), true}, want, subject, path, action, guard, pins);
+          for (const auto& other : of.namespaces()) {
+            try {
+              place({of, other.tgid, other.mounts, false}, want, subject, path, action, guard, pins);
+            } catch (const Error&) {
+              // Its process has ended, or sees no such path: nothing to guard there.
+            }
+          }
         } catch (Error& error) {
           if (names_ != nullptr) names_->unwatch(guard.names);
           throw std::move(error).on_path(index, path);
@@ -97,30 +105,37 @@ MarkPlanner::Guard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>&
   return guard;
 }
 
-void MarkPlanner::place(const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject, ContainerView& view,
+void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
                         const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins) {
-  const UniqueFd root = open_root_of(view.info().init_pid);
+  const ContainerView& view = where.view;
+  const UniqueFd root = open_root_of(where.pid);
   Resolved resolved = resolve_in(root.get(), path);
   if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
     throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
   // Watched before it is looked at: what changes after is told.
-  if (names_ != nullptr) {
+  if (names_ != nullptr && where.first) {
     const std::size_t blind = names_->watch(resolved);
     if (blind > 0) parts_.counters.exposed_rescan.add(blind);
     guard.names.insert(guard.names.end(), resolved.names.begin(), resolved.names.end());
   }
   const auto add = [&](const Location& at, const std::string& tail, std::uint32_t depth, std::string relative) {
-    const auto mount = std::find_if(view.mounts().begin(), view.mounts().end(),
+    const auto mount = std::find_if(where.mounts.begin(), where.mounts.end(),
                                     [&](const Mount& m) { return m.id == at.raw->mount_id; });
-    if (mount == view.mounts().end()) throw Error(ErrorCode::system, "its mount has just gone");
+    if (mount == where.mounts.end()) throw Error(ErrorCode::system, "its mount has just gone");
     if (is_kernel_file_system(mount->type))
       throw Error(ErrorCode::invalid, "is on " + mount->type + ", where the kernel asks no permission");
+    std::string full = std::string(at.path) + tail;
+    // Another namespace mostly sees the same things.
+    if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
+          return placed.device == at.raw->dev && placed.entry->subject == subject && placed.entry->path == full;
+        }))
+      return;
     guard.placed.push_back({.container = view.info().cgroup,
                             .device = at.raw->dev,
                             .owned = view.owns(*mount),
                             .entry = std::make_shared<Entry>(Entry{.action = action,
                                                                    .depth = depth,
-                                                                   .path = std::string(at.path) + tail,
+                                                                   .path = std::move(full),
                                                                    .relative = std::move(relative),
                                                                    .subject = subject})});
   };
@@ -128,7 +143,7 @@ void MarkPlanner::place(const SubjectSpec& spec, const std::shared_ptr<const Sub
   if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
   add(object, resolved.missing, 0, "");
   const bool directory = object.directory();
-  if (action == Action::deny && resolved.missing.empty()) {
+  if (action == Action::deny && resolved.missing.empty() && where.first) {
     pins.push_back({.object = std::move(resolved.object),
                     .directory = directory,
                     .recursive = spec.recursive,
@@ -141,9 +156,13 @@ void MarkPlanner::place(const SubjectSpec& spec, const std::shared_ptr<const Sub
     if (at.found() && at.has_path()) add(at, "/" + resolved.names[hop.index] + hop.rest, 0, "");
   }
   // What is mounted below is seen below.
-  for (const Mount& mount : view.mounts()) {
-    if (mount.point.size() <= resolved.seen.size() || !is_below(mount.point, resolved.seen) || !view.visible(mount) ||
-        is_kernel_file_system(mount.type))
+  for (const Mount& mount : where.mounts) {
+    if (mount.point.size() <= resolved.seen.size() || !is_below(mount.point, resolved.seen) ||
+        !visible(where.mounts, mount) || is_kernel_file_system(mount.type))
+      continue;
+    if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
+          return placed.device == mount.device && placed.entry->subject == subject && placed.entry->path == mount.root;
+        }))
       continue;
     const std::string tail = mount.point.substr(resolved.seen.size());
     const std::uint32_t depth = levels_in(tail);
@@ -224,16 +243,20 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
                });
       };
       for (const Mount& mount : view.mounts()) {
-        if (mount.device != device || !view.visible(mount)) continue;
+        if (mount.device != device || !visible(view.mounts(), mount)) continue;
         views.push_back({container, mount.root, mount.point});
         if (!guarded(mount)) continue;
         want({device, owned ? 0 : mount.id}, view.info().init_pid, mount.point);
         if (auto clone = view.clone_of(mount)) superblock->bases.push_back({mount.root, std::move(clone)});
       }
       if (owned) continue;
-      for (const auto& other : view.namespaces())
-        for (const Mount& mount : other.mounts)
-          if (guarded(mount)) want({device, mount.id}, other.tgid, mount.point, true);
+      for (const auto& other : view.namespaces()) {
+        for (const Mount& mount : other.mounts) {
+          if (!guarded(mount)) continue;
+          want({device, mount.id}, other.tgid, mount.point, true);
+          views.push_back({container, mount.root, mount.point});
+        }
+      }
     }
     auto& bases = superblock->bases;
     std::stable_sort(bases.begin(), bases.end(), [](const Base& a, const Base& b) { return a.root.size() > b.root.size(); });
@@ -499,10 +522,13 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
   return before;
 }
 
-std::map<std::uint64_t, std::uint32_t> MarkPlanner::containers() const {
+std::vector<MarkPlanner::Place> MarkPlanner::places() const {
   const std::lock_guard lock(mutex_);
-  std::map<std::uint64_t, std::uint32_t> all;
-  for (const auto& [cgroup, view] : views_) all.emplace(cgroup, view->info().init_pid);
+  std::vector<Place> all;
+  for (const auto& [cgroup, view] : views_) {
+    all.push_back({cgroup, view->info().init_pid});
+    for (const auto& other : view->namespaces()) all.push_back({cgroup, other.tgid});
+  }
   return all;
 }
 
@@ -551,11 +577,13 @@ void MarkPlanner::replan_container(std::uint64_t container) {
   } catch (const Error&) {
     return;  // it has ended, and will be reported so
   }
+  const std::size_t marked = marks_.size();
   for (auto& [key, guard] : guards_) {
     if (std::any_of(guard.subjects.begin(), guard.subjects.end(),
                     [&](const auto& subject) { return subject->container == container; }))
       recompile(guard);
   }
+  if (marks_.size() > marked) parts_.counters.exposed_mount.add(marks_.size() - marked);
 }
 
 void MarkPlanner::replan_name(const std::string& name) {

@@ -83,8 +83,13 @@ class MarkPlanner {
   Before remove(std::uint32_t key, bool& existed);
   Before container_ended(std::uint64_t container);
 
-  // Guarded containers and their first processes.
-  std::map<std::uint64_t, std::uint32_t> containers() const;
+  // The mount namespaces of guarded containers, by one of their processes.
+  struct Place {
+    std::uint64_t container = 0;
+    std::uint32_t tgid = 0;
+    auto operator<=>(const Place&) const = default;
+  };
+  std::vector<Place> places() const;
 
   // `complete`: everything there was is pinned.
   void scanned(Device device, bool complete);
@@ -146,7 +151,14 @@ class MarkPlanner {
   using Devices = std::vector<Device>;
 
   Guard compile(const GuardSpec& spec, std::vector<Pin>& pins);
-  void place(const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject, ContainerView& view,
+  // Where a path leads to in one mount namespace of the container.
+  struct Where {
+    ContainerView& view;
+    std::uint32_t pid;
+    const std::vector<Mount>& mounts;
+    bool first;  // the namespace of the first process
+  };
+  void place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
              const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins);
   Plan plan(const Devices& devices);
   void set_marks(const Plan& plan);

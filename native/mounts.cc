@@ -70,6 +70,15 @@ std::vector<Mount> mounts_of(std::uint32_t pid) {
   return parse_mountinfo(text.str());
 }
 
+bool visible(const std::vector<Mount>& mounts, const Mount& mount) {
+  // The deepest that the point lies below; of several on one point, the last.
+  const Mount* top = nullptr;
+  for (const Mount& other : mounts) {
+    if (is_below(mount.point, other.point) && (top == nullptr || other.point.size() >= top->point.size())) top = &other;
+  }
+  return top != nullptr && top->id == mount.id;
+}
+
 bool is_kernel_file_system(std::string_view type) {
   static constexpr std::array<std::string_view, 17> types = {
       "proc",       "sysfs",   "cgroup", "cgroup2",  "devpts",     "mqueue",  "securityfs", "debugfs", "tracefs",

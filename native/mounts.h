@@ -27,6 +27,9 @@ std::vector<Mount> parse_mountinfo(std::string_view text);
 // Throws Error(system) when the process is gone.
 std::vector<Mount> mounts_of(std::uint32_t pid);
 
+// Whether the mount can be reached by its point: none that came later covers it.
+bool visible(const std::vector<Mount>& mounts, const Mount& mount);
+
 // File systems of the kernel's own that raise no permission events
 // (FS_DISALLOW_NOTIFY_PERM, Linux 5.1) or that hold no files of anybody's.
 bool is_kernel_file_system(std::string_view type);

@@ -182,6 +182,9 @@ void Tracker::take(const janus_record& record, std::string_view exe) {
     case JANUS_RECORD_TASK:
       add_process(record.tgid, {record.container, record.forker, record.uid, comm_of(record.comm), std::string(exe)});
       break;
+    case JANUS_RECORD_NAMESPACE:
+      seen_.emplace_back(record.container, record.tgid, record.mnt_ns);
+      break;
     case JANUS_RECORD_EXIT:
       drop_process(record.tgid);
       break;
@@ -220,6 +223,17 @@ void Tracker::drain() {
     forget(container);
     if (listener_.ended) listener_.ended(container);
   }
+}
+
+void Tracker::look_for_namespaces() {
+  if (containers() == 0) return;
+  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>> found;
+  programs_.each_task([&](const janus_iter_record& record, std::string_view, std::string_view) {
+    const std::lock_guard lock(mutex_);
+    const auto it = processes_.find(record.tgid);
+    if (it != processes_.end()) found.emplace_back(it->second.container, record.tgid, record.mnt_ns);
+  });
+  for (const auto& [container, tgid, mnt_ns] : found) see_namespace(container, tgid, mnt_ns);
 }
 
 void Tracker::check_losses() {

@@ -42,9 +42,9 @@ class Tracker {
   struct Listener {
     // The first process ended, or the cgroup was removed.
     std::function<void(std::uint64_t container)> ended;
-    // A process of the container runs a program in a mount namespace not seen
-    // before. (Not told of processes that a runtime is still putting in: those
-    // are in the node's namespace.)
+    // A process of the container is in a mount namespace not seen before. (Not
+    // told of processes that a runtime is still putting in: those are in the
+    // node's own.)
     std::function<void(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns)> namespace_seen;
   };
 
@@ -73,6 +73,12 @@ class Tracker {
     std::string exe;
   };
   std::optional<Process> process(std::uint32_t tgid) const;
+  // The process asked about was in this namespace. Cheap when it is known.
+  void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns);
+  // Looks at every process of the node: a namespace that is entered without a
+  // fork, an exec or a question is told by nothing.
+  void look_for_namespaces();
+
   std::size_t containers() const;
   std::size_t processes() const;
   std::uint64_t resyncs() const;
@@ -103,7 +109,6 @@ class Tracker {
   void add_process(std::uint32_t tgid, Process process);
   void drop_process(std::uint32_t tgid);
   void take(const janus_record& record, std::string_view exe);
-  void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns);
 
   BpfPrograms& programs_;
   const Listener listener_;

@@ -66,7 +66,7 @@ int main() {
   });
   EventRing ring(65536);
   Recorder recorder(ring, tracker, [] {});
-  Gate gate({groups, programs, policy, identities, learner, names, recorder, counters}, std::chrono::milliseconds(100));
+  Gate gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters}, std::chrono::milliseconds(100));
 
   Locator locator(programs, LocatorSlot::planner);
   const UniqueFd directory(open((base / "guarded").c_str(), O_PATH | O_CLOEXEC));
