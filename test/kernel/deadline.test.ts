@@ -1,0 +1,80 @@
+/** What happens when the gate stands still: nobody in a container waits for ever, and the daemon says so. */
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import t from "tap";
+import { killAtExit } from "../support/cleanup.js";
+import { startContainer, staticProgram } from "../support/container.js";
+import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { EPERM, guardOn } from "../support/guard.js";
+
+/** Stops one thread of the daemon. The returned function lets it go on. */
+async function freeze(daemon: Daemon, thread: string): Promise<() => Promise<unknown>> {
+  const child = spawn(staticProgram("freeze.c"), [String(daemon.pid), thread], { stdio: ["pipe", "pipe", "inherit"] });
+  const forget = child.pid === undefined ? () => undefined : killAtExit(child.pid);
+  const ended = new Promise((resolve) => child.once("exit", resolve)).finally(forget);
+  const frozen = new Promise<boolean>((resolve) => {
+    child.stdout.once("data", () => resolve(true));
+    child.stdout.once("end", () => resolve(false));
+  });
+  if (!(await frozen)) throw new Error(`cannot freeze ${thread}`);
+  return () => {
+    child.stdin.end();
+    return ended;
+  };
+}
+
+t.test(
+  "a gate that stands still: answers past the deadline are allow, counted as exposure, and health tells",
+  async (t) => {
+    const daemon = await startDaemon({ flags: ["--deadline=300"] }, t);
+    const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+    const actor = await container.actor();
+    await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
+    t.equal(await actor.open("/etc/secret"), EPERM);
+    t.equal(await daemon.metric("janusd_exposure_total"), 0);
+
+    const thaw = await freeze(daemon, "gate");
+    t.equal(await actor.open("/etc/secret"), 0, "allowed, late");
+    t.equal(await daemon.metric("janusd_exposure_total", { cause: "deadline" }), 1);
+    await eventually("it is not ready", async () => (await daemon.http("/readyz")).status === 503);
+    const report = await (await daemon.http("/readyz")).text();
+    t.match(report, /"name":"gate","ok":false/);
+    t.match(report, /"name":"watchdog","ok":true/);
+    t.equal(await actor.open("/etc/secret"), 0, "allowed, late, again");
+
+    await thaw();
+    await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200);
+    t.equal(await actor.open("/etc/secret"), EPERM, "denied again");
+    await daemon.stop();
+  },
+);
+
+t.test("an observer that stands still delays no answer", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const container = await startContainer({ files: { "/etc/secret": "", "/etc/seen": "" } }, t);
+  const actor = await container.actor();
+  await daemon.createGuard(guardOn(container, [{ deny: ["/etc/secret"] }, { allow: ["/etc/seen"] }]));
+  const thaw = await freeze(daemon, "observer");
+  t.match(await actor.repeat("/etc/seen", 1000), { opened: 1000 });
+  t.match(await actor.repeat("/etc/secret", 1000), { denied: 1000 });
+  t.equal(await daemon.metric("janusd_exposure_total"), 0);
+  await thaw();
+  await daemon.waitForLine((line) => line.includes("'/etc/seen'"));
+  await daemon.stop();
+});
+
+t.test("the daemon never waits for itself: its own files below a guarded volume", async (t) => {
+  const container = await startContainer({ volumes: [{ target: "/data" }] }, t);
+  const actor = await container.actor();
+  const [volume = ""] = container.volumes;
+  const daemon = await startDaemon({ stateFile: join(volume, "state", "guards.json") }, t);
+  await daemon.createGuard(guardOn(container, { deny: ["/data"], event: ["all", "exec"], recursive: true }));
+  await eventually("the guard is in the state file", () => existsSync(daemon.stateFile));
+  t.equal(await actor.open("/data/state/guards.json"), EPERM, "what the daemon may write, the container may not read");
+  await daemon.createGuard(guardOn(container, { deny: ["/data", "/etc/passwd"], event: ["all"], recursive: true }));
+  t.equal(await actor.open("/etc/passwd"), EPERM);
+  t.equal(await daemon.metric("janusd_exposure_total"), 0);
+  await daemon.stop();
+  t.match(readFileSync(daemon.stateFile, "utf8"), "/etc/passwd");
+});
