@@ -23,6 +23,13 @@ struct janus_cgroup_key {
   __u32 pad;
 };
 
+// An inode of an image layer. Layers do not change while a container runs, so
+// the number is its identity.
+struct janus_lower_key {
+  __u64 ino;
+  __u64 dev;
+};
+
 enum janus_task_flag {
   JANUS_TASK_INIT = 1,   // the container's first process
   JANUS_TASK_CHILD = 2,  // forked by the first process itself
@@ -101,7 +108,8 @@ struct janus_locate {
   __u32 pad0;
   // out: the object
   __u64 inode;            // kernel address: identity as long as something pins it
-  __u64 lower_inode;      // overlay: the image's inode below it; 0 = none
+  __u64 lower_ino;        // overlay: the image's inode below it, if it has several
+  __u64 lower_dev;        // names; 0 = none
   __u64 parent_inode;
   __u64 ino;
   __u32 dev;              // kernel encoding: major << 20 | minor

@@ -58,20 +58,15 @@ struct {
   __type(value, __u32);
 } identities SEC(".maps");
 
-struct lower_identity {
-  __u64 inode;     // the guarded inode of the overlay
-  __u32 identity;
-  __u32 pad;
-};
-// The image's inode of a guarded file with several names -> the guarded one.
-// An overlay without an index gives each name of a lower hard link an inode of
-// its own, so the mark on one does not cover the others. Valid as above.
+// The image's inode of a guarded file with several names -> identity. An
+// overlay without an index gives each name of a lower hard link an inode of its
+// own, so the mark on one does not cover the others. Full: as above.
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, 262144);
   __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, __u64);
-  __type(value, struct lower_identity);
+  __type(key, struct janus_lower_key);
+  __type(value, __u32);
 } lower_identities SEC(".maps");
 
 // Records up. Full: the record is dropped and counted; user space sees the
@@ -394,14 +389,14 @@ static __always_inline struct ovl_entry *overlay_entry(struct inode *inode) {
 }
 
 // The topmost image layer's inode below an overlay inode; 0: none.
-static __always_inline __u64 lower_inode(struct inode *inode) {
+static __always_inline struct inode *lower_inode(struct inode *inode) {
   struct ovl_entry *entry = overlay_entry(inode);
   if (!entry || BPF_CORE_READ(entry, __numlower) == 0) return 0;
   struct dentry *lower = 0;
   bpf_probe_read_kernel(&lower, sizeof(lower),
                         (void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack) +
                             bpf_core_field_offset(struct ovl_path, dentry));
-  return lower ? (__u64)BPF_CORE_READ(lower, d_inode) : 0;
+  return lower ? BPF_CORE_READ(lower, d_inode) : 0;
 }
 
 // Whether a directory can never be renamed: it comes from the image, and the
@@ -477,14 +472,11 @@ static long path_step(__u32 index, struct path_walk *context) {
   return 0;
 }
 
-static __always_inline void match_lower(struct janus_slot *slot) {
-  struct janus_locate *args = &slot->locate;
-  __u64 lower = args->lower_inode;
-  struct lower_identity *known = bpf_map_lookup_elem(&lower_identities, &lower);
-  if (!known) return;
-  struct inode *inode = (void *)known->inode;
-  if (!is_pinned(inode, (void *)slot->walk.group) || lower_inode(inode) != lower) return;
-  args->hit_id[0] = known->identity;
+static __always_inline void match_lower(struct janus_locate *args) {
+  struct janus_lower_key key = {.ino = args->lower_ino, .dev = args->lower_dev};
+  __u32 *identity = bpf_map_lookup_elem(&lower_identities, &key);
+  if (!identity) return;
+  args->hit_id[0] = *identity;
   args->hit_tail[0] = 0;
   args->flags |= JANUS_LOCATE_BY_LOWER;
 }
@@ -536,13 +528,14 @@ int locate(struct janus_locate_args *ctx) {
   args->parent_inode = 0;
   args->cont_off = args->cont_end = 0;
   args->hit_id[0] = args->hit_id[1] = 0;
-  args->lower_inode = 0;
+  args->lower_ino = args->lower_dev = 0;
   if ((args->mode & S_IFMT) == S_IFREG) {
     // The overlay's own link count says 1 for these.
-    struct inode *lower = (void *)lower_inode(inode);
+    struct inode *lower = lower_inode(inode);
     __u32 names = lower ? BPF_CORE_READ(lower, i_nlink) : 0;
     if (names > 1) {
-      args->lower_inode = (__u64)lower;
+      args->lower_ino = BPF_CORE_READ(lower, i_ino);
+      args->lower_dev = BPF_CORE_READ(lower, i_sb, s_dev);
       args->nlink = names;
     }
   }
@@ -564,7 +557,7 @@ int locate(struct janus_locate_args *ctx) {
   else if ((void *)slot->walk.dentry != BPF_CORE_READ(inode, i_sb, s_root)) args->flags |= JANUS_LOCATE_NO_ROOT;
   args->head_off = slot->walk.off;
   args->head_end = slot->walk.half + JANUS_PATH_HALF;
-  if (args->match_identities && args->lower_inode && !(args->hit_id[0] && args->hit_tail[0] == 0)) match_lower(slot);
+  if (args->match_identities && args->lower_ino && !(args->hit_id[0] && args->hit_tail[0] == 0)) match_lower(args);
   if (args->pid) locate_actor(args);
   return 0;
 }

@@ -133,16 +133,12 @@ void BpfPrograms::remove_identity(std::uint64_t inode) {
   bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.identities), &inode);
 }
 
-bool BpfPrograms::add_lower_identity(std::uint64_t lower_inode, std::uint64_t inode, std::uint32_t id) {
-  const struct {
-    std::uint64_t inode;
-    std::uint32_t identity, pad;
-  } value{inode, id, 0};
-  return bpf_map_update_elem(bpf_map__fd(skeleton_->maps.lower_identities), &lower_inode, &value, BPF_ANY) == 0;
+void BpfPrograms::add_lower_identity(const janus_lower_key& key, std::uint32_t id) {
+  bpf_map_update_elem(bpf_map__fd(skeleton_->maps.lower_identities), &key, &id, BPF_ANY);
 }
 
-void BpfPrograms::remove_lower_identity(std::uint64_t lower_inode) {
-  bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.lower_identities), &lower_inode);
+void BpfPrograms::remove_lower_identity(const janus_lower_key& key) {
+  bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.lower_identities), &key);
 }
 
 int BpfPrograms::records_fd() const { return ring_buffer__epoll_fd(ring_); }

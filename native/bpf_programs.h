@@ -42,8 +42,8 @@ class BpfPrograms {
   bool add_identity(std::uint64_t inode, std::uint32_t id);
   void remove_identity(std::uint64_t inode);
   // The same by the image's inode, for a file that has several names there.
-  bool add_lower_identity(std::uint64_t lower_inode, std::uint64_t inode, std::uint32_t id);
-  void remove_lower_identity(std::uint64_t lower_inode);
+  void add_lower_identity(const janus_lower_key& key, std::uint32_t id);
+  void remove_lower_identity(const janus_lower_key& key);
 
   // Readable when records wait. One consumer at a time.
   int records_fd() const;

@@ -27,17 +27,17 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
   const std::uint64_t events = mask | FAN_ONDIR | (location.directory() ? FAN_EVENT_ON_CHILD : 0);
   if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) != 0) return Pinned::limit;
   const std::uint32_t id = next_++;
-  const std::uint64_t lower = location.raw->lower_inode;
+  const LowerInode lower{location.raw->lower_ino, location.raw->lower_dev};
   held_[id] = {{device, std::string(path)}, inode, mask, location.directory(), lower};
   by_inode_[inode] = id;
   ++sizes_[device];
   programs_.add_identity(inode, id);
-  if (lower != 0) {
+  if (lower.first != 0) {
     Links& links = links_[lower];
     links.device = device;
     links.all = location.raw->nlink;
     ++links.known;
-    programs_.add_lower_identity(lower, inode, id);
+    programs_.add_lower_identity({.ino = lower.first, .dev = lower.second}, id);
   }
   return Pinned::now;
 }
@@ -51,8 +51,8 @@ bool IdentityTable::has_unknown_names(Device device) const {
 void IdentityTable::erase(std::unordered_map<std::uint32_t, Held>::iterator held) {
   const Held& gone = held->second;
   programs_.remove_identity(gone.inode);
-  if (const auto links = links_.find(gone.lower_inode); links != links_.end() && --links->second.known == 0) {
-    programs_.remove_lower_identity(gone.lower_inode);
+  if (const auto links = links_.find(gone.lower); links != links_.end() && --links->second.known == 0) {
+    programs_.remove_lower_identity({.ino = gone.lower.first, .dev = gone.lower.second});
     links_.erase(links);
   }
   by_inode_.erase(gone.inode);

@@ -7,11 +7,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "fanotify_group.h"
 #include "locator.h"
@@ -50,12 +52,14 @@ class IdentityTable {
   std::size_t size_of(Device device) const;
 
  private:
+  // An inode of an image layer: number, device; {0, 0} = none.
+  using LowerInode = std::pair<std::uint64_t, std::uint64_t>;
   struct Held {
     Identity identity;
     std::uint64_t inode = 0;
     std::uint64_t mask = 0;
     bool directory = false;
-    std::uint64_t lower_inode = 0;
+    LowerInode lower;
   };
   // A hard-linked file of the image: its names that are pinned, of all it has.
   struct Links {
@@ -72,7 +76,7 @@ class IdentityTable {
   std::unordered_map<std::uint32_t, Held> held_;
   std::unordered_map<std::uint64_t, std::uint32_t> by_inode_;
   std::unordered_map<Device, std::size_t> sizes_;
-  std::unordered_map<std::uint64_t, Links> links_;  // by the image's inode
+  std::map<LowerInode, Links> links_;
 };
 
 }  // namespace janus
