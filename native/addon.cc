@@ -121,7 +121,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                                 .deadline = std::chrono::milliseconds(number("deadlineMs")),
                                 .identity_limit = static_cast<std::size_t>(number("identityLimit")),
                                 .ignore_limit = static_cast<std::size_t>(number("ignoreLimit")),
-                                .ignore_movable = from.Get("ignoreMovable").ToBoolean().Value()};
+                                .ignore_after = static_cast<std::size_t>(number("ignoreAfter"))};
     wake_ = std::make_unique<Wake>(info.Env(), info[1].As<Napi::Function>());
     engine_ = std::make_unique<Engine>(options, [this] { wake_->call(); });
     // Before the environment goes its threads must not call into it any more.

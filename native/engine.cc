@@ -36,7 +36,7 @@ struct Engine::Running {
                                  eventfd_write(mounts_event.get(), 1);
                                }}),
         identities(groups, programs, options.identity_limit),
-        learner(groups, policy, counters, options.ignore_limit, options.ignore_movable),
+        learner(groups, policy, counters, options.ignore_limit, options.ignore_after),
         planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit}),
         names(groups, [this](const std::string& name) { planner.replan_name(name); }),
         scanner({programs, policy, identities, learner, planner, counters}),

@@ -34,7 +34,7 @@ struct EngineOptions {
   std::chrono::milliseconds deadline{1000};
   std::size_t identity_limit = 16384;
   std::size_t ignore_limit = 262144;
-  bool ignore_movable = false;
+  std::size_t ignore_after = 64;
 };
 
 struct EngineStats {

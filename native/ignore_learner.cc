@@ -20,7 +20,8 @@ void IgnoreLearner::learn(bool observed, Locator& locator, Location location, co
       location.raw->parent_inode == 0)
     return;
   const bool settled = location.raw->flags & JANUS_LOCATE_SETTLED;
-  if (!settled && !movable_) return;
+  // An observer that misses an event denies nobody less.
+  if (!settled && !observed && !is_patient(location.raw->parent_inode)) return;
   const Superblock* superblock = decided_by.find(location.raw->dev);
   if (superblock == nullptr || !superblock->learn) return;
   const std::string directory(parent_of(location.path));
@@ -55,6 +56,18 @@ void IgnoreLearner::learn(bool observed, Locator& locator, Location location, co
   if (failed == EINVAL) unsupported_.store(true, std::memory_order_relaxed);
 }
 
+// Whether the directory has been asked about often enough.
+bool IgnoreLearner::is_patient(std::uint64_t directory) {
+  if (patience_ == 0) return false;
+  constexpr std::size_t kDirectories = 16384;
+  const std::lock_guard lock(mutex_);
+  if (asked_.size() >= kDirectories) asked_.clear();
+  std::size_t& asked = asked_[directory];
+  if (++asked < patience_) return false;
+  asked_.erase(directory);
+  return true;
+}
+
 void IgnoreLearner::leave_to_identity(int fd, Device device, bool directory) {
   const std::lock_guard lock(mutex_);
   devices_.insert(device);
@@ -75,6 +88,7 @@ void IgnoreLearner::forget_all() {
   groups_.moves.flush_inode_marks();
   learned_.store(0, std::memory_order_relaxed);
   devices_.clear();
+  asked_.clear();
   counters_.forgotten.add();
 }
 

@@ -8,9 +8,10 @@
 // be wrong as soon as that directory, or one above it, were renamed into a
 // guarded place: its entries would be silent there. A directory of the image
 // cannot be renamed (see settled() in bpf/janusd.bpf.c), so by default we learn
-// about those only. With `movable` we learn about all, give each a MOVE_SELF
-// mark, and forget everything at a rename: that is told after the fact, so for
-// some 50 us an open of what was moved in goes unasked (counted as exposure).
+// about those at once. Any other directory is learned when it has been asked
+// about `patience` times; it and all above it get a MOVE_SELF mark, and a rename
+// makes us forget everything. That is told after the fact: for some 50 us an
+// open in a busy directory that was moved in goes unasked (counted as exposure).
 // Marks are evictable: memory is the kernel's to take back.
 #pragma once
 
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -30,9 +32,11 @@ namespace janus {
 
 class IgnoreLearner {
  public:
-  // `movable`: learn about directories that can be renamed, too.
-  IgnoreLearner(const Groups& groups, const PolicyBox& policy, EngineCounters& counters, std::size_t limit, bool movable)
-      : groups_(groups), policy_(policy), counters_(counters), limit_(limit), movable_(movable) {}
+  // `patience`: questions about entries of a directory that can be renamed,
+  // before it is learned; 0 = never.
+  IgnoreLearner(const Groups& groups, const PolicyBox& policy, EngineCounters& counters, std::size_t limit,
+                std::size_t patience)
+      : groups_(groups), policy_(policy), counters_(counters), limit_(limit), patience_(patience) {}
 
   // The object at `path` was nobody's concern: ignore what else lies directly
   // in its directory, if that holds for all of it. Call after answering.
@@ -54,14 +58,17 @@ class IgnoreLearner {
 
  private:
   void forget_all();
+  bool is_patient(std::uint64_t directory);
 
   const Groups& groups_;
   const PolicyBox& policy_;
   EngineCounters& counters_;
   const std::size_t limit_;
-  const bool movable_;
+  const std::size_t patience_;
   std::mutex mutex_;
   std::unordered_set<Device> devices_;  // where something was learned
+  // Questions by the directory's kernel address: a guess, and no more is needed.
+  std::unordered_map<std::uint64_t, std::size_t> asked_;
   std::atomic<std::size_t> learned_{0};
   std::atomic<bool> unsupported_{false};  // this kernel has no directory ignore marks
 };

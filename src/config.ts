@@ -200,12 +200,13 @@ const OPTIONS = {
     help: "Learned ignore marks of the whole daemon. At the limit all are forgotten, and learned again.",
     parse: wholeNumber(0, 2 ** 24),
   }),
-  ignoreMovable: row({
-    flag: "ignore-movable",
-    env: "JANUSD_IGNORE_MOVABLE",
-    default: false,
-    help: "Learn to ignore directories that can be renamed, too. Faster where a container works on files that it made itself; for some 50 us after such a directory was moved into a guarded place, its files are not asked about (counted as exposure).",
-    parse: parseSwitch,
+  ignoreAfter: row({
+    flag: "ignore-after",
+    env: "JANUSD_IGNORE_AFTER",
+    value: "questions",
+    default: 64,
+    help: "Questions about the entries of a directory that can be renamed, before it is ignored (one of the image cannot be, and is ignored at once). For some 50 us after an ignored directory was moved into a guarded place, its files are not asked about (counted as exposure); 0 never ignores such, and pays a question for each open there.",
+    parse: wholeNumber(0, 2 ** 24),
   }),
 } satisfies Record<string, OptionRow<never> | OptionRow<unknown>>;
 
@@ -247,7 +248,7 @@ export function parseConfig(
       deadlineMs: values.deadline,
       identityLimit: values.identityLimit,
       ignoreLimit: values.ignoreLimit,
-      ignoreMovable: values.ignoreMovable,
+      ignoreAfter: values.ignoreAfter,
     },
   };
 }

@@ -37,11 +37,12 @@ export interface EngineOptions {
   /** Learned ignore marks of the whole daemon; at the limit all are forgotten. */
   readonly ignoreLimit: number;
   /**
-   * Learn to ignore directories that can be renamed, too. Faster where a
-   * container works on files that it made itself; for some 50 us after such a
-   * directory was moved into a guarded place, its files are not asked about.
+   * Questions about the entries of a directory that can be renamed, before it
+   * is ignored; 0: never. A directory of the image cannot be, and is ignored at
+   * once. For some 50 us after an ignored directory was moved into a guarded
+   * place, its files are not asked about.
    */
-  readonly ignoreMovable: boolean;
+  readonly ignoreAfter: number;
 }
 
 /** Bit n is FileEventKind n of native/file_event.h. */

@@ -55,7 +55,7 @@ int main() {
   programs.set_identity_group(groups.identity.fd());
   Tracker tracker(programs, {});
   IdentityTable identities(groups, programs, 100);
-  IgnoreLearner learner(groups, policy, counters, 100, false);
+  IgnoreLearner learner(groups, policy, counters, 100, 0);
   std::mutex mutex;
   std::condition_variable change;
   bool stuck = false;
