@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -205,6 +206,7 @@ Engine::~Engine() = default;
 void Engine::start() {
   if (running_) throw Error(ErrorCode::invalid, "the engine runs already");
   running_ = std::make_unique<Running>(options_, ring_, wake_);
+  malloc_trim(0);  // libbpf has read the kernel's whole BTF
 }
 
 void Engine::stop() { running_.reset(); }
