@@ -1,0 +1,45 @@
+/** What the documents show works: their guards are ones, and their links lead somewhere. */
+import { existsSync, readFileSync } from "node:fs";
+import t from "tap";
+import { parseGuardFile } from "../src/guard/file.js";
+
+const root = new URL("../", import.meta.url);
+const DOCUMENTS = [
+  "README.md",
+  "CHANGELOG.md",
+  "docs/architecture.md",
+  "docs/bypass.md",
+  "docs/configuration.md",
+  "docs/metrics.md",
+  "docs/operations.md",
+];
+
+const text = (file: URL): string => readFileSync(file, "utf8");
+
+/** As GitHub names the headings of a document. */
+function anchors(document: string): string[] {
+  const headings = [...document.matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) => heading.toLowerCase());
+  return headings.map((heading) => heading.replace(/[^\w\- ]/g, "").replaceAll(" ", "-"));
+}
+
+t.test("every guard that is shown is a guard", async (t) => {
+  for (const name of ["README.md", "docs/configuration.md"]) {
+    const shown = [...text(new URL(name, root)).matchAll(/^```yaml\n(.*?)^```$/gms)];
+    t.not(shown.length, 0, name);
+    for (const [, guard = ""] of shown) t.equal(parseGuardFile(guard, name).length, 1, name);
+  }
+});
+
+t.test("every link leads somewhere", async (t) => {
+  for (const name of DOCUMENTS) {
+    const here = new URL(name, root);
+    for (const [, target = ""] of text(here).matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (target.startsWith("https://")) continue;
+      const there = new URL(target, here);
+      const heading = there.hash.slice(1);
+      there.hash = "";
+      t.ok(existsSync(there), `${name}: ${target}`);
+      if (heading !== "") t.ok(anchors(text(there)).includes(heading), `${name}: ${target}`);
+    }
+  }
+});
