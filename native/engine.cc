@@ -264,7 +264,8 @@ EngineStats Engine::stats() {
                     {"unreadable", counters.exposed_unreadable.get()},
                     {"identity_limit", counters.exposed_identity.get()},
                     {"unresolved_path", counters.exposed_rescan.get()},
-                    {"mount_changed", counters.exposed_mount.get()}};
+                    {"mount_changed", counters.exposed_mount.get()},
+                    {"path_changed", counters.exposed_path.get()}};
   const auto marks = all.planner.mark_counts();
   stats.marks = {{"superblock", marks.superblock},
                  {"mount", marks.mount},

@@ -540,7 +540,8 @@ void MarkPlanner::scanned(Device device, bool complete) {
   publish_learning({device});
 }
 
-void MarkPlanner::recompile(Guard& guard) {
+// Returns whether its paths lead to other places now.
+bool MarkPlanner::recompile(Guard& guard) {
   std::vector<Pin> pins;
   std::vector<std::string> watched;
   GuardSpec spec = guard.spec;
@@ -548,6 +549,7 @@ void MarkPlanner::recompile(Guard& guard) {
     return std::none_of(views_.begin(), views_.end(), [&](const auto& item) { return item.second->info().id == subject.container_id; });
   });
   Devices devices = devices_of(guard);
+  const auto before = places_of(guard);
   try {
     Guard next = compile(spec, pins);
     next.spec = guard.spec;
@@ -561,11 +563,18 @@ void MarkPlanner::recompile(Guard& guard) {
     // Between two states of a tree that is being changed; the change's end is
     // told as well. What was resolved before holds until then.
     parts_.counters.exposed_rescan.add();
-    return;
+    return false;
   }
   if (names_ != nullptr) names_->unwatch(watched);
   commit(devices);
   pin(pins, plan(devices));
+  return places_of(guard) != before;
+}
+
+std::set<std::pair<Device, std::string>> MarkPlanner::places_of(const Guard& guard) {
+  std::set<std::pair<Device, std::string>> places;
+  for (const Placed& placed : guard.placed) places.emplace(placed.device, placed.entry->path);
+  return places;
 }
 
 void MarkPlanner::replan_container(std::uint64_t container) {
@@ -589,7 +598,8 @@ void MarkPlanner::replan_container(std::uint64_t container) {
 void MarkPlanner::replan_name(const std::string& name) {
   const std::lock_guard lock(mutex_);
   for (auto& [key, guard] : guards_) {
-    if (std::find(guard.names.begin(), guard.names.end(), name) != guard.names.end()) recompile(guard);
+    if (std::find(guard.names.begin(), guard.names.end(), name) != guard.names.end() && recompile(guard))
+      parts_.counters.exposed_path.add();
   }
 }
 

@@ -19,6 +19,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -173,7 +174,8 @@ class MarkPlanner {
   Before retire(const Devices& devices);
   static Devices devices_of(const Guard& guard);
   static void add_devices(Devices& to, const Devices& from);
-  void recompile(Guard& guard);
+  bool recompile(Guard& guard);
+  static std::set<std::pair<Device, std::string>> places_of(const Guard& guard);
 
   const Parts parts_;
   NameWatch* names_ = nullptr;

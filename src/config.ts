@@ -189,7 +189,7 @@ const OPTIONS = {
     env: "JANUSD_IDENTITY_LIMIT",
     value: "inodes",
     default: 16_384,
-    help: "Inodes that the guards of one container pin, so that hard links and renames don't get around them.",
+    help: "Inodes that guards pin on one file system, so that hard links and renames don't get around them.",
     parse: wholeNumber(0, 2 ** 24),
   }),
   ignoreLimit: row({
@@ -445,8 +445,8 @@ spec:
       scope: everyone          # or container: only its own processes are judged
       exact: false             # every open is an event of its own
       tags: { team: payments }
-    - watch: [/var/log]        # only observed; here all events are possible
-      events: [create, delete, move]
+    - watch: [/var/log]        # only observed; modify, close and open events too
+      events: [modify, closewrite]
 \`\`\`
 
 Errors name the file, the line, the document and the field. Unknown fields are errors.
