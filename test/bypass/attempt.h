@@ -39,8 +39,9 @@ enum who { ROOT = 1, USER = 2, ADMIN = 4, EVERYBODY = 7 };
 enum place { UPPER = 1, LOWER = 2, DISK = 4, MEMORY = 8, VOLUMES = 12, WRITTEN = 13, ANYWHERE = 15 };
 
 // What janusd owes. `PAST`: readable, and rightly so (or the kernel asks nobody).
+// `WINDOW`: denied from some moment on that `window` waits for, and everything else at once.
 // `PAST_SINCE_6_14`: since then the kernel settles at open whether reads of a descriptor can ever ask.
-enum expected { DENIED, PAST, PAST_SINCE_6_14 };
+enum expected { DENIED, PAST, PAST_SINCE_6_14, WINDOW };
 
 struct attempt {
   const char *name;
@@ -73,6 +74,7 @@ extern const char *who_name;
 extern enum who who;
 extern enum place place;
 extern long tries;
+extern long patience_ms;  // how long a window may stay open
 extern pid_t init_pid;  // of the container; only outside
 
 // ---- before the guard
@@ -98,6 +100,11 @@ void secret(const char *path);
 void secret_at(const char *label, int dir, const char *path);
 void secret_fd(const char *label, int fd);  // takes fd; -1: errno says why
 void secret_text(const char *label, const char *text, long length);
+// What a new mount shows at a guarded path: opens it until it is denied, for `patience_ms` at most, and 50 times more
+// once it is. Says how long it was readable; false if it is not denied in the end. To be called right after the mount.
+bool window(const char *path);
+// The same around a mount that `outside()` makes: opens all the while, so that nothing before its return is missed.
+void window_outside(const char *path);
 void control(const char *path);
 void control_at(const char *label, int dir, const char *path);
 void control_fd(const char *label, int fd);

@@ -3,7 +3,17 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import t from "tap";
 import { bypassMarkdown } from "./docs.js";
-import { type Against, attemptProgram, listAttempts, places, type Result, runSuite, users } from "./suite.js";
+import {
+  type Against,
+  attemptProgram,
+  listAttempts,
+  longestWindows,
+  places,
+  type Result,
+  runSuite,
+  users,
+  windowText,
+} from "./suite.js";
 
 /** `make soak` makes it 10,000. */
 const iterations = 300;
@@ -38,6 +48,7 @@ for (const against of ["nothing", "janusd"] satisfies Against[]) {
       byAttempt.set(name, [...(byAttempt.get(name) ?? []), result]);
     }
     if (last !== undefined) report(last);
+    for (const [name, us] of longestWindows([...byAttempt.values()].flat())) t.comment(`${name}: ${windowText([us])}`);
     t.equal(byAttempt.size, listAttempts().length, "every attempt was tried");
   });
 }

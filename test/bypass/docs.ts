@@ -26,7 +26,8 @@ if the kernel does not.
 \`disk\`: a volume on the node's own file system. \`tmpfs\`: a volume in memory, as secrets are. Both volumes are
 mounted twice in the container.
 
-**What is expected.** \`denied\`, but for what no permission event can answer, which is listed as \`read\`:
+**What is expected.** \`denied\`; \`window\` where a new mount is noticed only after the fact; and \`read\` for what no
+permission event can answer:
 `;
 
 const limits = `
@@ -42,6 +43,27 @@ const limits = `
   refused; those inside a guarded tree stay as they are.
 - *\`mmap\` under a guard on \`access\` alone.* The kernel asks nobody when a file is mapped (\`access-mapped\`). Guard
   \`open\` as well (\`all\` does): what cannot be opened cannot be mapped.
+
+## Windows
+
+Where \`window\` is expected, what appears at a guarded path can be read for a moment, and is denied from then on. The
+attempt opens it over and over; it fails unless that ends in \`EPERM\` within two seconds and stays so. The run prints how long
+each was readable. Everything else in such an attempt (what the mount hides, what is done after) is denied at once.
+
+- *A new mount over or below a guarded path* (\`tmpfs-over\`, \`tmpfs-over-file-guard\`, \`tmpfs-below\`, \`tmpfs-over-parent\`,
+  \`public-over\`, \`file-over\`, \`race-mount-over\`, \`node-mounts-over\`, \`node-mounts-over-file-guard\`,
+  \`node-mounts-below\`, \`node-binds-over\`). Who owns a mount namespace can put another file system there, and neither
+  fanotify nor a BPF program without LSM or fentry can hold a mount before it is there without a tax on every system
+  call of the node. A mount in a namespace that the daemon knows makes its mountinfo readable (\`POLLPRI\`): some
+  milliseconds. A namespace of the attacker's own is known from a fork, an exec or an open that is asked about in it;
+  at the latest from a look at all processes every 400 ms. What was guarded stays denied all the while, by
+  whatever mount; only what the new mount brings is readable, which whoever mounts it has already, unless the
+  node mounted it. Counted as \`janusd_exposure_total{cause="mount_changed"}\` (\`windows.test.ts\`).
+- *\`--ignore-after N\`: a busy directory that is moved into a guarded place.* Directories that can be renamed are learned to
+  be outside once their entries were asked about N times. If one is then renamed into a guarded place, that is noticed
+  some 50 us later, and its files are not asked about until then. Counted as
+  \`janusd_exposure_total{cause="directory_moved"}\`. With \`--ignore-after 0\` no such directory is ever ignored, and there
+  is no such window. The suite expects none (\`warm-...\`, \`node-moves-in\`).
 `;
 
 function yes(on: boolean): string {

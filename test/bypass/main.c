@@ -3,16 +3,19 @@
 //   attempt list                   the table, as JSON
 //   attempt layer DIRECTORY        makes the files that belong into the image
 //   attempt outside NAME PLACE WHO PID   the node's part of an attempt, in its directory; PID: the container's first process
-//   attempt serve                  `run NAME PLACE WHO TRIES` on standard input, one after the other
+//   attempt serve                  `run NAME PLACE WHO TRIES PATIENCE` on standard input, one after the other
 //   attempt say                    prints the secret (attempts copy and execute this program)
 #include "attempt.h"
 
 #include <grp.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 static const struct family *const families[] = {&names, &links, &mounts, &namespaces, &descriptors, &volumes, &races};
 static const int family_count = sizeof families / sizeof *families;
@@ -25,6 +28,7 @@ const char *who_name;
 enum who who;
 enum place place;
 long tries;
+long patience_ms;
 pid_t init_pid;
 
 // ---- talking to the runner
@@ -107,6 +111,78 @@ bool shows_secret(int fd) {
 
 bool opened(int fd) { return fd >= 0 && (close(fd), true); }
 
+// ---- windows
+
+static long microseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+enum { READABLE, REFUSED, ODD };
+
+static int look(const char *path) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno == EPERM ? REFUSED : ODD;
+  errno = ENODATA;
+  return shows_secret(fd) ? READABLE : ODD;
+}
+
+static void pause_ms(void) { nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
+
+static bool window_is(const char *path, const char *what, long us) {
+  say("window", path, format("%s %ld", what, us));
+  return strcmp(what, "denied") == 0;
+}
+
+// The window ends with the first open that is denied once the mount is `made`; it may have begun before that.
+static bool watch_window(const char *path, atomic_bool *made) {
+  long began = microseconds(), since = 0, readable = 0;
+  for (bool seen = false, shut = false; !shut;) {
+    bool complete = *made;
+    long before = microseconds();
+    if (complete && since == 0) since = before;
+    int got = look(path);
+    long now = microseconds();
+    if (got == ODD && complete) return window_is(path, error_name(), readable);
+    if (got == READABLE) seen = true;
+    else if (!seen) began = before;
+    if (seen) readable = now - began;
+    shut = got == REFUSED && (seen || complete);
+    if (complete && !shut && now - since > patience_ms * 1000) return window_is(path, "read", readable);
+    // Whoever is after the secret would spin, too; but not for ever, on a machine of two processors.
+    if (!complete || now - since < 10000) sched_yield();
+    else pause_ms();
+  }
+  for (int i = 0; i < 50; i++) {
+    pause_ms();
+    int got = look(path);
+    if (got != REFUSED) return window_is(path, got == READABLE ? "reopened" : error_name(), readable);
+  }
+  return window_is(path, "denied", readable);
+}
+
+bool window(const char *path) {
+  atomic_bool made = true;
+  return watch_window(path, &made);
+}
+
+static struct { const char *path; atomic_bool made; } spied;
+
+static void *spy(void *unused) {
+  watch_window(spied.path, &spied.made);
+  return unused;
+}
+
+void window_outside(const char *path) {
+  pthread_t thread;
+  spied.path = path;
+  if (pthread_create(&thread, NULL, spy, NULL) != 0) broken("thread");
+  outside();
+  spied.made = true;
+  pthread_join(thread, NULL);
+}
+
 void tally(const char *label, long slips, long of) { say("tally", label, format("%ld %ld", slips, of)); }
 
 // ---- files
@@ -151,7 +227,7 @@ void layout(void) {
 }
 
 void warm(const char *path) {
-  for (int i = 0; i < 50; i++) {
+  for (int i = 0; i < 500; i++) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) broken("warm");
     close(fd);
@@ -321,7 +397,7 @@ static const struct attempt *find(const char *name) {
   return NULL;
 }
 
-static const char *const expectations[] = {[DENIED] = "denied", [PAST] = "read", [PAST_SINCE_6_14] = "read since 6.14"};
+static const char *const expectations[] = {[DENIED] = "denied", [PAST] = "read", [PAST_SINCE_6_14] = "read since 6.14", [WINDOW] = "window"};
 
 static int list(void) {
   bool first = true;
@@ -370,10 +446,11 @@ static int layer(const char *root) {
   return 0;
 }
 
-static void run(const char *name, const char *place_name, const char *user, long count) {
+static void run(const char *name, const char *place_name, const char *user, long count, long patience) {
   const struct attempt *attempt = find(name);
   if (!attempt) broken("no-such-attempt");
   tries = attempt->loops ? (count + attempt->loops - 1) / attempt->loops : 0;
+  patience_ms = patience;
   locate(name, place_name, user);
   ready_home(home);
   if (place != LOWER) set_up_in_child(attempt);
@@ -384,14 +461,14 @@ static void run(const char *name, const char *place_name, const char *user, long
 
 static int serve(void) {
   char line[512], name[128], site[32], user[32];
-  long count;
+  long count, patience;
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   while (read_line(line, sizeof line)) {
-    if (sscanf(line, "run %127s %31s %31s %ld", name, site, user, &count) != 4) return 3;
+    if (sscanf(line, "run %127s %31s %31s %ld %ld", name, site, user, &count, &patience) != 5) return 3;
     pid_t child = fork();
     if (child == 0) {
       setpgid(0, 0);
-      run(name, site, user, count);
+      run(name, site, user, count, patience);
     }
     int status = 0;
     waitpid(child, &status, 0);

@@ -162,12 +162,12 @@ static void tmpfs_over(void) {
   own_mounts();
   int below = step("open-path", open("in", O_PATH | O_CLOEXEC));
   bind_at("in", "in", 0);
-  secret("in/secret");
+  secret_at("bound-over-itself", AT_FDCWD, "in/secret");
   int tmp = step("open-path", open("out", O_PATH | O_CLOEXEC));
   step("tmpfs", mount("tmpfs", "point", "tmpfs", 0, NULL));
   put("point/secret", "SECRET tmpfs\n");
   step("move", mount("point", "in", NULL, MS_MOVE, NULL));
-  secret("in/secret");
+  window("in/secret");
   secret_at("hidden", below, "secret");
   secret_at("hidden-deep", below, "deep/er/secret");
   control_at("out/neighbour", tmp, "neighbour");
@@ -179,7 +179,7 @@ static void tmpfs_over_file_guard(void) {
   step("tmpfs", mount("tmpfs", "in", "tmpfs", 0, NULL));
   put("in/fresh", "SECRET tmpfs\n");
   step("rename", rename("in/fresh", "in/secret"));
-  secret("in/secret");
+  window("in/secret");
   control("out/neighbour");
 }
 
@@ -189,7 +189,7 @@ static void tmpfs_below(void) {
   step("tmpfs", mount("tmpfs", "point", "tmpfs", 0, NULL));
   put("point/secret", "SECRET tmpfs\n");
   step("move", mount("point", "in/deep", NULL, MS_MOVE, NULL));
-  secret("in/deep/secret");
+  window("in/deep/secret");
   make_dir("in/deep/x");
   step("rename", rename("in/deep/secret", "in/deep/x/secret"));
   secret("in/deep/x/secret");
@@ -205,7 +205,7 @@ static void tmpfs_over_parent(void) {
   make_dir("in");
   put("out/neighbour", "PUBLIC\n");
   appear("in/secret");
-  secret("in/secret");
+  window("in/secret");
   control("out/neighbour");
 }
 
@@ -215,7 +215,7 @@ static void public_over(void) {
   own_mounts();
   put("out/d/secret", "SECRET\n");
   bind_at("out/d", "in", 0);
-  secret("in/secret");
+  window("in/secret");
   control("out/neighbour");
 }
 
@@ -224,7 +224,7 @@ static void file_over(void) {
   own_mounts();
   put("out/other", "SECRET\n");
   bind_at("out/other", "in/secret", 0);
-  secret("in/secret");
+  window("in/secret");
   control("out/neighbour");
 }
 
@@ -324,6 +324,10 @@ static void second_mount_moved(void) {
   control("out/neighbour");
 }
 
+// What a new mount shows at a guarded path.
+#define NEW_MOUNT(name_, summary_, setup_, run_) \
+  {.name = name_, .summary = summary_, .who = ADMIN, .places = ANYWHERE, .expected = WINDOW, .setup = setup_, .run = run_}
+
 static const struct attempt list[] = {
     TRY("bind", "Bind-mounts a guarded directory elsewhere", ADMIN, ANYWHERE, points_setup, bind_dir),
     TRY("bind-below", "Bind-mounts a directory inside a guarded tree elsewhere", ADMIN, ANYWHERE, points_setup, bind_below),
@@ -337,12 +341,12 @@ static const struct attempt list[] = {
     TRY("clone-detached-file", "Re-opens an open_tree clone of one file", ADMIN, ANYWHERE, points_setup, detached_file),
     TRY("clone-before", "The same with a clone older than the guard, then mounted", ADMIN, ANYWHERE, points_setup, detached_before),
     TRY("clone-mounted", "Mounts an open_tree clone by move_mount", ADMIN, ANYWHERE, points_setup, attached),
-    TRY("tmpfs-over", "Mounts a tmpfs over a guarded directory: what is seen, and what is hidden", ADMIN, ANYWHERE, points_setup, tmpfs_over),
-    TRY("tmpfs-over-file-guard", "Mounts a tmpfs over the parent of a guarded file, and puts a file there", ADMIN, ANYWHERE, points_setup, tmpfs_over_file_guard),
-    TRY("tmpfs-below", "Mounts a tmpfs inside a guarded tree", ADMIN, ANYWHERE, points_setup, tmpfs_below),
-    TRY("tmpfs-over-parent", "Mounts a tmpfs over a distant parent, and rebuilds the guarded path", ADMIN, ANYWHERE, points_setup, tmpfs_over_parent),
-    TRY("public-over", "Bind-mounts a directory that is known to be outside over the guarded one", ADMIN, ANYWHERE, points_setup, public_over),
-    TRY("file-over", "Bind-mounts a file over a guarded one", ADMIN, ANYWHERE, points_setup, file_over),
+    NEW_MOUNT("tmpfs-over", "Mounts a tmpfs over a guarded directory: what is seen, and what is hidden", points_setup, tmpfs_over),
+    NEW_MOUNT("tmpfs-over-file-guard", "Mounts a tmpfs over the parent of a guarded file, and puts a file there", points_setup, tmpfs_over_file_guard),
+    NEW_MOUNT("tmpfs-below", "Mounts a tmpfs inside a guarded tree", points_setup, tmpfs_below),
+    NEW_MOUNT("tmpfs-over-parent", "Mounts a tmpfs over a distant parent, and rebuilds the guarded path", points_setup, tmpfs_over_parent),
+    NEW_MOUNT("public-over", "Bind-mounts a directory that is known to be outside over the guarded one", points_setup, public_over),
+    NEW_MOUNT("file-over", "Bind-mounts a file over a guarded one", points_setup, file_over),
     TRY("unmounted", "Opens below a bind mount that was unmounted lazily", ADMIN, ANYWHERE, points_setup, unmounted),
     TRY("unmounted-parent", "The same with a parent of the guarded directory", ADMIN, ANYWHERE, points_setup, unmounted_parent),
     TRY("overlay", "Mounts an overlay that has the guarded directory as a layer", ADMIN, ANYWHERE, points_setup, overlay),

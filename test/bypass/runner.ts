@@ -1,7 +1,16 @@
 /** The command line of the bypass suite: a table, or TAP, and an exit status of 1 if anything slipped. */
 import { parseArgs } from "node:util";
 import { bypassMarkdown } from "./docs.js";
-import { listAttempts, places, type Result, runSuite, type SuiteOptions, users } from "./suite.js";
+import {
+  listAttempts,
+  longestWindows,
+  places,
+  type Result,
+  runSuite,
+  type SuiteOptions,
+  users,
+  windowText,
+} from "./suite.js";
 
 const usage = `usage: test/bypass/run [options]
   --iterations N   tries of each race (default 300; 10000 if SOAK is set)
@@ -54,7 +63,7 @@ function parse(): Command {
 }
 
 const header = ["attempt", "who", "against", "expected", "got"];
-const widths = [28, 14, 7, 8];
+const widths = [28, 14, 7, 8] as const;
 
 function row(cells: readonly string[]): string {
   return cells
@@ -83,6 +92,7 @@ async function main({ options, tap, show }: Command): Promise<number> {
   }
   let count = 0;
   const wrong: Result[] = [];
+  const withWindows: Result[] = [];
   let group = new Map<string, Result[]>();
   const flush = () => {
     for (const results of group.values()) for (const line of rows(results)) console.log(line);
@@ -92,6 +102,7 @@ async function main({ options, tap, show }: Command): Promise<number> {
   for await (const result of runSuite(options)) {
     count += 1;
     if (!result.ok) wrong.push(result);
+    if (result.windows.length > 0) withWindows.push(result);
     if (tap) {
       const { attempt, place, who, against, expected, got } = result;
       console.log(
@@ -107,8 +118,14 @@ async function main({ options, tap, show }: Command): Promise<number> {
     group.set(result.who, [...(group.get(result.who) ?? []), result]);
   }
   flush();
-  if (tap) console.log(`1..${count}`);
-  else console.log(`\n${count} runs, ${wrong.length} not as expected`);
+  const longest = [...longestWindows(withWindows)].map(
+    ([name, us]) => `${name.padEnd(widths[0])}  ${windowText([us])}`,
+  );
+  if (tap) console.log([`1..${count}`, ...longest.map((line) => `# ${line}`)].join("\n"));
+  else {
+    if (longest.length > 0) console.log(`\nlongest windows\n${longest.join("\n")}`);
+    console.log(`\n${count} runs, ${wrong.length} not as expected`);
+  }
   return wrong.length > 0 ? 1 : 0;
 }
 

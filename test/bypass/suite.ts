@@ -30,8 +30,8 @@ export interface Attempt {
   readonly family: string;
   readonly name: string;
   readonly summary: string;
-  /** What janusd owes; `read` where an open that is past, or that the kernel asks nobody about, stays readable. */
-  readonly expected: "denied" | "read" | "read since 6.14";
+  /** What janusd owes: `window` where a new mount is noticed after the fact, and denied from then on; `read` where an open that is past, or that the kernel asks nobody about, stays readable. */
+  readonly expected: "denied" | "window" | "read" | "read since 6.14";
   /** Whom the kernel lets get as far as the secret. */
   readonly who: readonly User[];
   readonly places: readonly Place[];
@@ -47,6 +47,8 @@ export interface Result {
   readonly expected: string;
   readonly got: string;
   readonly ok: boolean;
+  /** For how many microseconds each window was open, up to the first open that was denied. */
+  readonly windows: readonly number[];
 }
 
 export interface SuiteOptions {
@@ -57,6 +59,10 @@ export interface SuiteOptions {
   readonly only: readonly string[];
   readonly places: readonly Place[];
 }
+
+/** How long a window may stay open. What nobody guards would be readable for ever: it's looked at for a moment. */
+const patienceMs = 2000;
+const glanceMs = 50;
 
 const directory = new URL(".", import.meta.url).pathname;
 
@@ -93,6 +99,8 @@ interface Report {
   readonly secrets: readonly (readonly [label: string, got: string])[];
   readonly controls: readonly (readonly [label: string, got: string])[];
   readonly tallies: readonly { readonly label: string; readonly slips: number; readonly tries: number }[];
+  /** `got`: denied, read (to the end), reopened, or an error; microseconds it was readable. */
+  readonly windows: readonly { readonly label: string; readonly got: string; readonly us: number }[];
   /** A step on the way that the kernel refused. */
   readonly stopped: readonly [step: string, error: string] | undefined;
   readonly broken: string | undefined;
@@ -183,31 +191,34 @@ class Ground {
   async run(
     run: Pick<Result, "attempt" | "place" | "who">,
     tries: number,
+    patienceMs: number,
     guard: (subject: JsonObject) => Promise<void>,
   ) {
     const { attempt, place, who } = run;
     const secrets: [string, string][] = [];
     const controls: [string, string][] = [];
     const tallies: { label: string; slips: number; tries: number }[] = [];
+    const windows: { label: string; got: string; us: number }[] = [];
     let stopped: readonly [string, string] | undefined;
     let broken: string | undefined;
     const deadline = new Promise<never>((_, reject) => {
       // Generous: it ends an attempt that hangs, it doesn't measure.
       setTimeout(() => reject(new Error("hangs")), 60_000 + tries * 50).unref();
     });
-    this.#agent.tell(`run ${attempt.name} ${place} ${who} ${tries}`);
+    this.#agent.tell(`run ${attempt.name} ${place} ${who} ${tries} ${patienceMs}`);
     for (;;) {
       const line = await Promise.race([this.#agent.next(), deadline]);
       const [kind = "", label = "", value = ""] = line.split(" ");
       if (kind === "secret") secrets.push([decodeURIComponent(label.replace(/%(?=[89a-f])/g, "%25")), value]);
       else if (kind === "control") controls.push([label, value]);
       else if (kind === "tally") tallies.push({ label, slips: Number(value), tries: Number(line.split(" ")[3]) });
+      else if (kind === "window") windows.push({ label, got: value, us: Number(line.split(" ")[3] ?? 0) });
       else if (kind === "stopped") stopped ??= [label, value];
       else if (kind === "broken") broken ??= `${label} ${value}`;
       else if (kind === "guard" || kind === "outside") this.#agent.tell(await this.#serve(run, line, guard));
       else if (kind === "end") {
         if (value !== "0" && stopped === undefined) broken ??= `ended with ${value}`;
-        return { secrets, controls, tallies, stopped, broken } satisfies Report;
+        return { secrets, controls, tallies, windows, stopped, broken } satisfies Report;
       } else throw new Error(`the agent said: ${line}`);
     }
   }
@@ -253,26 +264,45 @@ function expectation(attempt: Attempt, who: User, against: Against): string {
   return major * 100 + minor >= 614 ? "read" : "denied";
 }
 
+function milliseconds(us: number | undefined): string {
+  return `${((us ?? 0) / 1000).toFixed(1)} ms`;
+}
+
+/** How long windows were open, for people. */
+export function windowText(us: readonly number[]): string {
+  const sorted = [...us].sort((a, b) => a - b);
+  const longest = sorted.at(-1);
+  if (longest === 0) return "denied at once";
+  if (sorted.length === 1) return `denied after ${milliseconds(longest)}`;
+  return `denied after ${milliseconds(sorted[sorted.length >> 1])} (median of ${sorted.length}), ${milliseconds(longest)} at most`;
+}
+
 /**
  * What came out, in a word or two. The worst wins: a secret that was read is
  * a slip whatever else happened.
  */
 function verdict(report: Report, against: Against, expected: string): string {
-  const { secrets, controls, tallies, stopped, broken } = report;
+  const { secrets, controls, tallies, windows, stopped, broken } = report;
   const seen = secrets.filter(([, got]) => got === "read" || got === "opened");
   const odd = secrets.find(([, got]) => got !== "read" && got !== "opened" && got !== "EPERM");
   const denied = controls.find(([, got]) => got !== "read");
   const slips = tallies.reduce((sum, { slips }) => sum + slips, 0);
   const tries = tallies.reduce((sum, { tries }) => sum + tries, 0);
-  const nothingTried = secrets.length === 0 && tallies.length === 0;
+  const nothingTried = secrets.length === 0 && tallies.length === 0 && windows.length === 0;
   if (broken !== undefined) return `broken: ${broken}`;
-  if (against === "janusd" && expected === "denied") {
+  if (against === "janusd" && (expected === "denied" || expected === "window")) {
     if (slips > 0) return `read: ${slips} of ${tries} tries`;
     if (seen.length > 0) return `read: ${seen.map(([label]) => label).join(", ")}`;
     if (odd !== undefined) return `${odd[1]}: ${odd[0]}`;
     if (stopped !== undefined && stopped[1] !== "EPERM") return `${stopped[1]}: ${stopped[0]}`;
     if (denied !== undefined) return `neighbour ${denied[1]}: ${denied[0]}`;
     if (stopped === undefined && (nothingTried || controls.length === 0)) return "broken: nothing was tried";
+    const open = windows.find(({ got }) => got !== "denied");
+    if (open !== undefined) return `${open.got}: ${open.label}, after ${milliseconds(open.us)}`;
+    // Only where a window is expected may one be waited for, and there it must be.
+    if (expected === "window" && windows.length === 0) return "broken: no window";
+    if (expected === "window") return windowText(windows.map(({ us }) => us));
+    if (windows.length > 0) return "broken: an unexpected window";
     return tries > 0 ? `denied, 0 slips of ${tries}` : "denied";
   }
   if (stopped !== undefined) return `n/a (${stopped[0]}: ${stopped[1]})`;
@@ -280,8 +310,26 @@ function verdict(report: Report, against: Against, expected: string): string {
   if (nothingTried || controls.length === 0) return "broken: nothing was tried";
   const missed = secrets.find(([, got]) => got !== "read" && got !== "opened");
   if (missed !== undefined) return `${missed[1]}: ${missed[0]}`;
+  const shut = windows.find(({ got }) => got !== "read");
+  if (shut !== undefined) return `${shut.got}: ${shut.label}, after ${milliseconds(shut.us)}`;
   if (tallies.some(({ slips }) => slips === 0)) return `denied, 0 of ${tries}`;
   return tries > 0 ? `read, ${slips} of ${tries}` : "read";
+}
+
+function asExpected(got: string, expected: string): boolean {
+  if (expected === "n/a") return got.startsWith("n/a");
+  if (expected === "window") return got === "denied at once" || got.startsWith("denied after ");
+  return got === expected || got.startsWith(`${expected}, `);
+}
+
+/** The longest window of each attempt that has one, in the order of the results. Microseconds. */
+export function longestWindows(results: readonly Result[]): ReadonlyMap<string, number> {
+  const longest = new Map<string, number>();
+  for (const { attempt, against, windows } of results) {
+    if (against === "nothing" || windows.length === 0) continue;
+    longest.set(attempt.name, Math.max(longest.get(attempt.name) ?? 0, ...windows));
+  }
+  return longest;
 }
 
 function matches(attempt: Attempt, only: readonly string[]): boolean {
@@ -304,22 +352,19 @@ export async function* runSuite(options: SuiteOptions): AsyncGenerator<Result> {
             const run = { attempt, place, who };
             const expected = expectation(attempt, who, against);
             let got: string;
+            let windows: readonly number[] = [];
             try {
               const tries = attempt.loops === 0 ? 0 : options.iterations;
-              got = verdict(await tryOne(ground, daemon, run, tries), against, expected);
+              const report = await tryOne(ground, daemon, run, tries);
+              got = verdict(report, against, expected);
+              windows = report.windows.map(({ us }) => us);
             } catch (error) {
               // It hangs, or took the agent along: a new container for the rest.
               got = `broken: ${error instanceof Error ? error.message : String(error)}`;
               await ground.stop();
               ground = await Ground.make(layer);
             }
-            yield {
-              ...run,
-              against,
-              expected,
-              got,
-              ok: got === expected || got.startsWith(`${expected}, `) || (expected === "n/a" && got.startsWith("n/a")),
-            };
+            yield { ...run, against, expected, got, windows, ok: asExpected(got, expected) };
           }
         }
       }
@@ -339,7 +384,7 @@ async function tryOne(
   const podName = "bypass";
   let guards = 0;
   try {
-    return await ground.run(run, tries, async (subject) => {
+    return await ground.run(run, tries, daemon === undefined ? glanceMs : patienceMs, async (subject) => {
       guards += 1;
       await daemon?.createGuard({
         name: `${run.attempt.name}-${guards}`,

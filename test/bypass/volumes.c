@@ -221,16 +221,14 @@ static void mount_over(void) { mount_at("in"); }
 
 static void mounted_over(void) {
   GUARD_TREE("in");
-  outside();
-  secret("in/secret");
+  window_outside("in/secret");
   secret("in/deep/secret");
   control("out/neighbour");
 }
 
 static void mounted_over_file_guard(void) {
   GUARD_FILE("in/secret");
-  outside();
-  secret("in/secret");
+  window_outside("in/secret");
   control("out/neighbour");
 }
 
@@ -238,8 +236,7 @@ static void mount_below(void) { mount_at("in/deep"); }
 
 static void mounted_below(void) {
   GUARD_TREE("in");
-  outside();
-  secret("in/deep/secret");
+  window_outside("in/deep/secret");
   control("out/neighbour");
 }
 
@@ -266,13 +263,14 @@ static void public_mounted_over(void) {
   GUARD_TREE("in");
   warm("out/neighbour");
   warm("out/d/secret");
-  outside();
-  secret("in/secret");
+  window_outside("in/secret");
   control("out/neighbour");
 }
 
 #define FROM_NODE(name_, summary_, places_, setup_, run_, outside_) \
   {.name = name_, .summary = summary_, .who = EVERYBODY, .places = places_, .expected = DENIED, .setup = setup_, .run = run_, .outside = outside_}
+#define MOUNTED_BY_NODE(name_, summary_, setup_, run_, outside_) \
+  {.name = name_, .summary = summary_, .who = EVERYBODY, .places = ANYWHERE, .expected = WINDOW, .setup = setup_, .run = run_, .outside = outside_}
 
 static const struct attempt list[] = {
     FROM_NODE("rotated-file", "The kubelet rotates a secret (..data swap, from outside); the guard is on its file", VOLUMES, credentials_setup, rotated_file, rotate),
@@ -289,10 +287,10 @@ static const struct attempt list[] = {
     TRY("subpath-directory", "A subPath directory, and the same files through the whole volume", EVERYBODY, DISK, NULL, sub_dir),
     TRY("subpath-below", "A file below a subPath directory, replaced through the whole volume", EVERYBODY, DISK, NULL, sub_dir_below),
     TRY("subpath-file", "A subPath file, and the same file through the whole volume", EVERYBODY, DISK, NULL, sub_file),
-    FROM_NODE("node-mounts-over", "The runtime mounts a tmpfs over a guarded directory of the running container", ANYWHERE, NULL, mounted_over, mount_over),
-    FROM_NODE("node-mounts-over-file-guard", "The same over the parent of a guarded file", ANYWHERE, NULL, mounted_over_file_guard, mount_over),
-    FROM_NODE("node-mounts-below", "The runtime mounts a tmpfs inside a guarded tree", ANYWHERE, NULL, mounted_below, mount_below),
+    MOUNTED_BY_NODE("node-mounts-over", "The runtime mounts a tmpfs over a guarded directory of the running container", NULL, mounted_over, mount_over),
+    MOUNTED_BY_NODE("node-mounts-over-file-guard", "The same over the parent of a guarded file", NULL, mounted_over_file_guard, mount_over),
+    MOUNTED_BY_NODE("node-mounts-below", "The runtime mounts a tmpfs inside a guarded tree", NULL, mounted_below, mount_below),
     FROM_NODE("node-binds-elsewhere", "The runtime bind-mounts a guarded directory elsewhere in the container", ANYWHERE, NULL, mounted_elsewhere, mount_elsewhere),
-    FROM_NODE("node-binds-over", "The runtime bind-mounts a directory that is known to be outside over the guarded one", ANYWHERE, warm_setup, public_mounted_over, bind_public_over),
+    MOUNTED_BY_NODE("node-binds-over", "The runtime bind-mounts a directory that is known to be outside over the guarded one", warm_setup, public_mounted_over, bind_public_over),
 };
 FAMILY(volumes, list);
