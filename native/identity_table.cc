@@ -90,10 +90,4 @@ std::size_t IdentityTable::size() const {
   return held_.size();
 }
 
-std::size_t IdentityTable::size_of(Device device) const {
-  const std::shared_lock lock(mutex_);
-  const auto it = sizes_.find(device);
-  return it == sizes_.end() ? 0 : it->second;
-}
-
 }  // namespace janus

@@ -49,7 +49,6 @@ class IdentityTable {
              const std::function<UniqueFd(const std::string& path)>& open, Locator& locator);
 
   std::size_t size() const;
-  std::size_t size_of(Device device) const;
 
  private:
   // An inode of an image layer: number, device; {0, 0} = none.

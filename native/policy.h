@@ -26,8 +26,6 @@ namespace janus {
 using Device = std::uint32_t;  // s_dev in the kernel's encoding: major << 20 | minor
 
 inline constexpr std::uint32_t mask_of(FileEventKind kind) { return 1u << static_cast<unsigned>(kind); }
-inline constexpr std::uint32_t kAnswerable =
-    (1u << 0) | (1u << 1) | (1u << 2);  // open, access, exec
 
 enum class Action : std::uint8_t { allow, deny, watch };
 

@@ -243,7 +243,6 @@ void Tracker::check_losses() {
     const std::lock_guard lock(mutex_);
     if (lost == lost_) return;
     lost_ = lost;
-    ++resyncs_;
     for (const auto& [cgroup, container] : containers_) tracked.emplace_back(cgroup, container.id);
   }
   for (const auto& [cgroup, id] : tracked) {
@@ -285,11 +284,6 @@ std::size_t Tracker::containers() const {
 std::size_t Tracker::processes() const {
   const std::lock_guard lock(mutex_);
   return processes_.size();
-}
-
-std::uint64_t Tracker::resyncs() const {
-  const std::lock_guard lock(mutex_);
-  return resyncs_;
 }
 
 }  // namespace janus

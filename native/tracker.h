@@ -81,7 +81,6 @@ class Tracker {
 
   std::size_t containers() const;
   std::size_t processes() const;
-  std::uint64_t resyncs() const;
 
  private:
   struct Container {
@@ -118,7 +117,6 @@ class Tracker {
   // Those that ended last: their asynchronous events may still be unread.
   std::deque<std::pair<std::uint32_t, Process>> past_;
   std::uint64_t lost_ = 0;
-  std::uint64_t resyncs_ = 0;
   // Filled under the lock, told to the listener after it.
   std::vector<std::uint64_t> ended_;
   std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>> seen_;
