@@ -54,7 +54,7 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
   \`public-over\`, \`file-over\`, \`race-mount-over\`, \`node-mounts-over\`, \`node-mounts-over-file-guard\`,
   \`node-mounts-below\`, \`node-binds-over\`). Who owns a mount namespace can put another file system there, and neither
   fanotify nor a BPF program without LSM or fentry can hold a mount before it is there without a tax on every system
-  call of the node. A mount in a namespace that the daemon knows makes its mountinfo readable (\`POLLPRI\`): some
+  call of the node. A mount in a namespace that the daemon knows makes its mountinfo readable (\`POLLPRI\`): 1 to 25
   milliseconds. A namespace of the attacker's own is known from a fork, an exec or an open that is asked about in it;
   at the latest from a look at all processes every 400 ms. What was guarded stays denied all the while, by
   whatever mount; only what the new mount brings is readable, which whoever mounts it has already, unless the

@@ -47,7 +47,7 @@ export interface Result {
   readonly expected: string;
   readonly got: string;
   readonly ok: boolean;
-  /** For how many microseconds each window was open, up to the first open that was denied. */
+  /** For how many microseconds each window was open, up to the first open that was denied; Infinity if it was not. */
   readonly windows: readonly number[];
 }
 
@@ -272,6 +272,7 @@ function milliseconds(us: number | undefined): string {
 export function windowText(us: readonly number[]): string {
   const sorted = [...us].sort((a, b) => a - b);
   const longest = sorted.at(-1);
+  if (longest === Infinity) return "not denied";
   if (longest === 0) return "denied at once";
   if (sorted.length === 1) return `denied after ${milliseconds(longest)}`;
   return `denied after ${milliseconds(sorted[sorted.length >> 1])} (median of ${sorted.length}), ${milliseconds(longest)} at most`;
@@ -357,7 +358,7 @@ export async function* runSuite(options: SuiteOptions): AsyncGenerator<Result> {
               const tries = attempt.loops === 0 ? 0 : options.iterations;
               const report = await tryOne(ground, daemon, run, tries);
               got = verdict(report, against, expected);
-              windows = report.windows.map(({ us }) => us);
+              windows = report.windows.map(({ got, us }) => (got === "denied" ? us : Infinity));
             } catch (error) {
               // It hangs, or took the agent along: a new container for the rest.
               got = `broken: ${error instanceof Error ? error.message : String(error)}`;
