@@ -60,11 +60,10 @@ struct janus_record {
   __u64 start_ns;
   __u32 forker;
   __u32 flags;
-  __u32 mnt_ns;
+  __u64 mnt_ns;       // of its mount namespace, unique since boot
   __u32 uid;
-  char comm[16];
-  __u32 pad;
   __u32 exe_len;
+  char comm[16];
   char exe[JANUS_EXE_MAX];
 };
 
@@ -78,9 +77,10 @@ struct janus_iter_record {
   __u32 hierarchy;    // of `cgroup_ids`
   __u32 pad;
   __u64 start_ns;
-  __u32 mnt_ns;
+  __u64 mnt_ns;
   __u32 cgroup_len;
   __u32 exe_len;
+  __u32 pad1;
   __u32 levels;                        // how many of cgroup_ids are there
   __u64 cgroup_ids[JANUS_CGROUP_LEVELS];  // the leaf's first
   char cgroup[JANUS_CGROUP_MAX];  // at its end, cgroup_len bytes: "/a/b/c"
@@ -130,8 +130,7 @@ struct janus_locate {
   __u64 container;
   __u32 task_flags;
   __u32 forker;
-  __u32 mnt_ns;
-  __u32 pad1;
+  __u64 mnt_ns;
   char comm[16];
 };
 

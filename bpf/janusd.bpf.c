@@ -174,8 +174,12 @@ static __always_inline __u32 exe_path(struct file *file, char *buffer) {
 
 // ---- the process table ----------------------------------------------------
 
-static __always_inline __u32 mount_namespace(struct task_struct *task) {
-  return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+// Unique since boot; the number in /proc/PID/ns is used again.
+static __always_inline __u64 mount_namespace(struct task_struct *task) {
+  struct mnt_namespace *mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
+  if (!mnt_ns) return 0;
+  if (bpf_core_field_exists(mnt_ns->ns.ns_id)) return BPF_CORE_READ(mnt_ns, ns.ns_id);
+  return BPF_CORE_READ(mnt_ns, seq);
 }
 
 // `task` and `exe` may be null.

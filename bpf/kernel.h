@@ -125,10 +125,11 @@ struct mount {
 };
 
 struct ns_common {
-  unsigned int inum;
+  __u64 ns_id;  // Linux 6.18
 };
 struct mnt_namespace {
   struct ns_common ns;
+  __u64 seq;  // before
 };
 struct nsproxy {
   struct mnt_namespace *mnt_ns;

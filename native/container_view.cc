@@ -85,9 +85,10 @@ bool ContainerView::refresh() {
   return true;
 }
 
-void ContainerView::add_namespace(std::uint32_t inum, std::uint32_t tgid) {
-  if (std::any_of(namespaces_.begin(), namespaces_.end(), [&](const Namespace& other) { return other.inum == inum; })) return;
-  namespaces_.push_back({inum, tgid, {}});
+void ContainerView::add_namespace(std::uint64_t id, std::uint32_t tgid) {
+  // Known by a process that has ended since: look at it through this one.
+  std::erase_if(namespaces_, [&](const Namespace& other) { return other.id == id; });
+  namespaces_.push_back({id, tgid, {}});
 }
 
 UniqueFd open_root_of(std::uint32_t pid) {

@@ -25,7 +25,7 @@ class ContainerView {
  public:
   // Another mount namespace that processes of the container run in.
   struct Namespace {
-    std::uint32_t inum = 0;
+    std::uint64_t id = 0;  // unique since boot
     std::uint32_t tgid = 0;  // one of them
     std::vector<Mount> mounts;
   };
@@ -41,7 +41,7 @@ class ContainerView {
   // Reads the mounts again, of all namespaces. Returns whether they have changed.
   bool refresh();
   // To be followed by refresh().
-  void add_namespace(std::uint32_t inum, std::uint32_t tgid);
+  void add_namespace(std::uint64_t id, std::uint32_t tgid);
 
   // Whether the superblock is this container's alone, so that a superblock mark
   // on it reaches nobody else: its root is an overlay of its own, mounted whole.

@@ -32,7 +32,7 @@ struct Engine::Running {
         groups(probe.audit),
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen =
-                               [this](std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns) {
+                               [this](std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
                                  planner.add_namespace(container, tgid, mnt_ns);
                                  eventfd_write(mounts_event.get(), 1);
                                }}),

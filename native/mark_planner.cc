@@ -587,12 +587,13 @@ void MarkPlanner::replan_container(std::uint64_t container) {
     return;  // it has ended, and will be reported so
   }
   const std::size_t marked = marks_.size();
+  bool elsewhere = false;
   for (auto& [key, guard] : guards_) {
     if (std::any_of(guard.subjects.begin(), guard.subjects.end(),
                     [&](const auto& subject) { return subject->container == container; }))
-      recompile(guard);
+      elsewhere = recompile(guard) || elsewhere;
   }
-  if (marks_.size() > marked) parts_.counters.exposed_mount.add(marks_.size() - marked);
+  if (elsewhere || marks_.size() > marked) parts_.counters.exposed_mount.add();
 }
 
 void MarkPlanner::replan_name(const std::string& name) {
@@ -603,7 +604,7 @@ void MarkPlanner::replan_name(const std::string& name) {
   }
 }
 
-void MarkPlanner::add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns) {
+void MarkPlanner::add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
   {
     const std::lock_guard lock(mutex_);
     const auto view = views_.find(container);

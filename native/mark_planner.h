@@ -98,7 +98,7 @@ class MarkPlanner {
   // Mounts, or the meaning of names, have changed: resolve again.
   void replan_container(std::uint64_t container);
   void replan_name(const std::string& name);
-  void add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns);
+  void add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
 
   struct MarkCounts {
     std::size_t superblock = 0, mount = 0;

@@ -73,7 +73,7 @@ Tracker::Found Tracker::search(const std::string& id) {
         if (found.info.id != name) {
           other = name;
         } else if (found.key.id == record.cgroup_ids[level]) {
-          found.tasks.push_back({record.tgid, record.ppid, record.ns_pid, record.mnt_ns, record.uid,
+          found.tasks.push_back({record.tgid, record.ppid, record.ns_pid, record.uid, record.mnt_ns,
                                  record.start_ns, comm_of(record.comm), std::string(exe)});
         }
         return;
@@ -171,6 +171,7 @@ void Tracker::drop_process(std::uint32_t tgid) {
   processes_.erase(process);
   if (container == containers_.end()) return;
   --container->second.processes;
+  std::erase_if(container->second.namespaces, [&](const auto& seen) { return seen.second == tgid; });
   if (container->second.init_pid == tgid || container->second.processes == 0) ended_.push_back(container->first);
 }
 
@@ -194,21 +195,21 @@ void Tracker::take(const janus_record& record, std::string_view exe) {
   }
 }
 
-void Tracker::see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns) {
+void Tracker::see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
   {
     const std::lock_guard lock(mutex_);
     const auto it = containers_.find(container);
     if (it == containers_.end() || mnt_ns == 0) return;
     auto& known = it->second.namespaces;
-    if (std::find(known.begin(), known.end(), mnt_ns) != known.end()) return;
-    known.push_back(mnt_ns);
+    if (std::any_of(known.begin(), known.end(), [&](const auto& seen) { return seen.first == mnt_ns; })) return;
+    known.emplace_back(mnt_ns, tgid);
   }
   if (listener_.namespace_seen) listener_.namespace_seen(container, tgid, mnt_ns);
 }
 
 void Tracker::drain() {
   std::vector<std::uint64_t> ended;
-  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>> seen;
+  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> seen;
   programs_.consume([&](const janus_record& record, std::string_view exe) {
     const std::lock_guard lock(mutex_);
     take(record, exe);
@@ -227,7 +228,7 @@ void Tracker::drain() {
 
 void Tracker::look_for_namespaces() {
   if (containers() == 0) return;
-  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>> found;
+  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> found;
   programs_.each_task([&](const janus_iter_record& record, std::string_view, std::string_view) {
     const std::lock_guard lock(mutex_);
     const auto it = processes_.find(record.tgid);

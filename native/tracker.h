@@ -45,7 +45,7 @@ class Tracker {
     // A process of the container is in a mount namespace not seen before. (Not
     // told of processes that a runtime is still putting in: those are in the
     // node's own.)
-    std::function<void(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns)> namespace_seen;
+    std::function<void(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns)> namespace_seen;
   };
 
   Tracker(BpfPrograms& programs, Listener listener);
@@ -74,7 +74,7 @@ class Tracker {
   };
   std::optional<Process> process(std::uint32_t tgid) const;
   // The process asked about was in this namespace. Cheap when it is known.
-  void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint32_t mnt_ns);
+  void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
   // Looks at every process of the node: a namespace that is entered without a
   // fork, an exec or a question is told by nothing.
   void look_for_namespaces();
@@ -88,15 +88,17 @@ class Tracker {
     std::string cgroup_path;
     janus_cgroup_key key{};
     std::uint32_t init_pid = 0;
-    std::vector<std::uint32_t> namespaces;
+    // Mount namespaces seen, each with the process it was seen of. Forgotten
+    // with that process: who looks at the mounts needs a living one.
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> namespaces;
     std::size_t processes = 0;
   };
   struct Found {
     ContainerInfo info;
     janus_cgroup_key key{};
     struct Task {
-      std::uint32_t tgid, ppid, ns_pid, mnt_ns, uid;
-      std::uint64_t start_ns;
+      std::uint32_t tgid, ppid, ns_pid, uid;
+      std::uint64_t mnt_ns, start_ns;
       std::string comm, exe;
     };
     std::vector<Task> tasks;
@@ -119,7 +121,7 @@ class Tracker {
   std::uint64_t lost_ = 0;
   // Filled under the lock, told to the listener after it.
   std::vector<std::uint64_t> ended_;
-  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>> seen_;
+  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> seen_;
 };
 
 }  // namespace janus

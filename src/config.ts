@@ -204,8 +204,8 @@ const OPTIONS = {
     flag: "ignore-after",
     env: "JANUSD_IGNORE_AFTER",
     value: "questions",
-    default: 64,
-    help: "Questions about the entries of a directory that can be renamed, before it is ignored (one of the image cannot be, and is ignored at once). For some 50 us after an ignored directory was moved into a guarded place, its files are not asked about (counted as exposure); 0 never ignores such, and pays a question for each open there.",
+    default: 0,
+    help: "Questions about the entries of a directory that can be renamed, before it is ignored; 0 never ignores such, and pays a question for each open there. (One of the image cannot be renamed, and is ignored at once.) With another number, for some 50 us after an ignored directory was moved into a guarded place, its files are not asked about (counted as exposure).",
     parse: wholeNumber(0, 2 ** 24),
   }),
 } satisfies Record<string, OptionRow<never> | OptionRow<unknown>>;

@@ -29,7 +29,7 @@ t.test("defaults", async (t) => {
       deadlineMs: 1000,
       identityLimit: 16_384,
       ignoreLimit: 65_536,
-      ignoreAfter: 64,
+      ignoreAfter: 0,
     },
   });
 });

@@ -63,7 +63,10 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
   be outside once their entries were asked about N times. If one is then renamed into a guarded place, that is noticed
   some 50 us later, and its files are not asked about until then. Counted as
   \`janusd_exposure_total{cause="directory_moved"}\`. With \`--ignore-after 0\` no such directory is ever ignored, and there
-  is no such window. The suite expects none (\`warm-...\`, \`node-moves-in\`).
+  (the default) is no such window. The suite expects none (\`warm-...\`, \`node-moves-in\`).
+- *A guarded path that becomes a symbolic link into an ignored directory of the image* (\`later-symlink\`). The target was
+  open under its own name until then, and its open asks nobody until the daemon has read that the name changed.
+  Counted as \`janusd_exposure_total{cause="path_changed"}\`.
 `;
 
 function yes(on: boolean): string {

@@ -116,7 +116,7 @@ static void later_symlink(void) {
   make_dir("later");
   put("out/new", "SECRET\n");
   step("symlink", symlink("../out/new", "later/secret"));
-  secret("later/secret");
+  window("later/secret");
   control("out/neighbour");
 }
 
@@ -693,7 +693,7 @@ static const struct attempt list[] = {
     TRY("later-tree", "A guarded tree that appears after the guard", EVERYBODY, ANYWHERE, NULL, later_tree),
     TRY("later-moved", "A guarded path that appears as its parent is moved there", EVERYBODY, ANYWHERE, NULL, later_moved),
     TRY("later-linked", "A guarded path that appears as a hard link", EVERYBODY, ANYWHERE, NULL, later_linked),
-    TRY("later-symlink", "A guarded path that appears as a symbolic link to something else", EVERYBODY, ANYWHERE, NULL, later_symlink),
+    {.name = "later-symlink", .summary = "A guarded path that appears as a symbolic link to something else", .who = EVERYBODY, .places = ANYWHERE, .expected = WINDOW, .run = later_symlink},
     TRY("later-parent-symlink", "A guarded path that appears below a symbolic link", EVERYBODY, ANYWHERE, NULL, later_parent_symlink),
     TRY("again", "Deletes and re-creates a guarded file, over and over", EVERYBODY, ANYWHERE, NULL, again),
     TRY("again-tree", "Deletes and re-creates a whole guarded tree (whiteouts and opaque directories in an image)", EVERYBODY, ANYWHERE, NULL, again_tree),
