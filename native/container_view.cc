@@ -52,7 +52,7 @@ UniqueFd clone_mount(std::uint32_t pid, const std::string& point) {
 
 ContainerView::ContainerView(ContainerInfo info) : info_(std::move(info)) { refresh(); }
 
-bool ContainerView::refresh() {
+void ContainerView::refresh() {
   std::vector<Mount> now;
   try {
     now = mounts_of(info_.init_pid);
@@ -60,7 +60,6 @@ bool ContainerView::refresh() {
     throw Error(ErrorCode::not_found, "container " + info_.id + " has ended");
   }
   if (now.empty()) throw Error(ErrorCode::not_found, "container " + info_.id + " has ended");
-  bool changed = false;
   std::erase_if(namespaces_, [&](Namespace& other) {
     try {
       auto mounts = mounts_of(other.tgid);
@@ -69,20 +68,16 @@ bool ContainerView::refresh() {
             return mount.point.empty() && mount.root.empty() && is_node_root(mount.device);
           }))
         return true;
-      changed = changed || mounts != other.mounts;
       other.mounts = std::move(mounts);
       return other.mounts.empty();
     } catch (const Error&) {
-      changed = true;  // its last known process has ended; marks go with the mounts
-      return true;
+      return true;  // its last known process has ended; marks go with the mounts
     }
   });
-  if (now == mounts_) return changed;
   mounts_ = std::move(now);
   std::erase_if(clones_, [&](const auto& item) {
     return std::none_of(mounts_.begin(), mounts_.end(), [&](const Mount& mount) { return mount.id == item.first; });
   });
-  return true;
 }
 
 void ContainerView::add_namespace(std::uint64_t id, std::uint32_t tgid) {

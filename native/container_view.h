@@ -38,8 +38,8 @@ class ContainerView {
 
   const std::vector<Namespace>& namespaces() const { return namespaces_; }
 
-  // Reads the mounts again, of all namespaces. Returns whether they have changed.
-  bool refresh();
+  // Reads the mounts again, of all namespaces.
+  void refresh();
   // To be followed by refresh().
   void add_namespace(std::uint64_t id, std::uint32_t tgid);
 

@@ -279,14 +279,18 @@ bool MarkPlanner::mark(const MarkKey& key, const MarkPlan& want, unsigned flag, 
   return true;
 }
 
-void MarkPlanner::set_marks(const Plan& plan) {
+// `renew`: mounts have changed. The kernel uses their ids and devices again, so
+// what we think is marked may be another mount by now.
+void MarkPlanner::set_marks(const Plan& plan, bool renew) {
   std::vector<std::pair<MarkKey, MarkPlan>> done;
   for (const auto& [key, want] : plan.marks) {
     const auto held = marks_.find(key);
     const MarkPlan have = held == marks_.end() ? MarkPlan{} : held->second;
     MarkPlan extra = want;
-    extra.gate &= ~have.gate;
-    extra.observer &= ~have.observer;
+    if (!renew) {
+      extra.gate &= ~have.gate;
+      extra.observer &= ~have.observer;
+    }
     try {
       if (!mark(key, want, FAN_MARK_ADD, extra.gate, extra.observer)) continue;
     } catch (const Error&) {
@@ -434,7 +438,7 @@ std::vector<ScanJob> MarkPlanner::apply(const GuardSpec& spec) {
   guards_[spec.key] = std::move(guard);
   const Plan next = plan(devices);
   try {
-    set_marks(next);
+    set_marks(next, false);
   } catch (...) {
     if (names_ != nullptr) names_->unwatch(guards_[spec.key].names);
     if (before) guards_[spec.key] = std::move(*before);
@@ -465,10 +469,10 @@ std::vector<ScanJob> MarkPlanner::apply(const GuardSpec& spec) {
   return jobs;
 }
 
-void MarkPlanner::commit(const Devices& devices) {
+void MarkPlanner::commit(const Devices& devices, bool renew) {
   const Plan next = plan(devices);
   try {
-    set_marks(next);
+    set_marks(next, renew);
   } catch (const Error&) {
     parts_.counters.exposed_rescan.add();
   }
@@ -541,7 +545,7 @@ void MarkPlanner::scanned(Device device, bool complete) {
 }
 
 // Returns whether its paths lead to other places now.
-bool MarkPlanner::recompile(Guard& guard) {
+bool MarkPlanner::recompile(Guard& guard, bool renew) {
   std::vector<Pin> pins;
   std::vector<std::string> watched;
   GuardSpec spec = guard.spec;
@@ -566,7 +570,7 @@ bool MarkPlanner::recompile(Guard& guard) {
     return false;
   }
   if (names_ != nullptr) names_->unwatch(watched);
-  commit(devices);
+  commit(devices, renew);
   pin(pins, plan(devices));
   return places_of(guard) != before;
 }
@@ -582,7 +586,7 @@ void MarkPlanner::replan_container(std::uint64_t container) {
   const auto view = views_.find(container);
   if (view == views_.end()) return;
   try {
-    if (!view->second->refresh()) return;
+    view->second->refresh();
   } catch (const Error&) {
     return;  // it has ended, and will be reported so
   }
@@ -591,7 +595,7 @@ void MarkPlanner::replan_container(std::uint64_t container) {
   for (auto& [key, guard] : guards_) {
     if (std::any_of(guard.subjects.begin(), guard.subjects.end(),
                     [&](const auto& subject) { return subject->container == container; }))
-      elsewhere = recompile(guard) || elsewhere;
+      elsewhere = recompile(guard, true) || elsewhere;
   }
   if (elsewhere || marks_.size() > marked) parts_.counters.exposed_mount.add();
 }
@@ -599,7 +603,7 @@ void MarkPlanner::replan_container(std::uint64_t container) {
 void MarkPlanner::replan_name(const std::string& name) {
   const std::lock_guard lock(mutex_);
   for (auto& [key, guard] : guards_) {
-    if (std::find(guard.names.begin(), guard.names.end(), name) != guard.names.end() && recompile(guard))
+    if (std::find(guard.names.begin(), guard.names.end(), name) != guard.names.end() && recompile(guard, false))
       parts_.counters.exposed_path.add();
   }
 }

@@ -162,19 +162,19 @@ class MarkPlanner {
   void place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
              const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins);
   Plan plan(const Devices& devices);
-  void set_marks(const Plan& plan);
+  void set_marks(const Plan& plan, bool renew);
   void trim_marks(const Plan& plan, const Devices& devices);
   bool mark(const MarkKey& key, const MarkPlan& want, unsigned flag, std::uint64_t gate, std::uint64_t observer);
   void publish(const Plan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
   bool may_learn(Device device) const;
   std::vector<ScanJob> pin(const std::vector<Pin>& pins, const Plan& plan);
-  void commit(const Devices& devices);
+  void commit(const Devices& devices, bool renew);
   void drop(Guard& guard);
   Before retire(const Devices& devices);
   static Devices devices_of(const Guard& guard);
   static void add_devices(Devices& to, const Devices& from);
-  bool recompile(Guard& guard);
+  bool recompile(Guard& guard, bool renew);
   static std::set<std::pair<Device, std::string>> places_of(const Guard& guard);
 
   const Parts parts_;

@@ -19,8 +19,6 @@ struct Mount {
   std::string root;   // in the superblock; "" is its root
   std::string point;  // below the process's root; "" is the root itself
   std::string type;
-
-  bool operator==(const Mount&) const = default;
 };
 
 std::vector<Mount> parse_mountinfo(std::string_view text);
