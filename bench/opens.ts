@@ -9,12 +9,16 @@ const rounds = 15;
 const distinct = 2000;
 const coldDirectories = 200;
 
-/** The same files in every container, so that only the listener differs. */
-async function makeFiles({ load }: LoadedContainer): Promise<void> {
-  for (const directory of ["plain", "exact", "deny", "owner"]) await load.makeFiles(`/g/${directory}/file`, 1);
-  await load.makeFiles("/g/async/#", distinct);
-  for (let round = 0; round <= rounds; ++round) await load.makeFiles(`/cold/${round}/#/file`, coldDirectories);
-}
+/** Files of the image, as most that a container opens are; the same in every container, so that only the listener differs. */
+const image: Readonly<Record<string, string>> = Object.fromEntries(
+  [
+    ...["plain", "exact", "deny", "owner"].map((directory) => `/g/${directory}/file`),
+    ...Array.from({ length: distinct }, (_, index) => `/g/async/${index}`),
+    ...Array.from({ length: rounds + 1 }, (_, round) =>
+      Array.from({ length: coldDirectories }, (_, index) => `/cold/${round}/${index}/file`),
+    ).flat(),
+  ].map((path) => [path, "x"]),
+);
 
 function guardOf(id: string): GuardInit {
   const event = ["open"];
@@ -50,6 +54,7 @@ async function measureOpens({ figures, watched, unwatched, allowed, denied, guar
     ["null_syscall_ns", () => unwatched.load.nullCall()],
     ["unwatched_ns", () => unwatched.load.open("/g/plain/file", 1, 20_000, "opened")],
     ["unguarded_warm_ns", () => guarded.load.open("/g/plain/file", 1, 20_000, "opened")],
+    ["unguarded_written_ns", () => guarded.load.open("/g/written/file", 1, 4000, "opened")],
     ["floor_allow_ns", () => allowed.load.open("/g/exact/file", 1, 4000, "opened")],
     ["allow_answered_ns", () => guarded.load.open("/g/exact/file", 1, 4000, "opened")],
     ["floor_deny_ns", () => denied.load.open("/g/deny/file", 1, 4000, "denied")],
@@ -145,11 +150,12 @@ async function measureStorm({ figures, watched, guarded }: Stage): Promise<void>
 }
 
 export async function opens(figures: Figures, watched: Watched): Promise<void> {
-  await using unwatched = await LoadedContainer.start();
-  await using allowed = await LoadedContainer.start();
-  await using denied = await LoadedContainer.start();
-  await using guarded = await LoadedContainer.start();
-  for (const container of [unwatched, allowed, denied, guarded]) await makeFiles(container);
+  await using unwatched = await LoadedContainer.start({ files: image });
+  await using allowed = await LoadedContainer.start({ files: image });
+  await using denied = await LoadedContainer.start({ files: image });
+  await using guarded = await LoadedContainer.start({ files: image });
+  // What the container wrote itself lies in a directory that could be renamed, so it is never ignored.
+  await guarded.load.makeFiles("/g/written/file", 1);
   using floorAllow = await startFloor("allow", allowed.container);
   using floorDeny = await startFloor("deny", denied.container);
   const guard = guardOf(guarded.container.id);
