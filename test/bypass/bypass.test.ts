@@ -41,7 +41,13 @@ for (const against of ["nothing", "janusd"] satisfies Against[]) {
       t.same(wrong, [], `${name}: ${(byAttempt.get(name) ?? []).length} runs`);
     };
     let last: string | undefined;
-    for await (const result of runSuite({ iterations: iterations[against], against: [against], as: users, only: [], places })) {
+    for await (const result of runSuite({
+      iterations: iterations[against],
+      against: [against],
+      as: users,
+      only: [],
+      places,
+    })) {
       const { name } = result.attempt;
       if (last !== undefined && last !== name) report(last);
       last = name;
