@@ -32,7 +32,7 @@ export interface EngineOptions {
   readonly ringBytes: number;
   /** Past this an answer is given as allow, and counted as exposure. Milliseconds. */
   readonly deadlineMs: number;
-  /** Inodes that the guards of one container pin by identity marks. */
+  /** Inodes that guards pin by identity marks, of one file system. */
   readonly identityLimit: number;
   /** Learned ignore marks of the whole daemon; at the limit all are forgotten. */
   readonly ignoreLimit: number;
