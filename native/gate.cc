@@ -70,6 +70,23 @@ void Gate::step(const FanotifyGroup& group) {
   answer(group, event);
 }
 
+// The identity group asks about this open, too, since the object or its
+// directory is pinned: it keeps the account. (The gate's own question is spared
+// by an ignore mark, but those may be forgotten any time.)
+bool Gate::asked_twice(const FanotifyGroup& group, const Location& location, std::uint64_t mask) const {
+  if (&group != &parts_.groups.gate) return false;
+  for (int i = 0; i < JANUS_HITS && location.raw->hit_id[i] != 0; ++i) {
+    const std::size_t tail = std::min<std::size_t>(location.raw->hit_tail[i], location.path.size());
+    const std::string_view below = location.path.substr(location.path.size() - tail);
+    const bool own = tail == 0 && location.pinned();
+    const bool directory = tail > 1 && below.find('/', 1) == std::string_view::npos;
+    if (!own && !directory) continue;
+    const auto identity = parts_.identities.find(location.raw->hit_id[i]);
+    if (identity && (identity->mask & mask) != 0) return true;
+  }
+  return false;
+}
+
 void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& event) {
   const std::uint64_t begun = monotonic_ns();
   in_flight_.begin(group, event.fd, begun);
@@ -94,6 +111,8 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
   if (decision.entry == nullptr) {
     parts_.counters.asked_unguarded.add();
     if (superblock != nullptr && &group == &parts_.groups.gate) parts_.learner.learn(false, locator_, location, *policy);
+  } else if (asked_twice(group, location, event.mask)) {
+    if (location.pinned()) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory());
   } else {
     parts_.counters.asked_guarded.add();
     const auto flags = static_cast<std::uint8_t>(kFlagAnswered | (audited && in_time ? kFlagAudited : 0) |

@@ -28,7 +28,7 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
   if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) != 0) return Pinned::limit;
   const std::uint32_t id = next_++;
   const LowerInode lower{location.raw->lower_ino, location.raw->lower_dev};
-  held_[id] = {{device, std::string(path)}, inode, mask, location.directory(), lower};
+  held_[id] = {{device, std::string(path), mask}, inode, mask, location.directory(), lower};
   by_inode_[inode] = id;
   ++sizes_[device];
   programs_.add_identity(inode, id);
@@ -64,7 +64,9 @@ std::optional<Identity> IdentityTable::find(std::uint32_t id) const {
   const std::shared_lock lock(mutex_);
   const auto it = held_.find(id);
   if (it == held_.end()) return std::nullopt;
-  return it->second.identity;
+  Identity identity = it->second.identity;
+  identity.mask = it->second.mask;
+  return identity;
 }
 
 void IdentityTable::sweep(Device device, const std::function<bool(const std::string&, bool)>& keep,

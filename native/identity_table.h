@@ -24,6 +24,7 @@ namespace janus {
 struct Identity {
   Device device = 0;
   std::string path;  // where it was, in its superblock
+  std::uint64_t mask = 0;  // the permission events that its mark asks about
 };
 
 class IdentityTable {

@@ -469,7 +469,7 @@ std::vector<ScanJob> MarkPlanner::apply(const GuardSpec& spec) {
   return jobs;
 }
 
-void MarkPlanner::commit(const Devices& devices, bool renew) {
+void MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
   const Plan next = plan(devices);
   try {
     set_marks(next, renew);
@@ -478,7 +478,7 @@ void MarkPlanner::commit(const Devices& devices, bool renew) {
   }
   publish(next, devices);
   trim_marks(next, devices);
-  parts_.learner.forget(devices);
+  if (forget) parts_.learner.forget(devices);
 }
 
 // Publishes and trims after something was taken away.
@@ -570,9 +570,10 @@ bool MarkPlanner::recompile(Guard& guard, bool renew) {
     return false;
   }
   if (names_ != nullptr) names_->unwatch(watched);
-  commit(devices, renew);
+  const bool elsewhere = places_of(guard) != before;
+  commit(devices, renew, elsewhere);
   pin(pins, plan(devices));
-  return places_of(guard) != before;
+  return elsewhere;
 }
 
 std::set<std::pair<Device, std::string>> MarkPlanner::places_of(const Guard& guard) {

@@ -169,7 +169,7 @@ class MarkPlanner {
   void publish_learning(const Devices& devices);
   bool may_learn(Device device) const;
   std::vector<ScanJob> pin(const std::vector<Pin>& pins, const Plan& plan);
-  void commit(const Devices& devices, bool renew);
+  void commit(const Devices& devices, bool renew, bool forget);
   void drop(Guard& guard);
   Before retire(const Devices& devices);
   static Devices devices_of(const Guard& guard);
