@@ -363,13 +363,15 @@ void MarkPlanner::publish_learning(const Devices& devices) {
   parts_.policy.publish(std::move(next));
 }
 
-std::vector<ScanJob> MarkPlanner::pin(const std::vector<Pin>& pins, const Plan& plan) {
+// By the policy that has just been published.
+std::vector<ScanJob> MarkPlanner::pin(const std::vector<Pin>& pins) {
   std::vector<ScanJob> jobs;
+  const auto policy = parts_.policy.get();
   for (const Pin& pin : pins) {
-    const auto superblock = plan.superblocks.find(pin.device);
-    if (superblock == plan.superblocks.end()) continue;
+    const Superblock* superblock = policy->find(pin.device);
+    if (superblock == nullptr) continue;
     const Location location = locator_.locate(pin.object.get(), 0, true);
-    if (parts_.identities.pin(pin.object.get(), location, pin.path, superblock->second->deny_mask) == IdentityTable::Pinned::now)
+    if (parts_.identities.pin(pin.object.get(), location, pin.path, superblock->deny_mask) == IdentityTable::Pinned::now)
       parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory);
     if (pin.directory) jobs.push_back({pin.device, pin.path, pin.recursive});
   }
@@ -456,7 +458,7 @@ std::vector<ScanJob> MarkPlanner::apply(const GuardSpec& spec) {
     });
     drop(*before);
   }
-  std::vector<ScanJob> jobs = pin(pins, next);
+  std::vector<ScanJob> jobs = pin(pins);
   // Now that something is pinned: whether the rest may be ignored is decided anew.
   if (!pins.empty()) {
     Devices scanning = devices;
@@ -572,7 +574,7 @@ bool MarkPlanner::recompile(Guard& guard, bool renew) {
   if (names_ != nullptr) names_->unwatch(watched);
   const bool elsewhere = places_of(guard) != before;
   commit(devices, renew, elsewhere);
-  pin(pins, plan(devices));
+  pin(pins);
   return elsewhere;
 }
 

@@ -168,7 +168,7 @@ class MarkPlanner {
   void publish(const Plan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
   bool may_learn(Device device) const;
-  std::vector<ScanJob> pin(const std::vector<Pin>& pins, const Plan& plan);
+  std::vector<ScanJob> pin(const std::vector<Pin>& pins);
   void commit(const Devices& devices, bool renew, bool forget);
   void drop(Guard& guard);
   Before retire(const Devices& devices);
