@@ -205,7 +205,7 @@ const OPTIONS = {
     env: "JANUSD_IGNORE_AFTER",
     value: "questions",
     default: 0,
-    help: "Questions about the entries of a directory that can be renamed, before it is ignored; 0 never ignores such, and pays a question for each open there. (One of the image cannot be renamed, and is ignored at once.) With another number, for some 50 us after an ignored directory was moved into a guarded place, its files are not asked about (counted as exposure).",
+    help: "Questions about the entries of a directory that can be renamed, before it is ignored; 0 never ignores such, and pays a question for each open there. (One of the image cannot be renamed, and is ignored at once.) With another number, for a moment after an ignored directory was moved into a guarded place, its files are not asked about (counted as exposure).",
     parse: wholeNumber(0, 2 ** 24),
   }),
 } satisfies Record<string, OptionRow<never> | OptionRow<unknown>>;

@@ -39,7 +39,7 @@ export interface EngineOptions {
   /**
    * Questions about the entries of a directory that can be renamed, before it
    * is ignored; 0: never. A directory of the image cannot be, and is ignored at
-   * once. For some 50 us after an ignored directory was moved into a guarded
+   * once. For a moment after an ignored directory was moved into a guarded
    * place, its files are not asked about.
    */
   readonly ignoreAfter: number;

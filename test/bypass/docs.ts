@@ -61,7 +61,7 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
   node mounted it. Counted as \`janusd_exposure_total{cause="mount_changed"}\` (\`windows.test.ts\`).
 - *\`--ignore-after N\`: a busy directory that is moved into a guarded place.* Directories that can be renamed are learned to
   be outside once their entries were asked about N times. If one is then renamed into a guarded place, that is noticed
-  some 50 us later, and its files are not asked about until then. Counted as
+  a moment later, and its files are not asked about until then. Counted as
   \`janusd_exposure_total{cause="directory_moved"}\`. With \`--ignore-after 0\` no such directory is ever ignored, and there
   (the default) is no such window. The suite expects none (\`warm-...\`, \`node-moves-in\`).
 - *A guarded path that becomes a symbolic link into an ignored directory of the image* (\`later-symlink\`). The target was
