@@ -33,13 +33,13 @@ struct Engine::Running {
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen =
                                [this](std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
-                                 planner.add_namespace(container, tgid, mnt_ns);
+                                 scanner.queue(planner.add_namespace(container, tgid, mnt_ns));
                                  eventfd_write(mounts_event.get(), 1);
                                }}),
         identities(groups, programs, options.identity_limit),
         learner(groups, policy, counters, options.ignore_limit, options.ignore_after),
         planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit}),
-        names(groups, [this](const std::string& name) { planner.replan_name(name); }),
+        names(groups, [this](const std::string& name) { scanner.queue(planner.replan_name(name)); }),
         scanner({programs, policy, identities, learner, planner, counters}),
         recorder(ring, tracker, [this] { wake(); }),
         gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters}, options.deadline),
@@ -141,7 +141,7 @@ struct Engine::Running {
       tracker.drain();
       tracker.check_losses();
       for (std::size_t i = 0; i < order.size(); ++i)
-        if (fds[i + 3].revents != 0) planner.replan_container(order[i]);
+        if (fds[i + 3].revents != 0) scanner.queue(planner.replan_container(order[i]));
       if (std::exchange(last_look, monotonic_ns() / kLookNs) != monotonic_ns() / kLookNs) tracker.look_for_namespaces();
       if (fds[2].revents != 0) follow_mounts(mountinfos);
     }
@@ -163,7 +163,7 @@ struct Engine::Running {
       if (!fd) continue;
       mountinfos.emplace(place, std::move(fd));
       // What changed between the first look and this open was not told.
-      planner.replan_container(place.container);
+      scanner.queue(planner.replan_container(place.container));
     }
   }
 
@@ -220,7 +220,7 @@ ContainerInfo Engine::find_container(const std::string& id) { return running().t
 
 void Engine::apply(const GuardSpec& spec) {
   Running& all = running();
-  const std::vector<ScanJob> jobs = all.planner.apply(spec);
+  const MarkPlanner::ScanJobs jobs = all.planner.apply(spec);
   for (const SubjectSpec& subject : spec.subjects) {
     const ContainerInfo info = all.tracker.find(subject.container_id);
     const std::lock_guard lock(all.ended_mutex);

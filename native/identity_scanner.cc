@@ -32,9 +32,14 @@ void IdentityScanner::scan(const ScanJob& job) {
     parts_.planner.scanned(job.device, true);
     return;
   }
+  queue({job});
+}
+
+void IdentityScanner::queue(const MarkPlanner::ScanJobs& jobs) {
+  if (jobs.empty()) return;
   {
     const std::lock_guard lock(queue_mutex_);
-    queue_.push_back(job);
+    queue_.insert(queue_.end(), jobs.begin(), jobs.end());
   }
   ready_.notify_one();
 }

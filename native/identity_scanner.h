@@ -36,6 +36,8 @@ class IdentityScanner {
 
   // Scans a small directory at once and leaves the rest to the thread.
   void scan(const ScanJob& job);
+  // Leaves all of it to the thread: for whoever must not wait for an answer.
+  void queue(const MarkPlanner::ScanJobs& jobs);
   // Unpins what nobody guards any more; `before` tells where to find it.
   void sweep(const MarkPlanner::Before& before);
 

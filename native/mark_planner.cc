@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <unordered_set>
 
@@ -172,6 +173,15 @@ void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::
                             .owned = view.owns(mount),
                             .entry = std::make_shared<Entry>(
                                 Entry{.action = action, .depth = depth, .path = mount.root, .relative = tail, .subject = subject})});
+    if (action != Action::deny || !where.first) continue;
+    Resolved below = resolve_in(root.get(), mount.point);
+    const Location at = locator_.locate(below.object.get());
+    if (!at.found() || at.raw->mount_id != mount.id) continue;  // it has just gone
+    pins.push_back({.object = std::move(below.object),
+                    .directory = at.directory(),
+                    .recursive = spec.recursive,
+                    .device = mount.device,
+                    .path = mount.root});
   }
 }
 
@@ -364,17 +374,26 @@ void MarkPlanner::publish_learning(const Devices& devices) {
 }
 
 // By the policy that has just been published.
-std::vector<ScanJob> MarkPlanner::pin(const std::vector<Pin>& pins) {
-  std::vector<ScanJob> jobs;
+MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Places& known) {
+  ScanJobs jobs;
+  Devices changed;
   const auto policy = parts_.policy.get();
   for (const Pin& pin : pins) {
     const Superblock* superblock = policy->find(pin.device);
     if (superblock == nullptr) continue;
     const Location location = locator_.locate(pin.object.get(), 0, true);
-    if (parts_.identities.pin(pin.object.get(), location, pin.path, superblock->deny_mask) == IdentityTable::Pinned::now)
-      parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory);
-    if (pin.directory) jobs.push_back({pin.device, pin.path, pin.recursive});
+    const bool is_new =
+        parts_.identities.pin(pin.object.get(), location, pin.path, superblock->deny_mask) == IdentityTable::Pinned::now;
+    if (is_new) parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory);
+    const bool scan = pin.directory && (is_new || !known.contains({pin.device, pin.path}));
+    if (scan) {
+      jobs.push_back({pin.device, pin.path, pin.recursive});
+      ++scans_[pin.device];
+    }
+    if (is_new || scan) add_devices(changed, {pin.device});
   }
+  // Whether the rest may be ignored is decided anew.
+  if (!changed.empty()) publish_learning(changed);
   return jobs;
 }
 
@@ -401,7 +420,7 @@ void MarkPlanner::drop(Guard& guard) {
   }
 }
 
-std::vector<ScanJob> MarkPlanner::apply(const GuardSpec& spec) {
+MarkPlanner::ScanJobs MarkPlanner::apply(const GuardSpec& spec) {
   // Before the lock: tracking may report namespaces, which takes it.
   std::map<std::string, ContainerInfo> infos;
   for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
@@ -458,17 +477,7 @@ std::vector<ScanJob> MarkPlanner::apply(const GuardSpec& spec) {
     });
     drop(*before);
   }
-  std::vector<ScanJob> jobs = pin(pins);
-  // Now that something is pinned: whether the rest may be ignored is decided anew.
-  if (!pins.empty()) {
-    Devices scanning = devices;
-    for (const ScanJob& job : jobs) {
-      ++scans_[job.device];
-      add_devices(scanning, {job.device});
-    }
-    publish_learning(scanning);
-  }
-  return jobs;
+  return pin(pins, {});
 }
 
 void MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
@@ -547,7 +556,7 @@ void MarkPlanner::scanned(Device device, bool complete) {
 }
 
 // Returns whether its paths lead to other places now.
-bool MarkPlanner::recompile(Guard& guard, bool renew) {
+bool MarkPlanner::recompile(Guard& guard, bool renew, ScanJobs& jobs) {
   std::vector<Pin> pins;
   std::vector<std::string> watched;
   GuardSpec spec = guard.spec;
@@ -574,51 +583,56 @@ bool MarkPlanner::recompile(Guard& guard, bool renew) {
   if (names_ != nullptr) names_->unwatch(watched);
   const bool elsewhere = places_of(guard) != before;
   commit(devices, renew, elsewhere);
-  pin(pins);
+  ScanJobs more = pin(pins, before);
+  jobs.insert(jobs.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   return elsewhere;
 }
 
-std::set<std::pair<Device, std::string>> MarkPlanner::places_of(const Guard& guard) {
-  std::set<std::pair<Device, std::string>> places;
+MarkPlanner::Places MarkPlanner::places_of(const Guard& guard) {
+  Places places;
   for (const Placed& placed : guard.placed) places.emplace(placed.device, placed.entry->path);
   return places;
 }
 
-void MarkPlanner::replan_container(std::uint64_t container) {
+MarkPlanner::ScanJobs MarkPlanner::replan_container(std::uint64_t container) {
   const std::lock_guard lock(mutex_);
   const auto view = views_.find(container);
-  if (view == views_.end()) return;
+  if (view == views_.end()) return {};
   try {
     view->second->refresh();
   } catch (const Error&) {
-    return;  // it has ended, and will be reported so
+    return {};  // it has ended, and will be reported so
   }
+  ScanJobs jobs;
   const std::size_t marked = marks_.size();
   bool elsewhere = false;
   for (auto& [key, guard] : guards_) {
     if (std::any_of(guard.subjects.begin(), guard.subjects.end(),
                     [&](const auto& subject) { return subject->container == container; }))
-      elsewhere = recompile(guard, true) || elsewhere;
+      elsewhere = recompile(guard, true, jobs) || elsewhere;
   }
   if (elsewhere || marks_.size() > marked) parts_.counters.exposed_mount.add();
+  return jobs;
 }
 
-void MarkPlanner::replan_name(const std::string& name) {
+MarkPlanner::ScanJobs MarkPlanner::replan_name(const std::string& name) {
   const std::lock_guard lock(mutex_);
+  ScanJobs jobs;
   for (auto& [key, guard] : guards_) {
-    if (std::find(guard.names.begin(), guard.names.end(), name) != guard.names.end() && recompile(guard, false))
+    if (std::find(guard.names.begin(), guard.names.end(), name) != guard.names.end() && recompile(guard, false, jobs))
       parts_.counters.exposed_path.add();
   }
+  return jobs;
 }
 
-void MarkPlanner::add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
+MarkPlanner::ScanJobs MarkPlanner::add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
   {
     const std::lock_guard lock(mutex_);
     const auto view = views_.find(container);
-    if (view == views_.end()) return;
+    if (view == views_.end()) return {};
     view->second->add_namespace(mnt_ns, tgid);
   }
-  replan_container(container);
+  return replan_container(container);
 }
 
 MarkPlanner::MarkCounts MarkPlanner::mark_counts() const {

@@ -76,9 +76,12 @@ class MarkPlanner {
 
   void set_name_watch(NameWatch* names) { names_ = names; }
 
-  // All of it or nothing. Returns the directories to scan; until scanned()
+  // Directories to scan, by the caller, once it holds no lock. Until scanned()
   // has been called for each, their superblocks learn nothing.
-  std::vector<ScanJob> apply(const GuardSpec& spec);
+  using ScanJobs = std::vector<ScanJob>;
+
+  // All of it or nothing.
+  ScanJobs apply(const GuardSpec& spec);
   // Superblocks whose identities may have become nobody's, as they were.
   using Before = std::vector<std::pair<Device, std::shared_ptr<const Superblock>>>;
   Before remove(std::uint32_t key, bool& existed);
@@ -96,9 +99,9 @@ class MarkPlanner {
   void scanned(Device device, bool complete);
 
   // Mounts, or the meaning of names, have changed: resolve again.
-  void replan_container(std::uint64_t container);
-  void replan_name(const std::string& name);
-  void add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
+  ScanJobs replan_container(std::uint64_t container);
+  ScanJobs replan_name(const std::string& name);
+  ScanJobs add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
 
   struct MarkCounts {
     std::size_t superblock = 0, mount = 0;
@@ -150,6 +153,7 @@ class MarkPlanner {
     std::chrono::steady_clock::time_point until;
   };
   using Devices = std::vector<Device>;
+  using Places = std::set<std::pair<Device, std::string>>;
 
   Guard compile(const GuardSpec& spec, std::vector<Pin>& pins);
   // Where a path leads to in one mount namespace of the container.
@@ -168,14 +172,15 @@ class MarkPlanner {
   void publish(const Plan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
   bool may_learn(Device device) const;
-  std::vector<ScanJob> pin(const std::vector<Pin>& pins);
+  // `known`: what is pinned at these places already has been scanned.
+  ScanJobs pin(const std::vector<Pin>& pins, const Places& known);
   void commit(const Devices& devices, bool renew, bool forget);
   void drop(Guard& guard);
   Before retire(const Devices& devices);
   static Devices devices_of(const Guard& guard);
   static void add_devices(Devices& to, const Devices& from);
-  bool recompile(Guard& guard, bool renew);
-  static std::set<std::pair<Device, std::string>> places_of(const Guard& guard);
+  bool recompile(Guard& guard, bool renew, ScanJobs& jobs);
+  static Places places_of(const Guard& guard);
 
   const Parts parts_;
   NameWatch* names_ = nullptr;

@@ -60,6 +60,31 @@ static void rotated_warm(void) {
   rotated();
 }
 
+// A clone that is mounted nowhere carries no mark, and nobody can know of it: only what is pinned is denied there.
+static const char *clone_of(const char *path) {
+  user_and_mounts();
+  int tree = (int)step("open_tree", syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  return format("/proc/self/fd/%d", tree);
+}
+
+static void rotate_deep(void) {
+  make_dir("creds/..v2");
+  make_dir("creds/..v2/tls");
+  make_dir("creds/..v2/tls/deep");
+  put("creds/..v2/tls/deep/secret", "SECRET v2\n");
+  rotate();
+}
+
+static void rotated_data_clone(void) {
+  GUARD_TREE("creds/..data");
+  const char *clone = clone_of("creds");
+  secret(format("%s/..v1/secret", clone));
+  outside();
+  secret("creds/..data/tls/deep/secret");
+  window(format("%s/..v2/tls/deep/secret", clone));
+  control("out/neighbour");
+}
+
 // ---- another pod, or the node, on the same volume
 
 static void replace(void) { appear("in/secret"); }
@@ -170,6 +195,16 @@ static void sub_dir(void) {
   control("out/neighbour");
 }
 
+static void volume_below(void) {
+  const char *own = format("/sub/%s.dir", who_name);
+  make_dir(format("%s/deep", own));
+  put(format("%s/deep/secret", own), "SECRET\n");
+  GUARD_TREE("/sub");
+  secret(format("%s/deep/secret", clone_of(own)));
+  secret(format("%s/deep/secret", own));
+  control("out/neighbour");
+}
+
 static void sub_dir_below(void) {
   char own[64];
   snprintf(own, sizeof own, "/sub/%s.dir", who_name);
@@ -269,6 +304,8 @@ static void public_mounted_over(void) {
 
 #define FROM_NODE(name_, summary_, places_, setup_, run_, outside_) \
   {.name = name_, .summary = summary_, .who = EVERYBODY, .places = places_, .expected = DENIED, .setup = setup_, .run = run_, .outside = outside_}
+#define SEEN_AFTER(name_, summary_, setup_, run_, outside_) \
+  {.name = name_, .summary = summary_, .who = EVERYBODY, .places = VOLUMES, .expected = WINDOW, .setup = setup_, .run = run_, .outside = outside_}
 #define MOUNTED_BY_NODE(name_, summary_, setup_, run_, outside_) \
   {.name = name_, .summary = summary_, .who = EVERYBODY, .places = ANYWHERE, .expected = WINDOW, .setup = setup_, .run = run_, .outside = outside_}
 
@@ -277,6 +314,7 @@ static const struct attempt list[] = {
     FROM_NODE("rotated-tree", "The same with a guard on the volume", VOLUMES, credentials_setup, rotated_tree, rotate),
     FROM_NODE("rotated-data", "The same with a guard on ..data", VOLUMES, credentials_setup, rotated_data, rotate),
     FROM_NODE("rotated-warm", "The same in a volume whose other files are read all the time", VOLUMES, credentials_setup, rotated_warm, rotate),
+    SEEN_AFTER("rotated-data-clone", "The same, read below an open_tree clone that is mounted nowhere: directories below ..data", credentials_setup, rotated_data_clone, rotate_deep),
     FROM_NODE("node-replaces", "The node replaces a guarded file by rename", VOLUMES, NULL, replaced_file, replace),
     FROM_NODE("node-moves", "The node moves a guarded directory away, and makes a new one", VOLUMES, NULL, moved, move_away),
     FROM_NODE("node-moves-file-guard", "The same with a guard on one file", VOLUMES, NULL, moved_file_guard, move_away),
@@ -284,6 +322,7 @@ static const struct attempt list[] = {
     FROM_NODE("node-creates", "The node creates a guarded path", VOLUMES, NULL, later, make_later),
     FROM_NODE("node-moves-in", "The node moves a directory that is known to be outside into a guarded tree", VOLUMES, warm_setup, warm_moved_in, move_in),
     FROM_NODE("node-grows", "The node makes a directory in a guarded tree", VOLUMES, NULL, grown, grow),
+    TRY("volume-below", "A volume that is mounted below a guarded path, read below such a clone of it", EVERYBODY, DISK, NULL, volume_below),
     TRY("subpath-directory", "A subPath directory, and the same files through the whole volume", EVERYBODY, DISK, NULL, sub_dir),
     TRY("subpath-below", "A file below a subPath directory, replaced through the whole volume", EVERYBODY, DISK, NULL, sub_dir_below),
     TRY("subpath-file", "A subPath file, and the same file through the whole volume", EVERYBODY, DISK, NULL, sub_file),
