@@ -8,6 +8,7 @@
 #include <malloc.h>
 
 #include <cstddef>
+#include <cstring>
 #include <memory>
 
 #include "engine.h"
@@ -255,17 +256,33 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
 
 // ---- the module -----------------------------------------------------------------
 
+Napi::Object trial_of(Napi::Env env, const Trial& trial) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("works", trial.works());
+  out.Set("reason", trial.works() ? "" : std::strerror(trial.error));
+  return out;
+}
+
 Napi::Value probe(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const Probe found = probe_kernel();
+  const Probe& found = probe_kernel();
   Napi::Object out = Napi::Object::New(env);
   out.Set("kernel", found.kernel);
-  out.Set("root", found.root);
+  out.Set("architecture", found.architecture);
   out.Set("btf", found.btf);
-  out.Set("fanotifyPermissionEvents", found.permission_events);
-  out.Set("directoryIgnoreMarks", found.directory_ignore_marks);
-  out.Set("audit", found.audit);
-  out.Set("fidMarks", found.fid_marks);
+  out.Set("overlayBtf", found.overlay_btf);
+  Napi::Object features = Napi::Object::New(env);
+  for (const auto& [name, trial] : kFeatures) features.Set(name, trial_of(env, found.*trial));
+  out.Set("features", features);
+  Napi::Array capabilities = Napi::Array::New(env);
+  for (const Capability& capability : needed_capabilities()) {
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("name", capability.name);
+    item.Set("for", capability.what);
+    item.Set("held", has_capability(capability.number));
+    capabilities.Set(capabilities.Length(), item);
+  }
+  out.Set("capabilities", capabilities);
   out.Set("missing", array_of(env, found.missing));
   return out;
 }

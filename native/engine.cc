@@ -29,7 +29,7 @@ constexpr std::uint64_t kLookNs = 400'000'000;
 struct Engine::Running {
   Running(const EngineOptions& options, EventRing& ring, std::function<void()> wake_javascript)
       : probe(probe_kernel()),
-        groups(probe.audit),
+        groups(probe.audit.works()),
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen =
                                [this](std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
@@ -38,7 +38,7 @@ struct Engine::Running {
                                }}),
         identities(groups, programs, options.identity_limit),
         learner(groups, policy, counters, options.ignore_limit, options.ignore_after),
-        planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit}),
+        planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit.works()}),
         names(groups, [this](const std::string& name) { scanner.queue(planner.replan_name(name)); }),
         scanner({programs, policy, identities, learner, planner, counters}),
         recorder(ring, tracker, [this] { wake(); }),
@@ -167,7 +167,7 @@ struct Engine::Running {
     }
   }
 
-  const Probe probe;
+  const Probe& probe;
   EngineCounters counters;
   PolicyBox policy;
   Groups groups;

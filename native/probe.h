@@ -1,24 +1,78 @@
-// What this kernel lets us do, found out by trying.
+// What this machine lets us do, found out by trying.
 //
-// Owns: nothing; leaves nothing behind. Never throws.
+// Owns: nothing, and leaves nothing behind: programs, marks and mounts of the
+// trials have no name anywhere and go with their descriptors. Never throws.
 #pragma once
 
+#include <cerrno>
 #include <string>
 #include <vector>
 
 namespace janus {
 
+// What became of trying one thing.
+struct Trial {
+  int error = ENODATA;  // errno of the refusal; ENODATA: it was not tried
+  bool works() const { return error == 0; }
+};
+
 struct Probe {
-  std::string kernel;
-  bool root = false;
+  std::string kernel;        // as uname -r
+  std::string architecture;  // as uname -m
   bool btf = false;
-  bool permission_events = false;
-  bool directory_ignore_marks = false;
-  bool audit = false;
-  bool fid_marks = false;
+  bool overlay_btf = false;  // overlayfs' types: built in, or of its loaded module
+
+  // eBPF: each loaded as a program that does nothing; fentry, lsm and tp_btf attached, too.
+  Trial tp_btf, task_iterator, syscall_program, fentry, lsm;
+  Trial syscall_tracepoints;  // loaded, and tracefs has them; not attached, which slows every system call
+  Trial ring_buffer;
+  Trial loop;                            // helper bpf_loop
+  Trial task_from_pid, send_signal_task;  // kfuncs
+
+  // fanotify: marks on file systems made for it.
+  Trial permission_events;
+  Trial directory_ignore_marks, evictable_marks;
+  Trial overlay_file_handles;  // FAN_REPORT_DFID_NAME on overlayfs
+  Trial audit, pidfd;
+
   std::vector<std::string> missing;  // a line each, of what the daemon cannot do without
 };
 
-Probe probe_kernel();
+// The trials by the name that operators see.
+struct Feature {
+  const char* name;
+  Trial Probe::*trial;
+};
+inline constexpr Feature kFeatures[] = {
+    {"tp_btf", &Probe::tp_btf},
+    {"task_iterator", &Probe::task_iterator},
+    {"syscall_program", &Probe::syscall_program},
+    {"fentry", &Probe::fentry},
+    {"lsm", &Probe::lsm},
+    {"syscall_tracepoints", &Probe::syscall_tracepoints},
+    {"ring_buffer", &Probe::ring_buffer},
+    {"bpf_loop", &Probe::loop},
+    {"bpf_task_from_pid", &Probe::task_from_pid},
+    {"bpf_send_signal_task", &Probe::send_signal_task},
+    {"fanotify_permission_events", &Probe::permission_events},
+    {"fanotify_directory_ignore_marks", &Probe::directory_ignore_marks},
+    {"fanotify_evictable_marks", &Probe::evictable_marks},
+    {"fanotify_overlay_file_handles", &Probe::overlay_file_handles},
+    {"fanotify_audit", &Probe::audit},
+    {"fanotify_pidfd", &Probe::pidfd},
+};
+
+struct Capability {
+  int number;
+  const char* name;
+  const char* what;  // for
+};
+// Those that the daemon does not start without. (CAP_SYS_ADMIN stands for
+// CAP_BPF and CAP_PERFMON, too: capabilities(7).)
+const std::vector<Capability>& needed_capabilities();
+bool has_capability(int number);
+
+// Tries once, and remembers: 10 to 30 ms, most of it reading the kernel's BTF. Any thread.
+const Probe& probe_kernel();
 
 }  // namespace janus

@@ -92,6 +92,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       stats: () => engine.stats(),
       lookup: registry.lookup,
       build: { ...build, kernel: probe.kernel },
+      features: probe.features,
       guards: () => registry.size,
       pipeline: () => pipeline.stats,
       sinks,

@@ -9,7 +9,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 import { EVENT_KINDS, RESPONSE_DENY } from "./event/layout.js";
 import type { PipelineStats } from "./event/pipeline.js";
 import type { Sink } from "./event/sink.js";
-import type { EngineStats } from "./native.js";
+import type { EngineStats, Trial } from "./native.js";
 import type { SubjectLookup } from "./subject.js";
 
 /** Guards with a label of their own; more share that of OTHER_GUARDS, so that the number of series stays bounded. */
@@ -25,6 +25,7 @@ export interface MetricsOptions {
   readonly stats: () => EngineStats;
   readonly lookup: SubjectLookup;
   readonly build: BuildInfo;
+  readonly features: Readonly<Record<string, Trial>>;
   /** How many guards are held. */
   readonly guards: () => number;
   readonly pipeline: () => PipelineStats;
@@ -82,6 +83,14 @@ const DEFINITIONS: readonly Definition[] = [
     help: "Always 1. What runs, and on which kernel.",
     labels: ["version", "commit", "kernel"],
     read: ({ options }) => [{ labels: { ...options.build }, value: 1 }],
+  },
+  {
+    name: "janusd_feature",
+    type: "gauge",
+    help: "1 for each feature that this kernel has, 0 for those that it lacks or refuses. Tried at the start.",
+    labels: ["feature"],
+    read: ({ options }) =>
+      Object.entries(options.features).map(([feature, { works }]) => ({ labels: { feature }, value: works ? 1 : 0 })),
   },
   {
     name: "janusd_guards",

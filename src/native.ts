@@ -12,17 +12,44 @@ export interface NativeLayout {
   readonly [field: string]: number;
 }
 
-/** What this kernel lets us do. Found out once, by trying. */
+/** What became of trying one thing. */
+export interface Trial {
+  readonly works: boolean;
+  /** The kernel's words; empty if it works. */
+  readonly reason: string;
+}
+
+/** `kFeatures` of native/probe.h, which says what each is. */
+export type Feature =
+  | "tp_btf"
+  | "task_iterator"
+  | "syscall_program"
+  | "fentry"
+  | "lsm"
+  | "syscall_tracepoints"
+  | "ring_buffer"
+  | "bpf_loop"
+  | "bpf_task_from_pid"
+  | "bpf_send_signal_task"
+  | "fanotify_permission_events"
+  | "fanotify_directory_ignore_marks"
+  | "fanotify_evictable_marks"
+  | "fanotify_overlay_file_handles"
+  | "fanotify_audit"
+  | "fanotify_pidfd";
+
+/** What this machine lets this process do. Found out once, by trying. */
 export interface Probe {
+  /** As `uname -r`. */
   readonly kernel: string;
-  readonly root: boolean;
+  /** As `uname -m`. */
+  readonly architecture: string;
   readonly btf: boolean;
-  readonly fanotifyPermissionEvents: boolean;
-  /** Directory ignore marks (Linux 6.0) that the kernel may evict (5.19). */
-  readonly directoryIgnoreMarks: boolean;
-  readonly audit: boolean;
-  /** `FAN_REPORT_FID` inode marks on overlayfs (6.6), reduced to what we can test without a container. */
-  readonly fidMarks: boolean;
+  /** Types of overlayfs, built in or of its loaded module. */
+  readonly overlayBtf: boolean;
+  readonly features: Readonly<Record<Feature, Trial>>;
+  /** Those that the daemon does not start without, and what for. */
+  readonly capabilities: readonly { readonly name: string; readonly for: string; readonly held: boolean }[];
   /** One line for each thing that is missing and needed. Empty: the daemon can run. */
   readonly missing: readonly string[];
 }

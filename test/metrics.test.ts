@@ -43,6 +43,7 @@ function metricsOf(state: { stats: EngineStats; subjects: Map<number, SubjectCon
     stats: () => state.stats,
     lookup: (id) => state.subjects.get(id),
     build: { version: "1.2.3", commit: "abc", kernel: "6.18" },
+    features: { fentry: { works: false, reason: "Operation not permitted" }, tp_btf: { works: true, reason: "" } },
     guards: () => 4,
     pipeline: () => pipeline,
     sinks: [sink],
@@ -80,6 +81,8 @@ t.test("every number has its place", async (t) => {
   const state = { stats: statsOf(), subjects: new Map<number, SubjectContext>() };
   t.same(await ours(metricsOf(state)), [
     'janusd_build_info{version="1.2.3",commit="abc",kernel="6.18"} 1',
+    'janusd_feature{feature="fentry"} 0',
+    'janusd_feature{feature="tp_btf"} 1',
     "janusd_guards 4",
     "janusd_containers 2",
     "janusd_processes 17",
