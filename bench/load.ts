@@ -83,6 +83,12 @@ export class Load {
     return this.#counted("rename", from, to, name, count);
   }
 
+  /** Nanoseconds per fork, exec and exit of a small program: of the fastest of `times` runs of `count`. */
+  async spawn(count: number, times: number): Promise<number> {
+    const [ns = 0] = await this.#command("spawn", count, times);
+    return ns / count;
+  }
+
   /** Runs a program to its end. Nanoseconds. What it wrote is in /tmp/run.log. */
   async run(cwd: string, argv: readonly string[]): Promise<{ readonly ns: number; readonly status: number }> {
     const [ns = 0, status = -1] = await this.#command("run", cwd, ...argv);

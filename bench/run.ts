@@ -10,11 +10,16 @@ import { create } from "./create.js";
 import { Figures } from "./figures.js";
 import { opens } from "./opens.js";
 import { residentMegabytes } from "./process.js";
+import { forks, storm } from "./tracker.js";
 import { Watched } from "./watched.js";
+
+/** Measured first, while no daemon runs but their own. */
+const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks };
 
 const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => Promise<void>>> = {
   opens,
   create,
+  storm,
   renames,
   node,
   find,
@@ -42,29 +47,39 @@ function whereItGoes(figures: Figures): string[] {
   return lines;
 }
 
-async function main(wanted: readonly string[]): Promise<void> {
-  for (const name of wanted)
-    if (!(name in sections)) throw new Error(`no section ${name}; there are ${Object.keys(sections).join(", ")}`);
-  const figures = new Figures();
-  const load = loadavg()[0] ?? 0;
-  console.log(
-    `Linux ${release()}, ${cpus().length} processors, load average ${load.toFixed(2)}${load > 0.5 ? ": others are at work, expect noise" : ""}`,
-  );
-  await using watched = await Watched.start();
-  await sleep(1000);
-  figures.add("rss_idle_mb", residentMegabytes(watched.daemon.pid));
-  for (const [name, section] of Object.entries(sections)) {
+/** Runs those of `all` that are wanted. One that fails is said, and told by the exit status: the rest is worth having all the same. */
+async function runEach<Arguments extends readonly unknown[]>(
+  all: Readonly<Record<string, (...args: Arguments) => Promise<void>>>,
+  wanted: readonly string[],
+  ...args: Arguments
+): Promise<void> {
+  for (const [name, section] of Object.entries(all)) {
     if (wanted.length > 0 && !wanted.includes(name)) continue;
     const start = performance.now();
     try {
-      await section(figures, watched);
+      await section(...args);
     } catch (error) {
-      // The rest is worth having all the same; the exit status tells.
       console.error(error);
       process.exitCode = 1;
     }
     console.log(`${name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
   }
+}
+
+async function main(wanted: readonly string[]): Promise<void> {
+  const known = Object.keys({ ...alone, ...sections });
+  for (const name of wanted)
+    if (!known.includes(name)) throw new Error(`no section ${name}; there are ${known.join(", ")}`);
+  const figures = new Figures();
+  const load = loadavg()[0] ?? 0;
+  console.log(
+    `Linux ${release()}, ${cpus().length} processors, load average ${load.toFixed(2)}${load > 0.5 ? ": others are at work, expect noise" : ""}`,
+  );
+  await runEach(alone, wanted, figures);
+  await using watched = await Watched.start();
+  await sleep(1000);
+  figures.add("rss_idle_mb", residentMegabytes(watched.daemon.pid));
+  await runEach(sections, wanted, figures, watched);
   const out = new URL(`out/${wanted.length > 0 ? "part" : "latest"}.json`, import.meta.url);
   mkdirSync(new URL(".", out), { recursive: true });
   writeFileSync(out, `${JSON.stringify(figures, null, 2)}\n`);

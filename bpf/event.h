@@ -162,5 +162,6 @@ struct janus_locate_args {
 enum janus_counter {
   JANUS_COUNT_RING_FULL = 0,
   JANUS_COUNT_TASKS_FULL = 1,
-  JANUS_COUNTERS = 2,
+  JANUS_COUNT_RECORDS = 2,  // written into the ring
+  JANUS_COUNTERS = 3,
 };

@@ -26,11 +26,12 @@ char LICENSE[] SEC("license") = "GPL";
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 
+// The sizes of the maps without max_entries are the machine's: native/map_sizes.h.
+
 // Process table. Full: the process is not attributed (counted), so
 // autoAllowOwner does not exempt it: errs to the strict side.
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 262144);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __type(key, __u32);
   __type(value, struct janus_task);
@@ -40,7 +41,6 @@ struct {
 // a full map to the caller of CreateGuard.
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 16384);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __type(key, struct janus_cgroup_key);
   __type(value, __u64);
@@ -52,7 +52,6 @@ struct {
 // reported to the caller, which falls back on paths.
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 1048576);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __type(key, __u64);
   __type(value, __u32);
@@ -63,7 +62,6 @@ struct {
 // own, so the mark on one does not cover the others. Full: as above.
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 262144);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __type(key, struct janus_lower_key);
   __type(value, __u32);
@@ -73,7 +71,6 @@ struct {
 // counter move and reads the truth again with iter/task.
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
-  __uint(max_entries, 1 << 20);
 } records SEC(".maps");
 
 struct {
@@ -115,6 +112,9 @@ extern const void rename_lock __ksym __weak;
 
 extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
 extern void bpf_task_release(struct task_struct *task) __ksym __weak;
+
+// Bytes of the ring that waited at once, at most.
+__u64 ring_peak;
 
 // Descriptor of the identity group in our own process; set by user space.
 int identity_group_fd = -1;
@@ -206,8 +206,13 @@ static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task
   if (off > JANUS_EXE_MAX || len > JANUS_EXE_MAX) return;
   record->exe_len = len;
   if (len) bpf_probe_read_kernel(record->exe, len, scratch->exe + off);
-  if (bpf_ringbuf_output(&records, record, __builtin_offsetof(struct janus_record, exe) + len, 0))
+  if (bpf_ringbuf_output(&records, record, __builtin_offsetof(struct janus_record, exe) + len, 0)) {
     count(JANUS_COUNT_RING_FULL);
+    return;
+  }
+  count(JANUS_COUNT_RECORDS);
+  __u64 used = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
+  if (used > ring_peak) ring_peak = used;  // two at once may miss one record's bytes
 }
 
 // The tracked container that a cgroup is, or lies in (a container may nest

@@ -209,6 +209,16 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("containers", Napi::Number::New(env, static_cast<double>(all.containers)));
     out.Set("processes", Napi::Number::New(env, static_cast<double>(all.processes)));
     out.Set("programs", array_of(env, all.programs));
+    Napi::Array maps = Napi::Array::New(env);
+    for (const auto& map : all.maps) {
+      Napi::Object item = object_of(env, std::map<std::string, std::uint64_t>{
+                                             {"bytes", map.bytes}, {"maxEntries", map.max_entries}, {"full", map.full}});
+      item.Set("name", Napi::String::New(env, map.name));
+      maps.Set(maps.Length(), item);
+    }
+    out.Set("maps", maps);
+    out.Set("bpfRecords", Napi::Number::New(env, static_cast<double>(all.bpf_records)));
+    out.Set("bpfRingPeak", Napi::Number::New(env, static_cast<double>(all.bpf_ring_peak)));
     out.Set("ring", object_of(env, std::map<std::string, double>{{"bytes", static_cast<double>(all.ring.bytes)},
                                                                  {"used", static_cast<double>(all.ring.used)},
                                                                  {"written", static_cast<double>(all.ring.written)}}));

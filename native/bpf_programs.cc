@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <map>
 
 #include "../bpf/build/janusd.skel.h"
 #include "error.h"
@@ -46,14 +48,29 @@ int on_record(void* context, void* data, std::size_t size) {
   return 0;
 }
 
+// What the kernel says that a map takes (proc(5), fdinfo). 0: it doesn't say.
+std::uint64_t bytes_of(const bpf_map* map) {
+  std::ifstream info("/proc/self/fdinfo/" + std::to_string(bpf_map__fd(map)));
+  std::string name;
+  while (info >> name) {
+    if (std::uint64_t bytes = 0; name == "memlock:" && info >> bytes) return bytes;
+  }
+  return 0;
+}
+
 }  // namespace
 
-BpfPrograms::BpfPrograms() {
+BpfPrograms::BpfPrograms(const MapSizes& sizes) {
   libbpf_log.clear();
   libbpf_set_print(keep_log);
   libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
   skeleton_ = janusd_bpf::open();
   if (skeleton_ == nullptr) throw refused("open the programs");
+  bpf_map__set_max_entries(skeleton_->maps.tasks, sizes.tasks);
+  bpf_map__set_max_entries(skeleton_->maps.cgroups, sizes.cgroups);
+  bpf_map__set_max_entries(skeleton_->maps.identities, sizes.identities);
+  bpf_map__set_max_entries(skeleton_->maps.lower_identities, sizes.lower_identities);
+  bpf_map__set_max_entries(skeleton_->maps.records, sizes.records);
   if (janusd_bpf::load(skeleton_) != 0) {
     Error error = refused("load the programs");
     close();
@@ -108,33 +125,37 @@ void BpfPrograms::each_task(const TaskVisitor& visit) {
   }
 }
 
+bool BpfPrograms::update(const bpf_map* map, const void* key, const void* value, std::uint64_t flags, Counter& full) {
+  if (bpf_map_update_elem(bpf_map__fd(map), key, value, flags) == 0 || errno == EEXIST) return true;
+  full.add();
+  return false;
+}
+
 void BpfPrograms::add_cgroup(const janus_cgroup_key& key, std::uint64_t container) {
-  if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.cgroups), &key, &container, BPF_ANY) != 0)
-    throw Error::system(errno == E2BIG ? ENOSPC : errno, "bpf_map_update_elem", "map cgroups");
+  if (!update(skeleton_->maps.cgroups, &key, &container, BPF_ANY, cgroups_full_))
+    throw Error::system(ENOSPC, "bpf_map_update_elem", "map cgroups");
 }
 
 void BpfPrograms::remove_cgroup(const janus_cgroup_key& key) {
   bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.cgroups), &key);
 }
 
-void BpfPrograms::add_task(std::uint32_t tgid, const janus_task& task, bool only_new) {
-  const int fd = bpf_map__fd(skeleton_->maps.tasks);
-  if (bpf_map_update_elem(fd, &tgid, &task, only_new ? BPF_NOEXIST : BPF_ANY) != 0 && errno != EEXIST)
-    throw Error::system(errno == E2BIG ? ENOSPC : errno, "bpf_map_update_elem", "map tasks");
+bool BpfPrograms::add_task(std::uint32_t tgid, const janus_task& task, bool only_new) {
+  return update(skeleton_->maps.tasks, &tgid, &task, only_new ? BPF_NOEXIST : BPF_ANY, tasks_full_);
 }
 
 void BpfPrograms::set_identity_group(int fd) { skeleton_->data->identity_group_fd = fd; }
 
 bool BpfPrograms::add_identity(std::uint64_t inode, std::uint32_t id) {
-  return bpf_map_update_elem(bpf_map__fd(skeleton_->maps.identities), &inode, &id, BPF_ANY) == 0;
+  return update(skeleton_->maps.identities, &inode, &id, BPF_ANY, identities_full_);
 }
 
 void BpfPrograms::remove_identity(std::uint64_t inode) {
   bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.identities), &inode);
 }
 
-void BpfPrograms::add_lower_identity(const janus_lower_key& key, std::uint32_t id) {
-  bpf_map_update_elem(bpf_map__fd(skeleton_->maps.lower_identities), &key, &id, BPF_ANY);
+bool BpfPrograms::add_lower_identity(const janus_lower_key& key, std::uint32_t id) {
+  return update(skeleton_->maps.lower_identities, &key, &id, BPF_ANY, lower_identities_full_);
 }
 
 void BpfPrograms::remove_lower_identity(const janus_lower_key& key) {
@@ -154,6 +175,24 @@ std::uint64_t BpfPrograms::counter(janus_counter which) const {
   std::uint64_t value = 0;
   bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.counters), &key, &value);
   return value;
+}
+
+std::uint64_t BpfPrograms::ring_peak() const { return skeleton_->bss->ring_peak; }
+
+std::vector<BpfPrograms::MapUse> BpfPrograms::maps() const {
+  const std::map<const bpf_map*, std::uint64_t> full = {
+      {skeleton_->maps.tasks, tasks_full_.get() + counter(JANUS_COUNT_TASKS_FULL)},
+      {skeleton_->maps.cgroups, cgroups_full_.get()},
+      {skeleton_->maps.identities, identities_full_.get()},
+      {skeleton_->maps.lower_identities, lower_identities_full_.get()},
+      {skeleton_->maps.records, counter(JANUS_COUNT_RING_FULL)}};
+  std::vector<MapUse> maps;
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton_->obj) {
+    const auto it = full.find(map);
+    maps.push_back({bpf_map__name(map), bytes_of(map), bpf_map__max_entries(map), it == full.end() ? 0 : it->second});
+  }
+  return maps;
 }
 
 std::vector<std::string> BpfPrograms::attached() const {

@@ -13,7 +13,10 @@
 #include <vector>
 
 #include "../bpf/event.h"
+#include "map_sizes.h"
+#include "stats.h"
 
+struct bpf_map;
 struct janusd_bpf;
 struct ring_buffer;
 
@@ -23,7 +26,7 @@ class BpfPrograms {
  public:
   // Loads and attaches all. Throws Error(unsupported) with the verifier's last
   // lines if this kernel refuses, and leaves nothing attached.
-  BpfPrograms();
+  explicit BpfPrograms(const MapSizes& sizes = map_sizes(Machine::read()));
   ~BpfPrograms();
   BpfPrograms(const BpfPrograms&) = delete;
   BpfPrograms& operator=(const BpfPrograms&) = delete;
@@ -32,17 +35,18 @@ class BpfPrograms {
   using TaskVisitor = std::function<void(const janus_iter_record&, std::string_view cgroup, std::string_view exe)>;
   void each_task(const TaskVisitor& visit);
 
-  // Throws Error(exhausted) when the map is full.
+  // Throws Error(exhausted) when the map is full. That, and each false below, is
+  // counted as the map's `full`.
   void add_cgroup(const janus_cgroup_key& key, std::uint64_t container);
   void remove_cgroup(const janus_cgroup_key& key);
-  // Overwrites what is known of the process, unless `only_new`.
-  void add_task(std::uint32_t tgid, const janus_task& task, bool only_new);
+  // Overwrites what is known of the process, unless `only_new`. False: no room.
+  bool add_task(std::uint32_t tgid, const janus_task& task, bool only_new);
   // Which fanotify group's inode marks make an identity. Once, at start.
   void set_identity_group(int fd);
   bool add_identity(std::uint64_t inode, std::uint32_t id);
   void remove_identity(std::uint64_t inode);
   // The same by the image's inode, for a file that has several names there.
-  void add_lower_identity(const janus_lower_key& key, std::uint32_t id);
+  bool add_lower_identity(const janus_lower_key& key, std::uint32_t id);
   void remove_lower_identity(const janus_lower_key& key);
 
   // Readable when records wait. One consumer at a time.
@@ -50,6 +54,15 @@ class BpfPrograms {
   void consume(const std::function<void(const janus_record&, std::string_view exe)>& visit);
 
   std::uint64_t counter(janus_counter which) const;
+  // Bytes of the ring that waited at once, at most.
+  std::uint64_t ring_peak() const;
+  struct MapUse {
+    std::string name;
+    std::uint64_t bytes = 0;        // of kernel memory now, by its own account
+    std::uint64_t max_entries = 0;  // of a ring, bytes
+    std::uint64_t full = 0;         // entries that found no room
+  };
+  std::vector<MapUse> maps() const;
   std::vector<std::string> attached() const;
 
   // The shared buffers of one calling thread; see Locator.
@@ -58,6 +71,8 @@ class BpfPrograms {
 
  private:
   void close();
+  // Updates an entry; false if there is no room.
+  bool update(const bpf_map* map, const void* key, const void* value, std::uint64_t flags, Counter& full);
 
   janusd_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
@@ -66,6 +81,7 @@ class BpfPrograms {
   std::mutex iterate_;
   std::mutex consume_;
   std::function<void(const janus_record&, std::string_view)> visit_;  // during consume()
+  Counter tasks_full_, cgroups_full_, identities_full_, lower_identities_full_;
 };
 
 }  // namespace janus

@@ -256,8 +256,7 @@ EngineStats Engine::stats() {
                  {"late", counters.exposed_deadline.get()}};
   stats.losses = {{"ring_full", ring_.dropped()},
                   {"kernel_queue_overflow", counters.kernel_queue_overflow.get()},
-                  {"bpf_ring_full", all.programs.counter(JANUS_COUNT_RING_FULL)},
-                  {"bpf_map_full", all.programs.counter(JANUS_COUNT_TASKS_FULL)}};
+                  {"bpf_ring_full", all.programs.counter(JANUS_COUNT_RING_FULL)}};
   stats.exposure = {{"queue_overflow", counters.exposed_overflow.get()},
                     {"deadline", counters.exposed_deadline.get()},
                     {"directory_moved", counters.exposed_move.get()},
@@ -275,6 +274,9 @@ EngineStats Engine::stats() {
   stats.containers = all.tracker.containers();
   stats.processes = all.tracker.processes();
   stats.programs = all.programs.attached();
+  stats.maps = all.programs.maps();
+  stats.bpf_records = all.programs.counter(JANUS_COUNT_RECORDS);
+  stats.bpf_ring_peak = all.programs.ring_peak();
   stats.ring = {ring_.capacity(), ring_.used(), ring_.written()};
   const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
   stats.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},

@@ -45,6 +45,8 @@ struct EngineStats {
   std::map<std::string, std::uint64_t> asked, losses, exposure, marks;
   std::size_t containers = 0, processes = 0;
   std::vector<std::string> programs;
+  std::vector<BpfPrograms::MapUse> maps;
+  std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
   Ring ring{};
   std::map<std::string, double> heartbeat_ms;
 };

@@ -28,16 +28,20 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
   if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) != 0) return Pinned::limit;
   const std::uint32_t id = next_++;
   const LowerInode lower{location.raw->lower_ino, location.raw->lower_dev};
+  const janus_lower_key lower_key{.ino = lower.first, .dev = lower.second};
+  if (!programs_.add_identity(inode, id) || (lower.first != 0 && !programs_.add_lower_identity(lower_key, id))) {
+    programs_.remove_identity(inode);
+    groups_.identity.try_mark(FAN_MARK_REMOVE, events, fd);
+    return Pinned::limit;
+  }
   held_[id] = {{device, std::string(path), mask}, inode, mask, location.directory(), lower};
   by_inode_[inode] = id;
   ++sizes_[device];
-  programs_.add_identity(inode, id);
   if (lower.first != 0) {
     Links& links = links_[lower];
     links.device = device;
     links.all = location.raw->nlink;
     ++links.known;
-    programs_.add_lower_identity({.ino = lower.first, .dev = lower.second}, id);
   }
   return Pinned::now;
 }

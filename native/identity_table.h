@@ -32,7 +32,7 @@ class IdentityTable {
   IdentityTable(const Groups& groups, BpfPrograms& programs, std::size_t limit)
       : groups_(groups), programs_(programs), limit_(limit) {}
 
-  // `limit`: this superblock holds as many as it may.
+  // `limit`: this superblock holds as many as it may, or the eBPF map does.
   enum class Pinned { now, already, limit };
   // `location` is of `fd`, identities and all; `path` is what it is guarded as;
   // `mask` are the permission events to ask about.

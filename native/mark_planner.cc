@@ -382,15 +382,20 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
     const Superblock* superblock = policy->find(pin.device);
     if (superblock == nullptr) continue;
     const Location location = locator_.locate(pin.object.get(), 0, true);
-    const bool is_new =
-        parts_.identities.pin(pin.object.get(), location, pin.path, superblock->deny_mask) == IdentityTable::Pinned::now;
+    const auto pinned = parts_.identities.pin(pin.object.get(), location, pin.path, superblock->deny_mask);
+    const bool is_new = pinned == IdentityTable::Pinned::now;
     if (is_new) parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory);
+    const bool unpinned = pinned == IdentityTable::Pinned::limit;
+    if (unpinned) {
+      incomplete_[pin.device] = true;
+      parts_.counters.exposed_identity.add();
+    }
     const bool scan = pin.directory && (is_new || !known.contains({pin.device, pin.path}));
     if (scan) {
       jobs.push_back({pin.device, pin.path, pin.recursive});
       ++scans_[pin.device];
     }
-    if (is_new || scan) add_devices(changed, {pin.device});
+    if (is_new || unpinned || scan) add_devices(changed, {pin.device});
   }
   // Whether the rest may be ignored is decided anew.
   if (!changed.empty()) publish_learning(changed);

@@ -103,9 +103,9 @@ ContainerInfo Tracker::track(const std::string& id) {
                                  [&](const auto& task) { return task.tgid == found.info.init_pid; });
   // In this order no process falls between: first who is the owner, then the
   // tracepoints (which know forks from then on), then those that were there.
-  programs_.add_task(init->tgid,
-                     {.container = found.info.cgroup, .start_ns = init->start_ns, .forker = init->ppid, .flags = JANUS_TASK_INIT},
-                     false);
+  const janus_task owner = {
+      .container = found.info.cgroup, .start_ns = init->start_ns, .forker = init->ppid, .flags = JANUS_TASK_INIT};
+  if (!programs_.add_task(init->tgid, owner, false)) throw Error(ErrorCode::exhausted, "eBPF map tasks is full");
   programs_.add_cgroup(found.key, found.info.cgroup);
   {
     const std::lock_guard lock(mutex_);

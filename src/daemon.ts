@@ -13,6 +13,7 @@ import { StateFile } from "./guard/state.js";
 import { Health } from "./health.js";
 import type { Log } from "./log.js";
 import { type Addon, type Engine, loadAddon } from "./native.js";
+import { Notices } from "./notices.js";
 import { openLogSink } from "./sink/log.js";
 
 /** Of one batch of events between two turns of the event loop. */
@@ -20,6 +21,9 @@ const BATCH_BYTES = 256 * 1024;
 
 /** How often gRPC health follows what can be proven. Milliseconds. */
 const HEALTH_INTERVAL_MS = 1000;
+
+/** How often losses and the like are said in the log, at most. Milliseconds. */
+const NOTICE_INTERVAL_MS = 10_000;
 
 /** This machine cannot run the daemon. One line for each reason. */
 export class CannotRun extends Error {
@@ -72,6 +76,9 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
 
   try {
     const { engine, pipeline, registry, sinks } = startEnforcing(addon, config, log, steps);
+    const notices = new Notices(log);
+    const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
+    steps.push({ what: "notices", close: () => clearInterval(noticing) });
     const fileGuards = new FileGuards(fileConfigs, registry, log);
     fileGuards.start();
     steps.push({ what: "the file's guards", close: () => fileGuards.close() });

@@ -155,12 +155,22 @@ export interface BlockedHistogram {
   readonly sumSeconds: number;
 }
 
+export interface EbpfMap {
+  readonly name: string;
+  /** Kernel memory that it takes now. */
+  readonly bytes: number;
+  /** Of a ring, bytes. */
+  readonly maxEntries: number;
+  /** Entries that found no room. */
+  readonly full: number;
+}
+
 export interface EngineStats {
   readonly decisions: readonly DecisionCount[];
   readonly blocked: readonly BlockedHistogram[];
   /** Every permission event read, guarded or not: `guarded`, `unguarded`, `self`, `late`. */
   readonly asked: Readonly<Record<string, number>>;
-  /** Records or events lost, by cause: `ring_full`, `kernel_queue_overflow`, `bpf_ring_full`, `bpf_map_full`. */
+  /** Records or events lost, by cause: `ring_full`, `kernel_queue_overflow`, `bpf_ring_full`. */
   readonly losses: Readonly<Record<string, number>>;
   /** Opens not judged, or moments in which they might not have been, by cause. */
   readonly exposure: Readonly<Record<string, number>>;
@@ -170,6 +180,10 @@ export interface EngineStats {
   readonly processes: number;
   /** Names of the eBPF programs attached. */
   readonly programs: readonly string[];
+  readonly maps: readonly EbpfMap[];
+  /** Records that the eBPF programs wrote into their ring, and the bytes of it that waited at once, at most. */
+  readonly bpfRecords: number;
+  readonly bpfRingPeak: number;
   readonly ring: { readonly bytes: number; readonly used: number; readonly written: number };
   /** Milliseconds since each thread last proved that it moves (each wakes at least once a second). */
   readonly heartbeatMs: Readonly<Record<"gate" | "observer" | "tracker" | "watchdog", number>>;

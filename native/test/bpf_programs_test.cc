@@ -1,0 +1,61 @@
+// Real eBPF maps that are too small: each says so and counts it.
+#include "../bpf_programs.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+
+#include "../error.h"
+#include "tap.h"
+
+using namespace janus;
+
+namespace {
+
+std::uint64_t full(const BpfPrograms& programs, const std::string& name) {
+  const auto maps = programs.maps();
+  return std::find_if(maps.begin(), maps.end(), [&](const auto& map) { return map.name == name; })->full;
+}
+
+ErrorCode code_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.code;
+  }
+  return ErrorCode::invalid;
+}
+
+}  // namespace
+
+int main() {
+  BpfPrograms programs({.tasks = 1, .cgroups = 1, .identities = 1, .lower_identities = 1, .records = 1 << 16});
+  for (const auto& map : programs.maps()) {
+    CHECK(map.bytes > 0);
+    CHECK(map.full == 0);
+  }
+
+  CHECK(programs.add_identity(1, 1));
+  CHECK(programs.add_identity(1, 2));  // the same inode again takes no room
+  CHECK(!programs.add_identity(2, 3));
+  CHECK(full(programs, "identities") == 1);
+  CHECK(programs.add_lower_identity({.ino = 1, .dev = 1}, 1));
+  CHECK(!programs.add_lower_identity({.ino = 2, .dev = 1}, 2));
+  CHECK(full(programs, "lower_identities") == 1);
+  programs.add_cgroup({.id = ~0ull, .hierarchy = 0, .pad = 0}, 7);
+  CHECK(code_of([&] { programs.add_cgroup({.id = ~0ull - 1, .hierarchy = 0, .pad = 0}, 8); }) == ErrorCode::exhausted);
+  CHECK(full(programs, "cgroups") == 1);
+
+  const janus_task task = {.container = 7, .start_ns = 0, .forker = 0, .flags = 0};
+  CHECK(programs.add_task(static_cast<std::uint32_t>(getpid()), task, false));
+  CHECK(!programs.add_task(1, task, true));
+  CHECK(full(programs, "tasks") == 1);
+  // A child of ours belongs to the container, too, and the kernel's side finds no room for it.
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  waitpid(child, nullptr, 0);
+  CHECK(full(programs, "tasks") == 2);
+  return tap::done();
+}
