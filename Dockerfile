@@ -24,5 +24,5 @@ COPY --from=builder /src/bin bin
 COPY --from=builder /src/dist dist
 # gRPC (loopback only, unless TLS files are given), HTTP (health and metrics).
 EXPOSE 50051 9464
-# Root, and these of the host: PID namespace, CAP_SYS_ADMIN, CAP_BPF, CAP_PERFMON.
+# Root, in the PID namespace of the host; capabilities: docs/operations.md.
 ENTRYPOINT ["/opt/janusd/bin/janusd"]

@@ -202,8 +202,12 @@ Probe try_all() {
 
 const std::vector<Capability>& needed_capabilities() {
   static const std::vector<Capability> needed = {
-      {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "fanotify, eBPF"},
+      {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "fanotify, eBPF, mount namespaces"},
       {CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "the roots of containers"},
+      {CAP_SYS_CHROOT, "CAP_SYS_CHROOT", "entering mount namespaces"},
+      {CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "directories that are closed to others"},
+      {CAP_FOWNER, "CAP_FOWNER", "reading directories of others and leaving their times alone"},
+      {CAP_SYSLOG, "CAP_SYSLOG", "the kernel's address of rename_lock"},
   };
   return needed;
 }

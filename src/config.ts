@@ -408,7 +408,7 @@ space. A switch alone means true; \`--switch=false\` (or the variable set to \`f
 | --- | --- | --- | --- |
 ${rows.join("\n")}
 
-Exit status: 0 after \`SIGTERM\` or \`SIGINT\`; 1 if this machine cannot run the daemon (not root, a kernel without BTF or without
+Exit status: 0 after \`SIGTERM\` or \`SIGINT\`; 1 if this machine cannot run the daemon (capabilities, a kernel without BTF or without
 fanotify permission events) or a part of it failed; 2 if the configuration, or the guard file, makes no sense. Each comes
 with one line for each thing that is wrong, on standard error.
 

@@ -1,28 +1,15 @@
 /** What keeps the daemon from starting: the exit status, and one clear line for each reason. */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import t from "tap";
 import { workspaceDirectory } from "../support/cleanup.js";
-import { freePort, realEnvironment } from "../support/daemon.js";
+import { freePort, runToEnd } from "../support/daemon.js";
 
-const program = new URL("../../bin/janusd", import.meta.url).pathname;
 const directory = mkdtempSync(join(workspaceDirectory(), "start-"));
 
-/** `enter` goes before the program. */
-function run(flags: readonly string[], ...enter: string[]): { status: number | null; lines: string[] } {
-  const [command, unset] = realEnvironment;
-  const args = [unset, ...enter, program, "--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--state-file=", ...flags];
-  const { status, stderr, stdout } = spawnSync(command, args, { encoding: "utf8", timeout: 60_000 });
-  if (stdout !== "") throw new Error(`standard output: ${stdout}`);
-  const lines = stderr.split("\n").filter((line) => line !== "");
-  // Its own log is JSON.
-  return { status, lines: lines.filter((line) => !line.startsWith("{")) };
-}
-
 t.test("not root", async (t) => {
-  const { status, lines } = run([], "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups");
+  const { status, lines } = runToEnd([], ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
   t.equal(status, 1);
   t.match(lines[0], /^janusd: .*root/);
   for (const line of lines) t.match(line, /^janusd: /);
@@ -31,13 +18,13 @@ t.test("not root", async (t) => {
 t.test("no BTF", async (t) => {
   // Only this process' mount namespace loses it.
   const hidden = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"';
-  const { status, lines } = run([], "unshare", "--mount", "sh", "-c", hidden, "sh");
+  const { status, lines } = runToEnd([], ["unshare", "--mount", "sh", "-c", hidden, "sh"]);
   t.equal(status, 1);
   t.match(lines, [/^janusd: .*BTF/]);
 });
 
 t.test("a command line that makes no sense", async (t) => {
-  const { status, lines } = run(["--bogus"]);
+  const { status, lines } = runToEnd(["--bogus"]);
   t.equal(status, 2);
   t.match(lines, [/^janusd: .*--bogus/]);
 });
@@ -45,11 +32,11 @@ t.test("a command line that makes no sense", async (t) => {
 t.test("a guard file that makes no sense, or isn't there", async (t) => {
   const file = join(directory, "guards.yaml");
   writeFileSync(file, "kind: JanusGuard\nspec: { containers: [] }\n");
-  const bad = run(["--guards", file]);
+  const bad = runToEnd(["--guards", file]);
   t.equal(bad.status, 2);
   t.ok(bad.lines.length > 1);
   for (const line of bad.lines) t.ok(line.startsWith(`janusd: ${file}:`), line);
-  const missing = run(["--guards", join(directory, "nowhere.yaml")]);
+  const missing = runToEnd(["--guards", join(directory, "nowhere.yaml")]);
   t.equal(missing.status, 2);
   t.match(missing.lines, [/^janusd: --guards: .*nowhere\.yaml/]);
 });
@@ -60,7 +47,7 @@ t.test("an address that is taken", async (t) => {
   await new Promise<void>((resolve) => taken.listen(port, "127.0.0.1", resolve));
   t.teardown(() => taken.close());
   for (const flag of ["--http", "--listen"]) {
-    const { status, lines } = run([`${flag}=127.0.0.1:${port}`]);
+    const { status, lines } = runToEnd([`${flag}=127.0.0.1:${port}`]);
     t.equal(status, 1, flag);
     t.equal(lines.length, 1);
     t.match(lines[0], new RegExp(`^janusd: .*${port}`));
@@ -71,7 +58,7 @@ t.test("TLS files that cannot be used", async (t) => {
   const file = join(directory, "empty.pem");
   writeFileSync(file, "no certificate\n");
   for (const path of [file, join(directory, "nowhere.pem")]) {
-    const { status, lines } = run(["-tlscafile", path, "-tlscertfile", path, "-tlskeyfile", path]);
+    const { status, lines } = runToEnd(["-tlscafile", path, "-tlscertfile", path, "-tlskeyfile", path]);
     t.equal(status, 1);
     t.equal(lines.length, 1, lines.join("\n"));
     t.match(lines[0], /^janusd: .*TLS/);

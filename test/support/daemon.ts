@@ -6,7 +6,7 @@
  *     await daemon.createGuard({ name: "g", podName: "p", cid: [container.id], subject: [{ deny: ["/etc/secret"], event: ["open"] }] });
  *     await daemon.waitForLine((line) => line.startsWith("<DENY>"));
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { mkdtempSync } from "node:fs";
 import { createServer } from "node:net";
@@ -240,6 +240,18 @@ export class Daemon {
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
   }
+}
+
+/** A daemon that does not start: its exit status, and its lines on standard error, without those of its own (JSON) log. */
+export function runToEnd(
+  flags: readonly string[],
+  enter: readonly string[] = [],
+): { status: number | null; lines: string[] } {
+  const [command, unset] = realEnvironment;
+  const args = [unset, ...enter, program, "--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--state-file=", ...flags];
+  const { status, stderr, stdout } = spawnSync(command, args, { encoding: "utf8", timeout: 60_000 });
+  if (stdout !== "") throw new Error(`standard output: ${stdout}`);
+  return { status, lines: stderr.split("\n").filter((line) => line !== "" && !line.startsWith("{")) };
 }
 
 /** Polls until `check` holds; rejects, naming `what`, if it never does. For states that have no event to wait for. */
