@@ -12,8 +12,9 @@
 #define JANUS_PATH_HALF 16384  // bytes; the head of a path that is always kept
 #define JANUS_PATH_SLOTS 8     // one per thread that locates
 #define JANUS_EXE_MAX 512      // bytes of an executable's path that are kept
-#define JANUS_CGROUP_MAX 1024  // bytes of a cgroup's path that are kept
-#define JANUS_CGROUP_LEVELS 16 // nesting that is searched and reported
+#define JANUS_CGROUP_LEVELS 16 // of a cgroup's path that are kept, from the root: runtimes' are on top
+#define JANUS_CGROUP_MAX (JANUS_CGROUP_LEVELS * 256)  // bytes of such a path at most
+#define JANUS_TASK_CGROUPS 4   // different paths of one process, in all hierarchies, that are reported
 #define JANUS_HITS 2           // identities reported for one path, nearest first
 
 // A cgroup: v2 ids are unique in the v2 hierarchy (0), v1 ids in theirs.
@@ -67,24 +68,29 @@ struct janus_record {
   char exe[JANUS_EXE_MAX];
 };
 
-// One per process from iter/task; exe and cgroup are tails of fixed buffers.
+// One per process from iter/task. After it come `exe_len` bytes of executable,
+// then its cgroups: v2's, v1's of the `pids` controller, other v1's. Roots are
+// left out, and so is a path that came before.
 struct janus_iter_record {
   __u32 tgid;
   __u32 ppid;
   __u32 uid;
-  char comm[16];
   __u32 ns_pid;       // pid in the innermost pid namespace
-  __u32 hierarchy;    // of `cgroup_ids`
-  __u32 pad;
+  char comm[16];
   __u64 start_ns;
   __u64 mnt_ns;
-  __u32 cgroup_len;
+  __u64 root;         // kernel address of its root directory's dentry
   __u32 exe_len;
-  __u32 pad1;
-  __u32 levels;                        // how many of cgroup_ids are there
-  __u64 cgroup_ids[JANUS_CGROUP_LEVELS];  // the leaf's first
-  char cgroup[JANUS_CGROUP_MAX];  // at its end, cgroup_len bytes: "/a/b/c"
-  char exe[JANUS_EXE_MAX];        // at its start, exe_len bytes
+  __u32 cgroups;
+};
+
+// After it come `path_len` bytes: "/a/b/c".
+struct janus_iter_cgroup {
+  __u32 hierarchy;    // 0: v2
+  __u32 levels;       // how many of ids are there, and components in the path
+  __u32 path_len;
+  __u32 pad;
+  __u64 ids[JANUS_CGROUP_LEVELS];  // the deepest first
 };
 
 enum janus_locate_flag {

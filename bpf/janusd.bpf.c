@@ -106,6 +106,12 @@ struct {
 // user space runs one iterator at a time.
 struct janus_iter_record iter_record;
 char iter_exe[2 * JANUS_EXE_MAX];
+static struct iter_cgroup {
+  struct janus_iter_cgroup head;
+  __u32 off;   // where in `path` it starts; it ends at JANUS_CGROUP_MAX
+  __u32 hash;  // of the path
+  char path[2 * JANUS_CGROUP_MAX];  // the second half is slack, for the verifier
+} iter_cgroups[JANUS_TASK_CGROUPS];
 
 // Bumped by every rename on the node (fs/dcache.c). Odd: one is under way.
 extern const void rename_lock __ksym __weak;
@@ -215,10 +221,24 @@ static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task
   if (used > ring_peak) ring_peak = used;  // two at once may miss one record's bytes
 }
 
+static long kernfs_step(__u32 index, struct kernfs_node **kn) {
+  *kn = kernfs_parent(*kn);
+  return *kn == 0;
+}
+
+// A container may nest as deep as it likes below its own cgroup: what is above
+// is kept.
+static __always_inline struct kernfs_node *kept_levels(struct cgroup *cgroup) {
+  struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
+  int level = BPF_CORE_READ(cgroup, level);
+  if (level > JANUS_CGROUP_LEVELS) bpf_loop(level - JANUS_CGROUP_LEVELS, kernfs_step, &kn, 0);
+  return kn;
+}
+
 // The tracked container that a cgroup is, or lies in (a container may nest
 // cgroups of its own: CRI-O, systemd or docker inside). 0: none.
 static __always_inline __u64 container_of_cgroup(struct cgroup *cgroup) {
-  struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
+  struct kernfs_node *kn = kept_levels(cgroup);
   struct janus_cgroup_key key = {.hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id)};
   for (int level = 0; level < JANUS_CGROUP_LEVELS && kn; level++) {
     key.id = BPF_CORE_READ(kn, id);
@@ -229,12 +249,12 @@ static __always_inline __u64 container_of_cgroup(struct cgroup *cgroup) {
   return 0;
 }
 
-// The v1 hierarchies are asked for where v2 does not know the container.
-static __always_inline struct cgroup *v1_cgroup(struct task_struct *task) {
+// Of the controller that v1 runtimes never go without. Where it is on v2, a v2
+// cgroup.
+static __always_inline struct cgroup *pids_cgroup(struct css_set *set) {
   if (bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id)) {
     int at = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
     struct cgroup_subsys_state *css = 0;
-    struct css_set *set = BPF_CORE_READ(task, cgroups);
     bpf_probe_read_kernel(&css, sizeof(css), (void *)set + bpf_core_field_offset(set->subsys) + at * sizeof(css));
     if (css) return BPF_CORE_READ(css, cgroup);
   }
@@ -242,10 +262,11 @@ static __always_inline struct cgroup *v1_cgroup(struct task_struct *task) {
 }
 
 static __always_inline __u64 container_of_task(struct task_struct *task) {
-  __u64 container = container_of_cgroup(BPF_CORE_READ(task, cgroups, dfl_cgrp));
+  struct css_set *set = BPF_CORE_READ(task, cgroups);
+  __u64 container = container_of_cgroup(BPF_CORE_READ(set, dfl_cgrp));
   if (container) return container;
-  struct cgroup *v1 = v1_cgroup(task);
-  return v1 ? container_of_cgroup(v1) : 0;
+  struct cgroup *pids = pids_cgroup(set);
+  return pids ? container_of_cgroup(pids) : 0;
 }
 
 static __always_inline void join(struct task_struct *task, const struct janus_task *entry) {
@@ -322,28 +343,77 @@ int BPF_PROG(on_rmdir, struct cgroup *cgroup) {
 
 // ---- what runs now --------------------------------------------------------
 
-// Writes the path backwards into the record, and the ids of its levels.
-static __always_inline void describe_cgroup(struct cgroup *cgroup, struct janus_iter_record *record) {
-  struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
+static __always_inline __u32 path_hash(struct kernfs_node *kn) {
+  __u32 hash = 0;
+  for (int level = 0; level < JANUS_CGROUP_LEVELS && kn; level++) {
+    hash = hash * 31 + BPF_CORE_READ(kn, hash);
+    kn = kernfs_parent(kn);
+  }
+  return hash;
+}
+
+// Adds the cgroup to those of the process, unless it is a root or its path is
+// there already: runtimes use the same in all hierarchies.
+static __noinline int add_cgroup(struct cgroup *cgroup) {
+  struct janus_iter_record *record = &iter_record;
+  __u64 at = record->cgroups;
+  if (at >= JANUS_TASK_CGROUPS || BPF_CORE_READ(cgroup, level) == 0) return 0;
+  struct kernfs_node *kn = kept_levels(cgroup);
+  __u32 hash = path_hash(kn);
+  for (__u32 i = 0; i < JANUS_TASK_CGROUPS && i < at; i++)
+    if (iter_cgroups[i].hash == hash) return 0;
+  struct iter_cgroup *to = &iter_cgroups[at];
+  to->hash = hash;
+  to->head.hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
+  to->head.levels = 0;
   __u64 off = JANUS_CGROUP_MAX;
-  record->levels = 0;
-  for (int level = 0; level < JANUS_CGROUP_LEVELS; level++) {
+  for (int level = 0; level < JANUS_CGROUP_LEVELS && kn; level++) {
     struct kernfs_node *parent = kernfs_parent(kn);
     if (!parent) break;
     char name[256];
     long size = bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(kn, name));
-    if (size < 1 || off < size) break;  // keep the tail: it has the container's id
+    if (size < 1 || off < size) break;
     __u64 len = (size - 1) & NAME_MASK;
     off -= len + 1;
     asm volatile("" : "+r"(off));
     if (off >= JANUS_CGROUP_MAX) break;
-    record->cgroup[off] = '/';
-    bpf_probe_read_kernel(record->cgroup + off + 1, len, name);
-    record->cgroup_ids[level] = BPF_CORE_READ(kn, id);
-    record->levels = level + 1;
+    to->path[off] = '/';
+    bpf_probe_read_kernel(to->path + off + 1, len, name);
+    to->head.ids[level] = BPF_CORE_READ(kn, id);
+    to->head.levels = level + 1;
     kn = parent;
   }
-  record->cgroup_len = JANUS_CGROUP_MAX - off;
+  to->off = off;
+  to->head.path_len = JANUS_CGROUP_MAX - off;
+  record->cgroups = at + 1;
+  return 0;
+}
+
+struct link_walk {
+  struct list_head *head;
+  struct list_head *at;
+};
+
+static long link_step(__u32 index, struct link_walk *walk) {
+  struct list_head *at = walk->at;
+  if (!at || at == walk->head) return 1;
+  struct cgrp_cset_link *link = (void *)at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
+  struct cgroup *cgroup = BPF_CORE_READ(link, cgrp);
+  if (BPF_CORE_READ(cgroup, root, hierarchy_id) != 0) add_cgroup(cgroup);
+  walk->at = BPF_CORE_READ(at, next);
+  return 0;
+}
+
+#define HIERARCHIES 32  // v2, a v1 hierarchy for each controller, and named ones
+
+static __always_inline void add_cgroups(struct css_set *set) {
+  iter_record.cgroups = 0;
+  add_cgroup(BPF_CORE_READ(set, dfl_cgrp));
+  struct cgroup *pids = pids_cgroup(set);
+  if (pids && BPF_CORE_READ(pids, root, hierarchy_id) != 0) add_cgroup(pids);
+  struct list_head *head = (void *)set + bpf_core_field_offset(set->cgrp_links);
+  struct link_walk walk = {.head = head, .at = BPF_CORE_READ(head, next)};
+  bpf_loop(HIERARCHIES, link_step, &walk, 0);
 }
 
 SEC("iter/task")
@@ -364,20 +434,30 @@ int on_task(struct bpf_iter__task *ctx) {
   bpf_probe_read_kernel(&ns_pid, sizeof(ns_pid),
                         (void *)pid + bpf_core_field_offset(pid->numbers) + level * bpf_core_type_size(struct upid));
   record->ns_pid = ns_pid;
-  struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
-  if (BPF_CORE_READ(cgroup, level) == 0) {
-    struct cgroup *v1 = v1_cgroup(task);
-    if (v1) cgroup = v1;
+  record->root = (__u64)BPF_CORE_READ(task, fs, root.dentry);
+  // A set is not freed while the process is in it: what was read while it
+  // moved to another one may be anything, and is read again.
+  for (int attempt = 0; attempt < 2; attempt++) {
+    struct css_set *set = BPF_CORE_READ(task, cgroups);
+    add_cgroups(set);
+    if (BPF_CORE_READ(task, cgroups) == set) break;
   }
-  record->hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
-  describe_cgroup(cgroup, record);
   __u64 off = exe_path(BPF_CORE_READ(task, mm, exe_file), iter_exe);
   __u64 len = JANUS_EXE_MAX - off;
   asm volatile("" : "+r"(off), "+r"(len));
   if (off > JANUS_EXE_MAX || len > JANUS_EXE_MAX) return 0;
   record->exe_len = len;
-  if (len) bpf_probe_read_kernel(record->exe, len, iter_exe + off);
+  // What does not fit the kernel's buffer comes with its next one, whole.
   bpf_seq_write(ctx->meta->seq, record, sizeof(*record));
+  bpf_seq_write(ctx->meta->seq, iter_exe + off, len);
+  for (__u32 i = 0; i < JANUS_TASK_CGROUPS && i < record->cgroups; i++) {
+    struct iter_cgroup *from = &iter_cgroups[i];
+    __u64 path_off = from->off, path_len = from->head.path_len;
+    asm volatile("" : "+r"(path_off), "+r"(path_len));
+    if (path_off > JANUS_CGROUP_MAX || path_len > JANUS_CGROUP_MAX) return 0;
+    bpf_seq_write(ctx->meta->seq, &from->head, sizeof(from->head));
+    bpf_seq_write(ctx->meta->seq, from->path + path_off, path_len);
+  }
   return 0;
 }
 

@@ -117,6 +117,9 @@ struct fdtable {
   unsigned int max_fds;
   struct file **fd;
 };
+struct fs_struct {
+  struct path root;
+};
 struct files_struct {
   struct fdtable *fdt;
 };
@@ -139,6 +142,7 @@ struct nsproxy {
 struct kernfs_node {
   const char *name;
   struct kernfs_node *parent;
+  unsigned int hash;
   __u64 id;
 };
 // Linux 6.15 made the parent an RCU pointer and renamed it (741c10b096bc).
@@ -156,10 +160,18 @@ struct cgroup {
 struct cgroup_subsys_state {
   struct cgroup *cgroup;
 };
+struct list_head {
+  struct list_head *next;
+};
+struct cgrp_cset_link {  // kernel/cgroup/cgroup-internal.h
+  struct cgroup *cgrp;
+  struct list_head cgrp_link;
+};
 enum cgroup_subsys_id { memory_cgrp_id, pids_cgrp_id, cpu_cgrp_id };
 struct css_set {
   struct cgroup_subsys_state *subsys[1];
   struct cgroup *dfl_cgrp;
+  struct list_head cgrp_links;
 };
 
 struct upid {
@@ -187,6 +199,7 @@ struct task_struct {
   char comm[16];
   const struct cred *real_cred;
   struct mm_struct *mm;
+  struct fs_struct *fs;
   struct files_struct *files;
   struct nsproxy *nsproxy;
   struct signal_struct *signal;

@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
@@ -58,6 +60,44 @@ std::uint64_t bytes_of(const bpf_map* map) {
   return 0;
 }
 
+// Twice what the kernel hands out at once.
+constexpr std::size_t kIterBytes = 64 * 1024;
+
+// Takes a struct off the front; false if it isn't there as a whole.
+template <typename T>
+bool take(std::string_view& from, T& into) {
+  if (from.size() < sizeof(T)) return false;
+  std::memcpy(&into, from.data(), sizeof(T));
+  from.remove_prefix(sizeof(T));
+  return true;
+}
+
+bool take(std::string_view& from, std::size_t bytes, std::string_view& into) {
+  if (from.size() < bytes) return false;
+  into = from.substr(0, bytes);
+  from.remove_prefix(bytes);
+  return true;
+}
+
+// Visits each process that is there as a whole; returns what is left.
+std::string_view visit_whole(std::string_view bytes, const BpfPrograms::TaskVisitor& visit) {
+  for (;;) {
+    std::string_view rest = bytes;
+    janus_iter_record record;
+    std::string_view exe;
+    if (!take(rest, record) || !take(rest, record.exe_len, exe)) return bytes;
+    std::array<janus_iter_cgroup, JANUS_TASK_CGROUPS> raw;
+    std::array<BpfPrograms::TaskCgroup, JANUS_TASK_CGROUPS> cgroups;
+    const std::size_t count = std::min<std::size_t>(record.cgroups, JANUS_TASK_CGROUPS);
+    for (std::size_t i = 0; i < count; ++i) {
+      cgroups[i].raw = &raw[i];
+      if (!take(rest, raw[i]) || !take(rest, raw[i].path_len, cgroups[i].path)) return bytes;
+    }
+    visit(record, {cgroups.data(), count}, exe);
+    bytes = rest;
+  }
+}
+
 }  // namespace
 
 BpfPrograms::BpfPrograms(const MapSizes& sizes) {
@@ -109,19 +149,17 @@ void BpfPrograms::each_task(const TaskVisitor& visit) {
   const std::lock_guard lock(iterate_);  // the program's buffers are shared
   const UniqueFd iterator(bpf_iter_create(bpf_link__fd(skeleton_->links.on_task)));
   if (!iterator) throw Error::system(errno, "bpf_iter_create", "iter/task");
-  const auto record = std::make_unique<janus_iter_record>();
+  std::vector<char> buffer(kIterBytes);
   std::size_t have = 0;
   for (;;) {
-    const ssize_t got =
-        ::read(iterator.get(), reinterpret_cast<char*>(record.get()) + have, sizeof(janus_iter_record) - have);
+    const ssize_t got = ::read(iterator.get(), buffer.data() + have, buffer.size() - have);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (got < 0) throw Error::system(errno, "read", "iter/task");
     if (got == 0) return;
     have += static_cast<std::size_t>(got);
-    if (have < sizeof(janus_iter_record)) continue;
-    have = 0;
-    visit(*record, {record->cgroup + JANUS_CGROUP_MAX - record->cgroup_len, record->cgroup_len},
-          {record->exe, record->exe_len});
+    const std::string_view rest = visit_whole({buffer.data(), have}, visit);
+    have = rest.size();
+    std::memmove(buffer.data(), rest.data(), have);
   }
 }
 

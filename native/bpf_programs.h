@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,8 +32,15 @@ class BpfPrograms {
   BpfPrograms(const BpfPrograms&) = delete;
   BpfPrograms& operator=(const BpfPrograms&) = delete;
 
-  // Walks every process of the node (iter/task).
-  using TaskVisitor = std::function<void(const janus_iter_record&, std::string_view cgroup, std::string_view exe)>;
+  // A cgroup of a process. Its path is "/a/b/c"; very deep ones lack their end.
+  struct TaskCgroup {
+    const janus_iter_cgroup* raw;
+    std::string_view path;
+  };
+  // Walks every process of the node (iter/task). Cgroups are v2's first; see
+  // janus_iter_record. All of it is valid during the call only.
+  using TaskVisitor =
+      std::function<void(const janus_iter_record&, std::span<const TaskCgroup> cgroups, std::string_view exe)>;
   void each_task(const TaskVisitor& visit);
 
   // Throws Error(exhausted) when the map is full. That, and each false below, is

@@ -10,26 +10,12 @@
 namespace janus {
 namespace {
 
-bool is_hex(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-}
-
 std::string comm_of(const char (&comm)[16]) { return {comm, strnlen(comm, sizeof(comm))}; }
 
 // How many ended processes are remembered.
 constexpr std::size_t kPast = 4096;
 
-bool is_full_id(std::string_view text) { return text.size() == 64 && is_hex(text); }
-
 }  // namespace
-
-std::string_view container_id_of(std::string_view component) {
-  if (component.ends_with(".scope")) component.remove_suffix(6);
-  if (component.starts_with("crio-conmon-") || component.starts_with("libpod-conmon-")) return {};
-  const auto dash = component.rfind('-');
-  if (dash != std::string_view::npos && is_full_id(component.substr(dash + 1))) return component.substr(dash + 1);
-  return component;
-}
 
 Tracker::Tracker(BpfPrograms& programs, Listener listener) : programs_(programs), listener_(std::move(listener)) {}
 
@@ -52,53 +38,17 @@ std::optional<ContainerInfo> Tracker::known(const std::string& id) const {
   return std::nullopt;
 }
 
-Tracker::Found Tracker::search(const std::string& id) {
-  const bool is_short = id.size() == 12 && is_hex(id);
-  Found found;
-  std::string other;
-  programs_.each_task([&](const janus_iter_record& record, std::string_view cgroup, std::string_view exe) {
-    // From the leaf up: a container may nest cgroups, and containers.
-    std::string_view path = cgroup;
-    for (std::uint32_t level = 0; level < record.levels && !path.empty(); ++level) {
-      const auto slash = path.rfind('/');
-      if (slash == std::string_view::npos) break;
-      const std::string_view name = container_id_of(path.substr(slash + 1));
-      if (name == id || (is_short && is_full_id(name) && name.starts_with(id))) {
-        if (found.info.id.empty()) {
-          found.info.id = name;
-          found.info.cgroup_path = path;
-          found.key = {.id = record.cgroup_ids[level], .hierarchy = record.hierarchy, .pad = 0};
-          found.info.cgroup = found.key.id | (static_cast<std::uint64_t>(found.key.hierarchy) << 56);
-        }
-        if (found.info.id != name) {
-          other = name;
-        } else if (found.key.id == record.cgroup_ids[level]) {
-          found.tasks.push_back({record.tgid, record.ppid, record.ns_pid, record.uid, record.mnt_ns,
-                                 record.start_ns, comm_of(record.comm), std::string(exe)});
-        }
-        return;
-      }
-      path = path.substr(0, slash);
-    }
-  });
-  if (!other.empty())
-    throw Error(ErrorCode::ambiguous, "container id " + id + " fits several: " + found.info.id + ", " + other);
-  if (found.tasks.empty()) throw Error(ErrorCode::not_found, "no running container " + id);
-  // The first process: pid 1 of its pid namespace, or where that is shared with
-  // others, the oldest.
-  const auto first = std::min_element(found.tasks.begin(), found.tasks.end(), [](const auto& a, const auto& b) {
-    return std::tuple(a.ns_pid != 1, a.start_ns, a.tgid) < std::tuple(b.ns_pid != 1, b.start_ns, b.tgid);
-  });
-  found.info.init_pid = first->tgid;
-  for (const auto& task : found.tasks) found.info.pids.push_back(task.tgid);
-  std::sort(found.info.pids.begin(), found.info.pids.end());
-  return found;
+FoundContainer Tracker::search(const std::string& id) {
+  ContainerSearch search(id);
+  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
+                          std::string_view exe) { search.see(record, cgroups, exe); });
+  return search.result();
 }
 
 ContainerInfo Tracker::track(const std::string& id) {
   drain();
   if (auto info = known(id)) return *info;
-  Found found = search(id);
+  const FoundContainer found = search(id);
   const auto init = std::find_if(found.tasks.begin(), found.tasks.end(),
                                  [&](const auto& task) { return task.tgid == found.info.init_pid; });
   // In this order no process falls between: first who is the owner, then the
@@ -106,24 +56,23 @@ ContainerInfo Tracker::track(const std::string& id) {
   const janus_task owner = {
       .container = found.info.cgroup, .start_ns = init->start_ns, .forker = init->ppid, .flags = JANUS_TASK_INIT};
   if (!programs_.add_task(init->tgid, owner, false)) throw Error(ErrorCode::exhausted, "eBPF map tasks is full");
-  programs_.add_cgroup(found.key, found.info.cgroup);
+  for (const janus_cgroup_key& key : found.keys) programs_.add_cgroup(key, found.info.cgroup);
   {
     const std::lock_guard lock(mutex_);
     Container& container = containers_[found.info.cgroup];
     container.id = found.info.id;
     container.cgroup_path = found.info.cgroup_path;
-    container.key = found.key;
+    container.keys = found.keys;
     container.init_pid = found.info.init_pid;
   }
-  adopt(search(found.info.id));
+  adopt(found.info.cgroup, search(found.info.id));
   drain();
   auto info = known(found.info.id);
   if (!info) throw Error(ErrorCode::not_found, "container " + id + " ended meanwhile");
   return *info;
 }
 
-void Tracker::adopt(const Found& found) {
-  const std::uint64_t cgroup = found.info.cgroup;
+void Tracker::adopt(std::uint64_t cgroup, const FoundContainer& found) {
   std::uint32_t init = 0;
   {
     const std::lock_guard lock(mutex_);
@@ -149,7 +98,7 @@ void Tracker::forget(std::uint64_t container) {
   const std::lock_guard lock(mutex_);
   const auto it = containers_.find(container);
   if (it == containers_.end()) return;
-  programs_.remove_cgroup(it->second.key);
+  for (const janus_cgroup_key& key : it->second.keys) programs_.remove_cgroup(key);
   std::erase_if(processes_, [&](const auto& item) { return item.second.container == container; });
   containers_.erase(it);
 }
@@ -190,7 +139,9 @@ void Tracker::take(const janus_record& record, std::string_view exe) {
       drop_process(record.tgid);
       break;
     case JANUS_RECORD_RMDIR:
-      if (containers_.contains(record.container)) ended_.push_back(record.container);
+      // One of several may go while the container lives in the others.
+      if (const auto it = containers_.find(record.container); it != containers_.end() && it->second.keys.size() == 1)
+        ended_.push_back(record.container);
       break;
   }
 }
@@ -229,7 +180,7 @@ void Tracker::drain() {
 void Tracker::look_for_namespaces() {
   if (containers() == 0) return;
   std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> found;
-  programs_.each_task([&](const janus_iter_record& record, std::string_view, std::string_view) {
+  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view) {
     const std::lock_guard lock(mutex_);
     const auto it = processes_.find(record.tgid);
     if (it != processes_.end()) found.emplace_back(it->second.container, record.tgid, record.mnt_ns);
@@ -248,7 +199,7 @@ void Tracker::check_losses() {
   }
   for (const auto& [cgroup, id] : tracked) {
     try {
-      const Found found = search(id);
+      const FoundContainer found = search(id);
       {
         const std::lock_guard lock(mutex_);
         for (auto it = processes_.begin(); it != processes_.end();) {
@@ -260,7 +211,7 @@ void Tracker::check_losses() {
           if (gone) drop_process(tgid);
         }
       }
-      adopt(found);
+      adopt(cgroup, found);
     } catch (const Error&) {  // not found: it ended, and its record was the lost one
       const std::lock_guard lock(mutex_);
       ended_.push_back(cgroup);

@@ -20,22 +20,9 @@
 #include <vector>
 
 #include "bpf_programs.h"
+#include "container_search.h"
 
 namespace janus {
-
-struct ContainerInfo {
-  std::string id;             // as its runtime calls it
-  std::uint64_t cgroup = 0;   // key of the container everywhere in native/
-  std::string cgroup_path;
-  std::uint32_t init_pid = 0;
-  std::vector<std::uint32_t> pids;
-};
-
-// The container id in one component of a cgroup's path, or empty:
-// "<64 hex>", "cri-containerd-<64 hex>.scope", or a runtime's own name.
-// The monitors of CRI-O and podman live in cgroups of their own, which are not
-// the container's.
-std::string_view container_id_of(std::string_view component);
 
 class Tracker {
  public:
@@ -50,8 +37,7 @@ class Tracker {
 
   Tracker(BpfPrograms& programs, Listener listener);
 
-  // Throws Error(not_found, ambiguous). `id` is a full id, 12 hex characters of
-  // one, or a runtime's own full name.
+  // Throws as ContainerSearch does.
   ContainerInfo find(const std::string& id);
   // The same, and follows its processes from now on.
   ContainerInfo track(const std::string& id);
@@ -86,27 +72,17 @@ class Tracker {
   struct Container {
     std::string id;
     std::string cgroup_path;
-    janus_cgroup_key key{};
+    std::vector<janus_cgroup_key> keys;
     std::uint32_t init_pid = 0;
     // Mount namespaces seen, each with the process it was seen of. Forgotten
     // with that process: who looks at the mounts needs a living one.
     std::vector<std::pair<std::uint64_t, std::uint32_t>> namespaces;
     std::size_t processes = 0;
   };
-  struct Found {
-    ContainerInfo info;
-    janus_cgroup_key key{};
-    struct Task {
-      std::uint32_t tgid, ppid, ns_pid, uid;
-      std::uint64_t mnt_ns, start_ns;
-      std::string comm, exe;
-    };
-    std::vector<Task> tasks;
-  };
-
   std::optional<ContainerInfo> known(const std::string& id) const;
-  Found search(const std::string& id);
-  void adopt(const Found& found);
+  FoundContainer search(const std::string& id);
+  // `container`: by which it is tracked, or is to be.
+  void adopt(std::uint64_t container, const FoundContainer& found);
   void add_process(std::uint32_t tgid, Process process);
   void drop_process(std::uint32_t tgid);
   void take(const janus_record& record, std::string_view exe);
