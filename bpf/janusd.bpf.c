@@ -399,7 +399,7 @@ static long link_step(__u32 index, struct link_walk *walk) {
   if (!at || at == walk->head) return 1;
   struct cgrp_cset_link *link = (void *)at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
   struct cgroup *cgroup = BPF_CORE_READ(link, cgrp);
-  if (BPF_CORE_READ(cgroup, root, hierarchy_id) != 0) add_cgroup(cgroup);
+  if (BPF_CORE_READ(cgroup, level) != 0 && BPF_CORE_READ(cgroup, root, hierarchy_id) != 0) add_cgroup(cgroup);
   walk->at = BPF_CORE_READ(at, next);
   return 0;
 }
