@@ -19,7 +19,7 @@ ENV NODE_ENV=production
 WORKDIR /opt/janusd
 COPY --from=builder /src/package.json /src/LICENSE ./
 COPY --from=builder /src/node_modules node_modules
-COPY --from=builder /src/native/build/Release/janusd.node native/build/Release/janusd.node
+COPY --from=builder /src/native/build/Release/janusd.node /src/native/build/Release/janusd-keeper native/build/Release/
 COPY --from=builder /src/bin bin
 COPY --from=builder /src/dist dist
 # gRPC (loopback only, unless TLS files are given), HTTP (health and metrics).

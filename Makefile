@@ -14,8 +14,7 @@ ARCH := $(shell uname -m | sed -e 's/x86_64/x86/' -e 's/aarch64/arm64/')
 NODE_PREFIX := $(shell dirname "$$(dirname "$$(readlink -f "$$(command -v node)" 2>/dev/null)")" 2>/dev/null)
 NODEDIR := $(if $(wildcard $(NODE_PREFIX)/include/node/node.h),--nodedir=$(NODE_PREFIX))
 
-BPF_OBJECT := bpf/build/janusd.bpf.o
-BPF_SKELETON := bpf/build/janusd.skel.h
+BPF_SKELETONS := bpf/build/janusd.skel.h bpf/build/hold.skel.h
 ADDON := native/build/Release/janusd.node
 NPM_STAMP := node_modules/.package-lock.json
 TS_STAMP := dist/.built
@@ -44,18 +43,20 @@ $(NPM_STAMP): package-lock.json
 .PHONY: compile
 compile: $(ADDON) $(TS_STAMP)
 
-$(BPF_OBJECT): $(wildcard bpf/*.c bpf/*.h)
+# Kept: their sections are what bpftool and the kernel's verifier name.
+.PRECIOUS: bpf/build/%.bpf.o
+bpf/build/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
 	@mkdir -p $(@D)
-	$(CLANG) -O2 -g -Wall -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -I/usr/include/$(shell uname -m)-linux-gnu -c bpf/janusd.bpf.c -o $@
+	$(CLANG) -O2 -g -Wall -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -I/usr/include/$(shell uname -m)-linux-gnu -c $< -o $@
 
-$(BPF_SKELETON): $(BPF_OBJECT)
-	$(BPFTOOL) gen skeleton $< name janusd_bpf > $@
+bpf/build/%.skel.h: bpf/build/%.bpf.o
+	$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 native/build/Makefile: native/binding.gyp $(NPM_STAMP)
 	node-gyp configure --silent --directory native $(NODEDIR)
 	@touch $@
 
-$(ADDON): native/build/Makefile $(BPF_SKELETON) $(wildcard native/*.cc native/*.h bpf/event.h)
+$(ADDON): native/build/Makefile $(BPF_SKELETONS) $(wildcard native/*.cc native/*.h bpf/event.h)
 	node-gyp build --silent --jobs max --directory native
 	@touch $@
 

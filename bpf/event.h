@@ -68,7 +68,8 @@ struct janus_record {
   char exe[JANUS_EXE_MAX];
 };
 
-// One per process from iter/task. After it come `exe_len` bytes of executable,
+// One per process from iter/task, and one per thread whose mount namespace is
+// not its process's. After it come `exe_len` bytes of executable,
 // then its cgroups: v2's, v1's of the `pids` controller, other v1's. Roots are
 // left out, and so is a path that came before.
 struct janus_iter_record {
@@ -80,8 +81,10 @@ struct janus_iter_record {
   __u64 start_ns;
   __u64 mnt_ns;
   __u64 root;         // kernel address of its root directory's dentry
+  __u32 pid;          // of the thread
   __u32 exe_len;
   __u32 cgroups;
+  __u32 pad;
 };
 
 // After it come `path_len` bytes: "/a/b/c".
@@ -170,4 +173,49 @@ enum janus_counter {
   JANUS_COUNT_TASKS_FULL = 1,
   JANUS_COUNT_RECORDS = 2,  // written into the ring
   JANUS_COUNTERS = 3,
+};
+
+// ---- holding (bpf/hold.bpf.c) ----------------------------------------------
+
+enum janus_hold_cause {
+  JANUS_HOLD_NAMESPACE = 1,  // it is in a mount namespace that nobody has looked at
+  JANUS_HOLD_MOUNT = 2,      // it has changed what is mounted
+};
+
+enum janus_watch_flag {
+  JANUS_WATCH_MOUNTS = 1,      // hold whoever changes the container's mounts
+  JANUS_WATCH_NAMESPACES = 2,  // ... and whoever is in a namespace not looked at
+};
+
+// Map `held`: thread group id -> why it is stopped by us.
+struct janus_held {
+  __u64 container;
+  __u64 start_ns;  // boot time: with the id, which process
+  __u64 since_ns;  // monotonic: which hold of it; 0 = it could not be stopped
+  __u64 mnt_ns;
+  __u32 pid;       // the thread: its namespace may be its own
+  __u32 cause;     // janus_hold_cause
+};
+
+// Ring record, to the daemon and to the keeper.
+struct janus_hold {
+  __u32 tgid;
+  __u32 pad;
+  struct janus_held held;
+};
+
+// Who lets held processes go. Holding needs a keeper that runs.
+struct janus_guardians {
+  __u64 keeper_task;  // kernel address
+  __u32 keeper;       // thread group ids
+  __u32 daemon;
+  __u32 enabled;
+  __u32 pad;
+};
+
+enum janus_hold_counter {
+  JANUS_HOLD_COUNT_HELD = 0,
+  JANUS_HOLD_COUNT_SKIPPED = 1,  // stopped or traced by somebody else, or nobody would let it go
+  JANUS_HOLD_COUNT_EXPIRED = 2,  // let go by the keeper: the daemon was too slow
+  JANUS_HOLD_COUNTERS = 3,
 };

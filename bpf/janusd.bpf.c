@@ -18,6 +18,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "event.h"
+#include "tracked.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -25,17 +26,6 @@ char LICENSE[] SEC("license") = "GPL";
 #define PATH_LEVELS 65536
 #define S_IFMT 0170000
 #define S_IFREG 0100000
-
-// The sizes of the maps without max_entries are the machine's: native/map_sizes.h.
-
-// Process table. Full: the process is not attributed (counted), so
-// autoAllowOwner does not exempt it: errs to the strict side.
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, __u32);
-  __type(value, struct janus_task);
-} tasks SEC(".maps");
 
 // Cgroups of the guarded containers. Filled by user space only, which reports
 // a full map to the caller of CreateGuard.
@@ -179,14 +169,6 @@ static __always_inline __u32 exe_path(struct file *file, char *buffer) {
 }
 
 // ---- the process table ----------------------------------------------------
-
-// Unique since boot; the number in /proc/PID/ns is used again.
-static __always_inline __u64 mount_namespace(struct task_struct *task) {
-  struct mnt_namespace *mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
-  if (!mnt_ns) return 0;
-  if (bpf_core_field_exists(mnt_ns->ns.ns_id)) return BPF_CORE_READ(mnt_ns, ns.ns_id);
-  return BPF_CORE_READ(mnt_ns, seq);
-}
 
 // `task` and `exe` may be null.
 static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task *entry, struct task_struct *task,
@@ -419,10 +401,13 @@ static __always_inline void add_cgroups(struct css_set *set) {
 SEC("iter/task")
 int on_task(struct bpf_iter__task *ctx) {
   struct task_struct *task = ctx->task;
-  if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid)) return 0;
+  if (!task) return 0;
+  struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+  if (task != leader && mount_namespace(task) == mount_namespace(leader)) return 0;
   if (!BPF_CORE_READ(task, mm)) return 0;  // kernel threads and zombies open nothing
   struct janus_iter_record *record = &iter_record;
   record->tgid = BPF_CORE_READ(task, tgid);
+  record->pid = BPF_CORE_READ(task, pid);
   record->ppid = BPF_CORE_READ(task, real_parent, tgid);
   record->start_ns = BPF_CORE_READ(task, start_boottime);
   record->uid = BPF_CORE_READ(task, real_cred, uid.val);

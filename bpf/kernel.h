@@ -24,6 +24,7 @@ enum {
   BPF_MAP_TYPE_HASH = 1,
   BPF_MAP_TYPE_ARRAY = 2,
   BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+  BPF_MAP_TYPE_LRU_HASH = 9,
   BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
@@ -187,10 +188,23 @@ struct cred {
 struct mm_struct {
   struct file *exe_file;
 };
+typedef struct {
+  unsigned long sig[1];
+} sigset_t;
+struct sigpending {
+  sigset_t signal;
+};
 struct signal_struct {
   atomic_t live;
+  unsigned int flags;
+  int group_stop_count;
+  struct sigpending shared_pending;
 };
 struct task_struct {
+  unsigned int __state;
+  unsigned int ptrace;
+  unsigned long jobctl;
+  struct sigpending pending;
   int pid;
   int tgid;
   struct task_struct *real_parent;
@@ -208,6 +222,10 @@ struct task_struct {
 };
 struct linux_binprm {
   struct file *file;
+};
+
+struct trace_event_raw_sys_exit {
+  long ret;
 };
 
 struct seq_file;

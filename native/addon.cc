@@ -102,6 +102,11 @@ SubjectSpec subject_of(const Napi::Object& from) {
           .exact = flag("exact")};
 }
 
+HoldMode hold_mode_of(const std::string& name) {
+  if (name == "off") return HoldMode::off;
+  return name == "syscalls" ? HoldMode::syscalls : HoldMode::automatic;
+}
+
 // ---- the engine ---------------------------------------------------------------
 
 class JsEngine : public Napi::ObjectWrap<JsEngine> {
@@ -122,7 +127,9 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                                 .deadline = std::chrono::milliseconds(number("deadlineMs")),
                                 .identity_limit = static_cast<std::size_t>(number("identityLimit")),
                                 .ignore_limit = static_cast<std::size_t>(number("ignoreLimit")),
-                                .ignore_after = static_cast<std::size_t>(number("ignoreAfter"))};
+                                .ignore_after = static_cast<std::size_t>(number("ignoreAfter")),
+                                .hold = hold_mode_of(from.Get("hold").As<Napi::String>().Utf8Value()),
+                                .hold_limit = std::chrono::milliseconds(number("holdLimitMs"))};
     wake_ = std::make_unique<Wake>(info.Env(), info[1].As<Napi::Function>());
     engine_ = std::make_unique<Engine>(options, [this] { wake_->call(); });
     // Before the environment goes its threads must not call into it any more.
@@ -219,6 +226,8 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("maps", maps);
     out.Set("bpfRecords", Napi::Number::New(env, static_cast<double>(all.bpf_records)));
     out.Set("bpfRingPeak", Napi::Number::New(env, static_cast<double>(all.bpf_ring_peak)));
+    out.Set("holdTier", all.hold_tier);
+    out.Set("holds", object_of(env, all.holds));
     out.Set("ring", object_of(env, std::map<std::string, double>{{"bytes", static_cast<double>(all.ring.bytes)},
                                                                  {"used", static_cast<double>(all.ring.used)},
                                                                  {"written", static_cast<double>(all.ring.written)}}));

@@ -16,31 +16,13 @@
 
 #include "../bpf/build/janusd.skel.h"
 #include "error.h"
+#include "libbpf_log.h"
 #include "unique_fd.h"
 
 namespace janus {
 namespace {
 
-// libbpf reports through a callback without a context; what it says last is
-// what the error message needs.
-thread_local std::string libbpf_log;
-
-int keep_log(libbpf_print_level level, const char* format, va_list args) {
-  if (level != LIBBPF_WARN) return 0;
-  char line[512];
-  const int size = vsnprintf(line, sizeof(line), format, args);
-  if (libbpf_log.size() < 4096) libbpf_log.append(line, std::min<std::size_t>(std::max(size, 0), sizeof(line) - 1));
-  return size;
-}
-
-Error refused(const std::string& what) {
-  Error error(ErrorCode::unsupported, "eBPF: cannot " + what + ": " + std::strerror(errno) +
-                                          (libbpf_log.empty() ? "" : " (" + libbpf_log + ")"));
-  error.number = errno;
-  error.operation = what;
-  error.target = "bpf/janusd.bpf.o";
-  return error;
-}
+Error refused(const std::string& what) { return refused_by_libbpf(what, "bpf/janusd.bpf.o"); }
 
 int on_record(void* context, void* data, std::size_t size) {
   const auto* record = static_cast<const janus_record*>(data);
@@ -101,8 +83,7 @@ std::string_view visit_whole(std::string_view bytes, const BpfPrograms::TaskVisi
 }  // namespace
 
 BpfPrograms::BpfPrograms(const MapSizes& sizes) {
-  libbpf_log.clear();
-  libbpf_set_print(keep_log);
+  listen_to_libbpf();
   libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
   skeleton_ = janusd_bpf::open();
   if (skeleton_ == nullptr) throw refused("open the programs");
@@ -146,6 +127,12 @@ void BpfPrograms::close() {
 }
 
 void BpfPrograms::each_task(const TaskVisitor& visit) {
+  each_namespaced([&](const janus_iter_record& record, std::span<const TaskCgroup> cgroups, std::string_view exe) {
+    if (record.pid == record.tgid) visit(record, cgroups, exe);
+  });
+}
+
+void BpfPrograms::each_namespaced(const TaskVisitor& visit) {
   const std::lock_guard lock(iterate_);  // the program's buffers are shared
   const UniqueFd iterator(bpf_iter_create(bpf_link__fd(skeleton_->links.on_task)));
   if (!iterator) throw Error::system(errno, "bpf_iter_create", "iter/task");
@@ -199,6 +186,8 @@ bool BpfPrograms::add_lower_identity(const janus_lower_key& key, std::uint32_t i
 void BpfPrograms::remove_lower_identity(const janus_lower_key& key) {
   bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.lower_identities), &key);
 }
+
+int BpfPrograms::tasks_fd() const { return bpf_map__fd(skeleton_->maps.tasks); }
 
 int BpfPrograms::records_fd() const { return ring_buffer__epoll_fd(ring_); }
 

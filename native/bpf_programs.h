@@ -42,6 +42,8 @@ class BpfPrograms {
   using TaskVisitor =
       std::function<void(const janus_iter_record&, std::span<const TaskCgroup> cgroups, std::string_view exe)>;
   void each_task(const TaskVisitor& visit);
+  // ... and every thread that has a mount namespace of its own.
+  void each_namespaced(const TaskVisitor& visit);
 
   // Throws Error(exhausted) when the map is full. That, and each false below, is
   // counted as the map's `full`.
@@ -56,6 +58,9 @@ class BpfPrograms {
   // The same by the image's inode, for a file that has several names there.
   bool add_lower_identity(const janus_lower_key& key, std::uint32_t id);
   void remove_lower_identity(const janus_lower_key& key);
+
+  // The process table, for other programs to read.
+  int tasks_fd() const;
 
   // Readable when records wait. One consumer at a time.
   int records_fd() const;

@@ -33,7 +33,8 @@ struct Engine::Running {
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen =
                                [this](std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
-                                 scanner.queue(planner.add_namespace(container, tgid, mnt_ns));
+                                 replanned(planner.add_namespace(container, tgid, mnt_ns), holder.holds(tgid));
+                                 holder.know(mnt_ns);
                                  eventfd_write(mounts_event.get(), 1);
                                }}),
         identities(groups, programs, options.identity_limit),
@@ -42,6 +43,7 @@ struct Engine::Running {
         names(groups, [this](const std::string& name) { scanner.queue(planner.replan_name(name)); }),
         scanner({programs, policy, identities, learner, planner, counters}),
         recorder(ring, tracker, [this] { wake(); }),
+        holder(programs, options.hold, options.hold_limit),
         gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters}, options.deadline),
         observer({groups, programs, policy, identities, learner, names, tracker, recorder, counters}),
         stop_event(eventfd(0, EFD_CLOEXEC)),
@@ -49,6 +51,10 @@ struct Engine::Running {
         wake_javascript(std::move(wake_javascript)) {
     programs.set_identity_group(groups.identity.fd());
     planner.set_name_watch(&names);
+    // A runtime brings its processes from the node's own namespace.
+    programs.each_task([this](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view) {
+      if (record.tgid == 1 || record.tgid == static_cast<std::uint32_t>(getpid())) holder.know(record.mnt_ns);
+    });
     begin("watchdog", [this] { gate.rescue(stopping, stop_event.get()); });
     begin("gate", [this] { gate.run(stopping, stop_event.get()); });
     begin("observer", [this] { observer.run(stopping, stop_event.get()); });
@@ -121,6 +127,7 @@ struct Engine::Running {
       }
     }
     scanner.sweep(planner.container_ended(container));
+    holder.watch(planner.watched());
     eventfd_write(mounts_event.get(), 1);
     wake();
   }
@@ -131,7 +138,9 @@ struct Engine::Running {
       tracker_heartbeat.beat();
       std::vector<pollfd> fds = {{stop_event.get(), POLLIN, 0},
                                  {programs.records_fd(), POLLIN, 0},
-                                 {mounts_event.get(), POLLIN, 0}};
+                                 {mounts_event.get(), POLLIN, 0},
+                                 {holder.fd(), POLLIN, 0}};
+      const std::size_t fixed = fds.size();
       std::vector<std::uint64_t> order;
       for (const auto& [where, fd] : mountinfos) {
         fds.push_back({fd.get(), POLLPRI, 0});
@@ -139,12 +148,28 @@ struct Engine::Running {
       }
       poll(fds.data(), fds.size(), kBeatMs);
       tracker.drain();
+      if (fds[3].revents != 0) holder.serve([this](const janus_hold& hold) { mark_for(hold); });
+      holder.mind_keeper();
       tracker.check_losses();
       for (std::size_t i = 0; i < order.size(); ++i)
-        if (fds[i + 3].revents != 0) scanner.queue(planner.replan_container(order[i]));
+        if (fds[i + fixed].revents != 0) replanned(planner.replan_container(order[i]), false);
       if (std::exchange(last_look, monotonic_ns() / kLookNs) != monotonic_ns() / kLookNs) tracker.look_for_namespaces();
       if (fds[2].revents != 0) follow_mounts(mountinfos);
     }
+  }
+
+  // `held`: whoever made the change stood still meanwhile, so there was no window.
+  void replanned(MarkPlanner::Replan replan, bool held) {
+    scanner.queue(std::move(replan.jobs));
+    if (replan.changed && !held) counters.exposed_mount.add();
+  }
+
+  void mark_for(const janus_hold& hold) {
+    const janus_held& held = hold.held;
+    auto replan = held.cause == JANUS_HOLD_NAMESPACE ? planner.add_namespace(held.container, held.pid, held.mnt_ns)
+                                                     : planner.replan_container(held.container);
+    replanned(std::move(replan), holder.holds(hold.tgid));  // now: it may not have been for long enough
+    eventfd_write(mounts_event.get(), 1);
   }
 
   // A change of mounts makes its descriptor readable (POLLPRI, proc(5)).
@@ -163,8 +188,9 @@ struct Engine::Running {
       if (!fd) continue;
       mountinfos.emplace(place, std::move(fd));
       // What changed between the first look and this open was not told.
-      scanner.queue(planner.replan_container(place.container));
+      replanned(planner.replan_container(place.container), false);
     }
+    holder.watch(planner.watched());
   }
 
   const Probe& probe;
@@ -179,6 +205,7 @@ struct Engine::Running {
   NameWatch names;
   IdentityScanner scanner;
   Recorder recorder;
+  Holder holder;
   Gate gate;
   Observer observer;
   const UniqueFd stop_event;
@@ -226,6 +253,7 @@ void Engine::apply(const GuardSpec& spec) {
     const std::lock_guard lock(all.ended_mutex);
     all.ids.emplace(info.cgroup, info.id);
   }
+  all.holder.watch(all.planner.watched());
   eventfd_write(all.mounts_event.get(), 1);
   for (const ScanJob& job : jobs) all.scanner.scan(job);
 }
@@ -234,6 +262,7 @@ bool Engine::remove(std::uint32_t key) {
   Running& all = running();
   bool existed = false;
   all.scanner.sweep(all.planner.remove(key, existed));
+  all.holder.watch(all.planner.watched());
   return existed;
 }
 
@@ -277,6 +306,10 @@ EngineStats Engine::stats() {
   stats.maps = all.programs.maps();
   stats.bpf_records = all.programs.counter(JANUS_COUNT_RECORDS);
   stats.bpf_ring_peak = all.programs.ring_peak();
+  stats.hold_tier = all.holder.tier();
+  stats.holds = {{"held", all.holder.counter(JANUS_HOLD_COUNT_HELD)},
+                 {"skipped", all.holder.counter(JANUS_HOLD_COUNT_SKIPPED)},
+                 {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)}};
   stats.ring = {ring_.capacity(), ring_.used(), ring_.written()};
   const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
   stats.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},

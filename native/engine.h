@@ -21,6 +21,7 @@
 #include "event_ring.h"
 #include "fanotify_group.h"
 #include "gate.h"
+#include "holder.h"
 #include "identity_scanner.h"
 #include "mark_planner.h"
 #include "observer.h"
@@ -35,6 +36,8 @@ struct EngineOptions {
   std::size_t identity_limit = 16384;
   std::size_t ignore_limit = 262144;
   std::size_t ignore_after = 64;
+  HoldMode hold = HoldMode::automatic;
+  std::chrono::milliseconds hold_limit{100};
 };
 
 struct EngineStats {
@@ -42,11 +45,12 @@ struct EngineStats {
     std::size_t bytes, used;
     std::uint64_t written;
   };
-  std::map<std::string, std::uint64_t> asked, losses, exposure, marks;
+  std::map<std::string, std::uint64_t> asked, losses, exposure, marks, holds;
   std::size_t containers = 0, processes = 0;
   std::vector<std::string> programs;
   std::vector<BpfPrograms::MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
+  std::string hold_tier;
   Ring ring{};
   std::map<std::string, double> heartbeat_ms;
 };

@@ -599,7 +599,7 @@ MarkPlanner::Places MarkPlanner::places_of(const Guard& guard) {
   return places;
 }
 
-MarkPlanner::ScanJobs MarkPlanner::replan_container(std::uint64_t container) {
+MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
   const std::lock_guard lock(mutex_);
   const auto view = views_.find(container);
   if (view == views_.end()) return {};
@@ -616,8 +616,7 @@ MarkPlanner::ScanJobs MarkPlanner::replan_container(std::uint64_t container) {
                     [&](const auto& subject) { return subject->container == container; }))
       elsewhere = recompile(guard, true, jobs) || elsewhere;
   }
-  if (elsewhere || marks_.size() > marked) parts_.counters.exposed_mount.add();
-  return jobs;
+  return {std::move(jobs), elsewhere || marks_.size() > marked};
 }
 
 MarkPlanner::ScanJobs MarkPlanner::replan_name(const std::string& name) {
@@ -630,14 +629,23 @@ MarkPlanner::ScanJobs MarkPlanner::replan_name(const std::string& name) {
   return jobs;
 }
 
-MarkPlanner::ScanJobs MarkPlanner::add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
+MarkPlanner::Replan MarkPlanner::add_namespace(std::uint64_t container, std::uint32_t pid, std::uint64_t mnt_ns) {
   {
     const std::lock_guard lock(mutex_);
     const auto view = views_.find(container);
     if (view == views_.end()) return {};
-    view->second->add_namespace(mnt_ns, tgid);
+    view->second->add_namespace(mnt_ns, pid);
   }
   return replan_container(container);
+}
+
+std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {
+  const std::lock_guard lock(mutex_);
+  std::map<std::uint64_t, std::uint32_t> containers;
+  for (const auto& [key, guard] : guards_)
+    for (const Placed& placed : guard.placed)
+      containers[placed.container] |= JANUS_WATCH_MOUNTS | (placed.owned ? 0 : JANUS_WATCH_NAMESPACES);
+  return containers;
 }
 
 MarkPlanner::MarkCounts MarkPlanner::mark_counts() const {

@@ -99,9 +99,18 @@ class MarkPlanner {
   void scanned(Device device, bool complete);
 
   // Mounts, or the meaning of names, have changed: resolve again.
-  ScanJobs replan_container(std::uint64_t container);
+  struct Replan {
+    ScanJobs jobs;
+    bool changed = false;  // there was something new to guard
+  };
+  Replan replan_container(std::uint64_t container);
   ScanJobs replan_name(const std::string& name);
-  ScanJobs add_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
+  // `pid`: a thread in that namespace.
+  Replan add_namespace(std::uint64_t container, std::uint32_t pid, std::uint64_t mnt_ns);
+
+  // Whose mounts matter, and to what (janus_watch_flag): a new mount may come
+  // over any guarded path; a new namespace has new mounts of the volumes.
+  std::map<std::uint64_t, std::uint32_t> watched() const;
 
   struct MarkCounts {
     std::size_t superblock = 0, mount = 0;

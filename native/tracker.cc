@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -180,12 +181,21 @@ void Tracker::drain() {
 void Tracker::look_for_namespaces() {
   if (containers() == 0) return;
   std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> found;
-  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view) {
+  std::unordered_map<std::uint64_t, std::set<std::uint32_t>> there;  // by namespace
+  programs_.each_namespaced([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view) {
     const std::lock_guard lock(mutex_);
     const auto it = processes_.find(record.tgid);
-    if (it != processes_.end()) found.emplace_back(it->second.container, record.tgid, record.mnt_ns);
+    if (it == processes_.end()) return;
+    found.emplace_back(it->second.container, record.pid, record.mnt_ns);
+    there[record.mnt_ns].insert(record.pid);
   });
-  for (const auto& [container, tgid, mnt_ns] : found) see_namespace(container, tgid, mnt_ns);
+  {
+    // One that is known by a thread that has ended or gone elsewhere needs another.
+    const std::lock_guard lock(mutex_);
+    for (auto& [cgroup, container] : containers_)
+      std::erase_if(container.namespaces, [&](const auto& seen) { return !there[seen.first].contains(seen.second); });
+  }
+  for (const auto& [container, pid, mnt_ns] : found) see_namespace(container, pid, mnt_ns);
 }
 
 void Tracker::check_losses() {

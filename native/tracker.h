@@ -61,7 +61,7 @@ class Tracker {
   std::optional<Process> process(std::uint32_t tgid) const;
   // The process asked about was in this namespace. Cheap when it is known.
   void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
-  // Looks at every process of the node: a namespace that is entered without a
+  // Looks at every thread of the node: a namespace that is entered without a
   // fork, an exec or a question is told by nothing.
   void look_for_namespaces();
 
@@ -74,8 +74,8 @@ class Tracker {
     std::string cgroup_path;
     std::vector<janus_cgroup_key> keys;
     std::uint32_t init_pid = 0;
-    // Mount namespaces seen, each with the process it was seen of. Forgotten
-    // with that process: who looks at the mounts needs a living one.
+    // Mount namespaces seen, each with the thread it was seen of. Forgotten
+    // with it: who looks at the mounts needs a living one.
     std::vector<std::pair<std::uint64_t, std::uint32_t>> namespaces;
     std::size_t processes = 0;
   };

@@ -5,7 +5,7 @@
 import { hostname } from "node:os";
 import { Command, CommanderError, Option } from "commander";
 import { LOG_LEVELS, type LogLevel } from "./log.js";
-import type { EngineOptions } from "./native.js";
+import { type EngineOptions, HOLD_MODES, type HoldMode } from "./native.js";
 
 export interface Address {
   readonly host: string;
@@ -208,6 +208,22 @@ const OPTIONS = {
     help: "Questions about the entries of a directory that can be renamed, before it is ignored; 0 never ignores such, and pays a question for each open there. (One of the image cannot be renamed, and is ignored at once.) With another number, for a moment after an ignored directory was moved into a guarded place, its files are not asked about (counted as exposure).",
     parse: wholeNumber(0, 2 ** 24),
   }),
+  hold: row<HoldMode>({
+    flag: "hold",
+    env: "JANUSD_HOLD",
+    value: "mode",
+    default: "auto",
+    help: "A process of a guarded container that is in a mount namespace not seen before, or changes mounts, is stopped (SIGSTOP) until the new mounts are guarded. `auto`: told by fentry programs where the kernel takes them, else by the scheduler (exec and fork only). `syscalls`: where there is no fentry, by syscall tracepoints, which slow every system call of the node. `off`: nobody is stopped.",
+    parse: choice(HOLD_MODES),
+  }),
+  holdLimit: row({
+    flag: "hold-limit",
+    env: "JANUSD_HOLD_LIMIT",
+    value: "ms",
+    default: 100,
+    help: "Milliseconds after which a process that is held goes on, guarded or not. A process of its own (janusd-keeper) sees to it, whatever happens to the daemon.",
+    parse: wholeNumber(1, 10_000),
+  }),
 } satisfies Record<string, OptionRow<never> | OptionRow<unknown>>;
 
 type Key = keyof typeof OPTIONS;
@@ -249,6 +265,8 @@ export function parseConfig(
       identityLimit: values.identityLimit,
       ignoreLimit: values.ignoreLimit,
       ignoreAfter: values.ignoreAfter,
+      hold: values.hold,
+      holdLimitMs: values.holdLimit,
     },
   };
 }

@@ -82,7 +82,10 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const fileGuards = new FileGuards(fileConfigs, registry, log);
     fileGuards.start();
     steps.push({ what: "the file's guards", close: () => fileGuards.close() });
-    log.info({ guards: registry.size, msSinceStart: Math.round(performance.now()) }, "enforcing");
+    log.info(
+      { guards: registry.size, hold: engine.stats().holdTier, msSinceStart: Math.round(performance.now()) },
+      "enforcing",
+    );
 
     // Only now: loading what serves takes longer than all of the above, and containers were unguarded meanwhile.
     const [{ openHttpServer }, { openRpcServer }, { Metrics }] = await Promise.all([

@@ -210,6 +210,20 @@ const DEFINITIONS: readonly Definition[] = [
     read: ({ stats }) => single(stats.bpfRingPeak),
   },
   {
+    name: "janusd_hold_tier",
+    type: "gauge",
+    help: "Always 1. What tells of new mounts and mount namespaces: fentry, syscalls, scheduler or off (--hold).",
+    labels: ["tier"],
+    read: ({ stats }) => [{ labels: { tier: stats.holdTier }, value: 1 }],
+  },
+  {
+    name: "janusd_holds_total",
+    type: "counter",
+    help: "Processes of guarded containers that changed what they see of the file system: held until it was guarded, skipped (traced or stopped by somebody else, or no keeper), and those of the held that the keeper let go after --hold-limit.",
+    labels: ["outcome"],
+    read: ({ stats }) => byLabel("outcome", stats.holds),
+  },
+  {
     name: "janusd_ring_capacity_bytes",
     type: "gauge",
     help: "Size of the event ring between the native threads and the sinks.",

@@ -54,6 +54,9 @@ export interface Probe {
   readonly missing: readonly string[];
 }
 
+export const HOLD_MODES = ["auto", "syscalls", "off"] as const;
+export type HoldMode = (typeof HOLD_MODES)[number];
+
 export interface EngineOptions {
   /** Bytes of the event ring; rounded up to a power of two. */
   readonly ringBytes: number;
@@ -70,6 +73,10 @@ export interface EngineOptions {
    * place, its files are not asked about.
    */
   readonly ignoreAfter: number;
+  /** Whether processes are held while their mounts are marked, and by which programs; see native/holder.h. */
+  readonly hold: HoldMode;
+  /** Nobody is held for longer. Milliseconds. */
+  readonly holdLimitMs: number;
 }
 
 /** Bit n is FileEventKind n of native/file_event.h. */
@@ -184,6 +191,10 @@ export interface EngineStats {
   /** Records that the eBPF programs wrote into their ring, and the bytes of it that waited at once, at most. */
   readonly bpfRecords: number;
   readonly bpfRingPeak: number;
+  /** What tells of new mounts and namespaces: `fentry`, `syscalls`, `scheduler` or `off`; see native/holder.h. */
+  readonly holdTier: string;
+  /** Processes that changed their mounts: `held`, `skipped` (not stopped: it is traced, say), `expired` (let go by the keeper). */
+  readonly holds: Readonly<Record<string, number>>;
   readonly ring: { readonly bytes: number; readonly used: number; readonly written: number };
   /** Milliseconds since each thread last proved that it moves (each wakes at least once a second). */
   readonly heartbeatMs: Readonly<Record<"gate" | "observer" | "tracker" | "watchdog", number>>;

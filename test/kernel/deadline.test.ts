@@ -1,28 +1,11 @@
 /** What happens when the gate stands still: nobody in a container waits for ever, and the daemon says so. */
-import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
-import { killAtExit } from "../support/cleanup.js";
-import { startContainer, staticProgram } from "../support/container.js";
-import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { startContainer } from "../support/container.js";
+import { eventually, startDaemon } from "../support/daemon.js";
+import { freeze } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
-
-/** Stops one thread of the daemon. The returned function lets it go on. */
-async function freeze(daemon: Daemon, thread: string): Promise<() => Promise<unknown>> {
-  const child = spawn(staticProgram("freeze.c"), [String(daemon.pid), thread], { stdio: ["pipe", "pipe", "inherit"] });
-  const forget = child.pid === undefined ? () => undefined : killAtExit(child.pid);
-  const ended = new Promise((resolve) => child.once("exit", resolve)).finally(forget);
-  const frozen = new Promise<boolean>((resolve) => {
-    child.stdout.once("data", () => resolve(true));
-    child.stdout.once("end", () => resolve(false));
-  });
-  if (!(await frozen)) throw new Error(`cannot freeze ${thread}`);
-  return () => {
-    child.stdin.end();
-    return ended;
-  };
-}
 
 t.test(
   "a gate that stands still: answers past the deadline are allow, counted as exposure, and health tells",

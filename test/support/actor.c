@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -106,6 +107,24 @@ static void execute(char **argv) {
   printf("%d %d\n", error, WEXITSTATUS(status));
 }
 
+static void loop(void);
+
+static void *loop_apart(void *flags) {
+  answer_result(unshare(CLONE_FS) < 0 ? -1 : unshare(*(int *)flags));
+  fflush(stdout);
+  loop();
+  exit(0);
+}
+
+// From here on the commands are carried out by a thread with namespaces of its
+// own, while its process keeps the old ones.
+static void go_apart(int flags) {
+  pthread_t thread;
+  const int error = pthread_create(&thread, NULL, loop_apart, &flags);
+  if (error) return answer(error);
+  pthread_join(thread, NULL);
+}
+
 static void run(char **f, int n) {
   const char *name = f[0];
   if (!strcmp(name, "child")) {  // the rest, in a process forked for it
@@ -152,6 +171,8 @@ static void run(char **f, int n) {
     answer_result(prctl(PR_SET_NAME, f[1]));
   } else if (!strcmp(name, "unshare") && n == 2) {  // FLAGS
     answer_result(unshare(atoi(f[1])));
+  } else if (!strcmp(name, "thread") && n == 2) {  // FLAGS
+    go_apart(atoi(f[1]));
   } else if (!strcmp(name, "bind") && n == 3) {
     answer_result(mount(f[1], f[2], NULL, MS_BIND, NULL));
   } else if (!strcmp(name, "pid")) {
@@ -161,7 +182,7 @@ static void run(char **f, int n) {
   }
 }
 
-int main(void) {
+static void loop(void) {
   char *line = NULL, *fields[kMaxFields + 1];
   size_t room = 0;
   for (ssize_t length; (length = getline(&line, &room, stdin)) > 0;) {
@@ -174,5 +195,9 @@ int main(void) {
     run(fields, n);
     fflush(stdout);
   }
+}
+
+int main(void) {
+  loop();
   return 0;
 }

@@ -1,0 +1,28 @@
+// What both objects, janusd.bpf.c and hold.bpf.c, know of a process.
+//
+// Owns: the process table, which user space makes one map for both.
+#pragma once
+
+#include "kernel.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "event.h"
+
+// Process table, of the machine's size (native/map_sizes.h). Full: the process is not attributed (counted), so
+// autoAllowOwner does not exempt it: errs to the strict side.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u32);
+  __type(value, struct janus_task);
+} tasks SEC(".maps");
+
+// Unique since boot; the number in /proc/PID/ns is used again.
+static __always_inline __u64 mount_namespace(struct task_struct *task) {
+  struct mnt_namespace *mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
+  if (!mnt_ns) return 0;
+  if (bpf_core_field_exists(mnt_ns->ns.ns_id)) return BPF_CORE_READ(mnt_ns, ns.ns_id);
+  return BPF_CORE_READ(mnt_ns, seq);
+}

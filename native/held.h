@@ -1,0 +1,22 @@
+// Letting a held process go. Used by the daemon and by its keeper.
+//
+// Owns: the list `held`'s meaning. No threads, no state.
+#pragma once
+
+#include <cstdint>
+
+#include "../bpf/event.h"
+
+namespace janus {
+
+// Continues the process, unless it has ended or somebody else has stopped it
+// meanwhile: the stop is theirs then. `process` is a pidfd of it.
+void continue_process(int process, std::uint32_t tgid);
+
+// Takes this hold off the list. False: it isn't on it.
+bool strike(int held_map, std::uint32_t tgid, const janus_held& held);
+
+// Continues all that are on the list.
+void continue_all(int held_map);
+
+}  // namespace janus

@@ -1,0 +1,230 @@
+/**
+ * Processes that make themselves a new view of the file system are held until it is guarded, and let go whatever
+ * happens. What tells is not pinned here (an `allow` path), so that only marks on the new mounts see it.
+ */
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import t, { type Test } from "tap";
+import { type Container, startContainer } from "../support/container.js";
+import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { freeze } from "../support/freeze.js";
+import { guardOn } from "../support/guard.js";
+
+const CLONE_NEWNS = 0x20000;
+const TRACEFS = "/sys/kernel/tracing";
+const PROGRAM = ["sleep", "0"]; // what is held, at its exec
+
+async function volumeContainer(t: Test): Promise<Container> {
+  const container = await startContainer({ volumes: [{ target: "/data" }] }, t);
+  container.writeVolume(0, "file", "seen");
+  return container;
+}
+
+function seen(container: Container) {
+  return guardOn(container, { allow: ["/data/file"], exact: true });
+}
+
+function field(pid: number, name: string): string {
+  try {
+    return new RegExp(`^${name}:\\s*(.*)$`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "";
+  } catch {
+    return ""; // it has ended
+  }
+}
+
+/** Processes of the container with this command line. */
+function processesOf(container: Container, argv: readonly string[]): number[] {
+  const read = (pid: number | string, file: string) => {
+    try {
+      return readFileSync(`/proc/${pid}/${file}`, "utf8");
+    } catch {
+      return undefined; // it has ended
+    }
+  };
+  const cgroup = read(container.initPid, "cgroup");
+  const cmdline = argv.map((argument) => `${argument}\0`).join("");
+  return readdirSync("/proc")
+    .filter((entry) => /^\d+$/.test(entry) && read(entry, "cmdline") === cmdline && read(entry, "cgroup") === cgroup)
+    .map(Number);
+}
+
+function isStopped(pid: number): boolean {
+  return field(pid, "State").startsWith("T");
+}
+
+/** Long enough to find who is held. */
+const PATIENT = { flags: ["--hold-limit=3000"] };
+
+/** Starts a process that is held at its exec, and waits until it stands still. */
+async function startHeld(container: Container): Promise<{ pid: number; done: Promise<unknown> }> {
+  const done = container.exec(["unshare", "-m", ...PROGRAM], { capabilities: "sys_admin" });
+  let pid = 0;
+  await eventually("somebody is held", () => {
+    pid = processesOf(container, PROGRAM).find(isStopped) ?? 0;
+    return pid !== 0;
+  });
+  return { pid, done };
+}
+
+/** 0: there is none. */
+function keeperOf(daemon: Daemon): number {
+  const children = readdirSync(`/proc/${daemon.pid}/task`).flatMap((thread) =>
+    readFileSync(`/proc/${daemon.pid}/task/${thread}/children`, "utf8").trim().split(" ").map(Number),
+  );
+  return children.find((pid) => field(pid, "Name") === "janusd-keeper") ?? 0;
+}
+
+t.test("an exec in a new mount namespace waits until its volumes are marked", async (t) => {
+  const daemon = await startDaemon(PATIENT, t);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  const shell = await container.shell({ capabilities: "sys_admin" });
+  const tries = 100;
+  for (let i = 0; i < tries; ++i) t.match(await shell.run("unshare -m cat /data/file"), { status: 0, output: "seen" });
+  t.equal(await daemon.metric("janusd_events_total", { event: "open" }), tries, "every open was asked about");
+  t.ok((await daemon.metric("janusd_holds_total", { outcome: "held" })) >= tries);
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "expired" }), 0);
+  t.equal(await daemon.metric("janusd_exposure_total"), 0);
+  await shell.stop();
+  await daemon.stop();
+});
+
+t.test("a namespace that is known, and a container without a guarded volume, hold nobody", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const [guarded, overlay] = [await volumeContainer(t), await startContainer({ files: { "/etc/secret": "" } }, t)];
+  await daemon.createGuard(seen(guarded));
+  await daemon.createGuard({ ...guardOn(overlay, { deny: ["/etc/secret"] }), name: "other", podName: "other" });
+  t.match(await guarded.exec(["cat", "/data/file"]), { status: 0 });
+  t.match(await overlay.exec(["unshare", "-m", "true"], { capabilities: "sys_admin" }), { status: 0 });
+  t.equal(await daemon.metric("janusd_holds_total"), 0);
+  await daemon.stop();
+});
+
+t.test("a daemon that does not answer: its keeper lets go", async (t) => {
+  const daemon = await startDaemon(PATIENT, t);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  const thaw = await freeze(daemon, "tracker");
+  const { done } = await startHeld(container);
+  t.match(await done, { status: 0 });
+  await thaw();
+  await eventually(
+    "it is counted",
+    async () => (await daemon.metric("janusd_holds_total", { outcome: "expired" })) === 1,
+  );
+
+  process.kill(daemon.pid, "SIGSTOP");
+  const { done: again } = await startHeld(container);
+  t.match(await again, { status: 0 }, "all of it stopped");
+  process.kill(daemon.pid, "SIGCONT");
+  await daemon.stop();
+});
+
+for (const [name, end] of [
+  ["killed", (daemon: Daemon) => process.kill(daemon.pid, "SIGKILL")],
+  [
+    "killed with its keeper",
+    (daemon: Daemon) => [daemon.pid, keeperOf(daemon)].map((pid) => process.kill(pid, "SIGKILL")),
+  ],
+] as const) {
+  t.test(`a daemon that is ${name} leaves nobody stopped`, async (t) => {
+    const daemon = await startDaemon(PATIENT, t);
+    const container = await volumeContainer(t);
+    await daemon.createGuard(seen(container));
+    const keeper = keeperOf(daemon);
+    const thaw = await freeze(daemon, "tracker");
+    const { done } = await startHeld(container);
+    end(daemon);
+    t.match(await done, { status: 0 });
+    await thaw();
+    await eventually("the keeper has ended", () => !existsSync(`/proc/${keeper}`));
+    await daemon.kill();
+  });
+}
+
+t.test("without a keeper nobody is held, and there is another soon", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  const keeper = keeperOf(daemon);
+  const thaw = await freeze(daemon, "tracker"); // it would start another
+  process.kill(keeper, "SIGSTOP");
+  t.match(await container.exec(["unshare", "-m", "true"], { capabilities: "sys_admin" }), { status: 0 });
+  process.kill(keeper, "SIGKILL");
+  t.match(await container.exec(["unshare", "-m", "true"], { capabilities: "sys_admin" }), { status: 0 });
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "held" }), 0);
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "skipped" }), 2);
+  await thaw();
+  await eventually("another keeper", () => ![0, keeper].includes(keeperOf(daemon)));
+  t.match(await container.exec(["unshare", "-m", "true"], { capabilities: "sys_admin" }), { status: 0 });
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "held" }), 1);
+  await daemon.stop();
+});
+
+t.test("who is stopped by somebody else meanwhile stays stopped", async (t) => {
+  const daemon = await startDaemon(PATIENT, t);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  const thaw = await freeze(daemon, "tracker");
+  const { pid, done } = await startHeld(container);
+  process.kill(pid, "SIGSTOP");
+  await eventually(
+    "the keeper has been there",
+    async () => (await daemon.metric("janusd_holds_total", { outcome: "expired" })) === 1,
+  );
+  await thaw();
+  await eventually(
+    "the daemon has been there",
+    async () => (await daemon.metric("janusd_marks", { kind: "mount" })) > 1,
+  );
+  t.ok(isStopped(pid));
+  process.kill(pid, "SIGCONT");
+  t.match(await done, { status: 0 });
+  await daemon.stop();
+});
+
+t.test("a thread with a mount namespace of its own is found", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  const marks = await daemon.metric("janusd_marks", { kind: "mount" });
+  const actor = await container.actor({ capabilities: "sys_admin" });
+  t.same(await actor.command("thread", CLONE_NEWNS), [0]);
+  await eventually(
+    "its mounts are marked",
+    async () => (await daemon.metric("janusd_marks", { kind: "mount" })) > marks,
+  );
+  t.equal(await actor.open("/data/file"), 0);
+  t.equal(await daemon.metric("janusd_events_total", { event: "open" }), 1);
+  t.equal(await daemon.metric("janusd_exposure_total", { cause: "mount_changed" }), 1);
+  await actor.stop();
+  await daemon.stop();
+});
+
+t.test("a new namespace without an exec: syscall tracepoints tell, where they are allowed", async (t) => {
+  const mounted = existsSync(`${TRACEFS}/events`);
+  if (!mounted) execFileSync("mount", ["-t", "tracefs", "tracefs", TRACEFS]);
+  const daemon = await startDaemon({ flags: ["--hold=syscalls", ...PATIENT.flags] }, t).finally(() => {
+    if (!mounted) execFileSync("umount", [TRACEFS]);
+  });
+  t.not(await daemon.metric("janusd_hold_tier", { tier: "scheduler" }), 1);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  const tries = 50;
+  for (let i = 0; i < tries; ++i) {
+    const actor = await container.actor({ capabilities: "sys_admin" });
+    t.equal(await actor.unshare(CLONE_NEWNS), 0);
+    t.equal(await actor.open("/data/file"), 0);
+    await actor.stop();
+  }
+  t.equal(await daemon.metric("janusd_events_total", { event: "open" }), tries);
+  t.equal(await daemon.metric("janusd_exposure_total"), 0);
+
+  const actor = await container.actor({ capabilities: "sys_admin" });
+  t.equal(await actor.bind("/data", "/mnt"), 0);
+  t.equal(await actor.open("/mnt/file"), 0, "by another mount, marked before the mount(2) was through");
+  t.equal(await daemon.metric("janusd_events_total", { event: "open" }), tries + 1);
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "expired" }), 0);
+  await actor.stop();
+  await daemon.stop();
+});
