@@ -37,12 +37,14 @@ enum janus_task_flag {
 };
 
 // Map `tasks`: thread group id -> what container it belongs to, for ever:
-// leaving the cgroup does not leave the container.
+// leaving the cgroup does not leave the container. A process is its thread group
+// id and its start: an entry with another start is of a process that is gone.
 struct janus_task {
-  __u64 container;       // the container's cgroup id
-  __u64 start_ns;        // boot time
-  __u32 forker;          // thread group id of who forked it (not who adopted it)
-  __u32 flags;           // janus_task_flag
+  __u64 container;        // the container's cgroup id
+  __u64 start_ns;         // boot time
+  __u64 forker_start_ns;
+  __u32 forker;           // thread group id of who forked it (not who adopted it)
+  __u32 flags;            // janus_task_flag
 };
 
 enum janus_record_type {
@@ -57,12 +59,11 @@ enum janus_record_type {
 struct janus_record {
   __u32 type;
   __u32 tgid;
-  __u64 container;
-  __u64 start_ns;
-  __u32 forker;
-  __u32 flags;
+  struct janus_task task;
   __u64 mnt_ns;       // of its mount namespace, unique since boot
+  __u32 ppid;         // whose child it is now
   __u32 uid;
+  __u32 pad;
   __u32 exe_len;
   char comm[16];
   char exe[JANUS_EXE_MAX];
@@ -78,6 +79,7 @@ struct janus_iter_record {
   __u32 uid;
   __u32 ns_pid;       // pid in the innermost pid namespace
   char comm[16];
+  struct janus_task task;  // of a tracked container, or container is 0
   __u64 start_ns;
   __u64 mnt_ns;
   __u64 root;         // kernel address of its root directory's dentry
@@ -100,8 +102,8 @@ enum janus_locate_flag {
   JANUS_LOCATE_UNSTABLE = 1,   // a rename went on meanwhile: ask again
   JANUS_LOCATE_TAIL_LOST = 2,  // longer than the buffer: only the head is there
   JANUS_LOCATE_TOO_DEEP = 4,   // more levels than we walk: no path
-  JANUS_LOCATE_ACTOR = 8,      // ppid, uid, comm are filled in
-  JANUS_LOCATE_TRACKED = 16,   // the actor is in a tracked container
+  JANUS_LOCATE_ACTOR = 8,      // start_ns, ppid, uid, mnt_ns, comm are filled in
+  JANUS_LOCATE_TRACKED = 16,   // the actor is in a tracked container: container, task_flags are, too
   JANUS_LOCATE_NO_FILE = 32,   // no such descriptor
   JANUS_LOCATE_SETTLED = 128,  // its directory can never be renamed; see settled()
   JANUS_LOCATE_BY_LOWER = 256, // hit_id[0] is of another name of the image's inode
@@ -138,7 +140,8 @@ struct janus_locate {
   __u32 uid;
   __u64 container;
   __u32 task_flags;
-  __u32 forker;
+  __u32 pad1;
+  __u64 start_ns;
   __u64 mnt_ns;
   char comm[16];
 };

@@ -37,7 +37,6 @@ char LICENSE[] SEC("license") = "GPL";
 #define SYSCALL(name) "__x64_sys_" name
 #endif
 
-enum pid_type { PIDTYPE_PID, PIDTYPE_TGID };
 // Linux 6.13; bpf_send_signal() reaches only the caller.
 extern int bpf_send_signal_task(struct task_struct *task, int signal, enum pid_type type, __u64 value) __ksym __weak;
 extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;

@@ -26,6 +26,8 @@ char LICENSE[] SEC("license") = "GPL";
 #define PATH_LEVELS 65536
 #define S_IFMT 0170000
 #define S_IFREG 0100000
+#define PF_KTHREAD 0x00200000  // include/linux/sched.h
+#define SIBLINGS 4096          // of a process that are looked at
 
 // Cgroups of the guarded containers. Filled by user space only, which reports
 // a full map to the caller of CreateGuard.
@@ -179,11 +181,9 @@ static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task
   struct janus_record *record = &scratch->record;
   record->type = type;
   record->tgid = tgid;
-  record->container = entry->container;
-  record->start_ns = entry->start_ns;
-  record->forker = entry->forker;
-  record->flags = entry->flags;
+  record->task = *entry;
   if (task) {
+    record->ppid = BPF_CORE_READ(task, real_parent, tgid);
     record->mnt_ns = mount_namespace(task);
     record->uid = BPF_CORE_READ(task, real_cred, uid.val);
     bpf_probe_read_kernel(record->comm, sizeof(record->comm), &task->comm);
@@ -251,10 +251,21 @@ static __always_inline __u64 container_of_task(struct task_struct *task) {
   return pids ? container_of_cgroup(pids) : 0;
 }
 
+static __always_inline __u64 start_of(struct task_struct *task) {
+  return BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+// The entry of this very process; null if its container isn't tracked.
+static __always_inline struct janus_task *known(struct task_struct *task) {
+  __u32 tgid = BPF_CORE_READ(task, tgid);
+  struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
+  return entry && entry->start_ns == start_of(task) ? entry : 0;
+}
+
 static __always_inline void join(struct task_struct *task, const struct janus_task *entry) {
   __u32 tgid = BPF_CORE_READ(task, tgid);
-  if (bpf_map_update_elem(&tasks, &tgid, entry, BPF_NOEXIST)) {
-    if (!bpf_map_lookup_elem(&tasks, &tgid)) count(JANUS_COUNT_TASKS_FULL);
+  if (bpf_map_update_elem(&tasks, &tgid, entry, BPF_ANY)) {
+    count(JANUS_COUNT_TASKS_FULL);
     return;
   }
   emit(JANUS_RECORD_TASK, tgid, entry, task, BPF_CORE_READ(task, mm, exe_file));
@@ -264,17 +275,19 @@ SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child) {
   __u32 forker = BPF_CORE_READ(parent, tgid);
   if (BPF_CORE_READ(child, tgid) == forker) return 0;  // a thread
-  struct janus_task entry = {.forker = forker, .start_ns = BPF_CORE_READ(child, start_boottime)};
-  struct janus_task *known = bpf_map_lookup_elem(&tasks, &forker);
-  if (known) {
-    entry.container = known->container;
-    if (known->flags & JANUS_TASK_INIT) entry.flags = JANUS_TASK_CHILD;
-  } else {
-    entry.container = container_of_task(child);  // clone3(CLONE_INTO_CGROUP)
+  struct janus_task entry = {
+      .forker = forker, .forker_start_ns = start_of(parent), .start_ns = BPF_CORE_READ(child, start_boottime)};
+  struct janus_task *forker_entry = known(parent);
+  // Its own cgroup first: clone3(CLONE_INTO_CGROUP), also from container to container.
+  entry.container = container_of_task(child);
+  if (forker_entry) {
+    if (!entry.container) entry.container = forker_entry->container;
+    if (entry.container == forker_entry->container && (forker_entry->flags & JANUS_TASK_INIT))
+      entry.flags = JANUS_TASK_CHILD;
   }
   if (!entry.container) return 0;
   join(child, &entry);
-  if (known && mount_namespace(child) != mount_namespace(parent))
+  if (forker_entry && mount_namespace(child) != mount_namespace(parent))
     emit(JANUS_RECORD_NAMESPACE, BPF_CORE_READ(child, tgid), &entry, child, 0);
   return 0;
 }
@@ -282,11 +295,15 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child) {
 SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(on_attach, struct cgroup *cgroup, const char *path, struct task_struct *task) {
   __u64 container = container_of_cgroup(cgroup);
-  if (!container) return 0;
+  if (!container) return 0;  // leaving the cgroup does not leave the container
+  struct janus_task *before = known(task);
+  if (before && before->container == container) return 0;
+  struct task_struct *parent = BPF_CORE_READ(task, real_parent);
   struct janus_task entry = {
       .container = container,
-      .start_ns = BPF_CORE_READ(task, group_leader, start_boottime),
-      .forker = BPF_CORE_READ(task, real_parent, tgid),
+      .start_ns = start_of(task),
+      .forker = BPF_CORE_READ(parent, tgid),
+      .forker_start_ns = start_of(parent),
   };
   join(task, &entry);
   return 0;
@@ -294,19 +311,20 @@ int BPF_PROG(on_attach, struct cgroup *cgroup, const char *path, struct task_str
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm) {
-  __u32 tgid = BPF_CORE_READ(task, tgid);
-  struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
-  if (entry) emit(JANUS_RECORD_EXEC, tgid, entry, task, BPF_CORE_READ(bprm, file));
+  struct janus_task *entry = known(task);
+  if (entry) emit(JANUS_RECORD_EXEC, BPF_CORE_READ(task, tgid), entry, task, BPF_CORE_READ(bprm, file));
   return 0;
 }
 
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task) {
   __u32 tgid = BPF_CORE_READ(task, tgid);
-  struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
+  struct janus_task *entry = known(task);
   if (!entry || BPF_CORE_READ(task, signal, live.counter) != 0) return 0;
-  emit(JANUS_RECORD_EXIT, tgid, entry, 0, 0);
-  bpf_map_delete_elem(&tasks, &tgid);
+  struct janus_task gone = *entry;
+  // The entry goes before the record comes: while there is an entry, the record
+  // is yet to be read. Of two last threads, one deletes.
+  if (bpf_map_delete_elem(&tasks, &tgid) == 0) emit(JANUS_RECORD_EXIT, tgid, &gone, task, 0);
   return 0;
 }
 
@@ -398,14 +416,105 @@ static __always_inline void add_cgroups(struct css_set *set) {
   bpf_loop(HIERARCHIES, link_step, &walk, 0);
 }
 
+struct container_walk {
+  struct link_walk links;
+  __u64 container;
+};
+
+static long container_step(__u32 index, struct container_walk *walk) {
+  struct list_head *at = walk->links.at;
+  if (!at || at == walk->links.head) return 1;
+  struct cgrp_cset_link *link = (void *)at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
+  walk->container = container_of_cgroup(BPF_CORE_READ(link, cgrp));
+  walk->links.at = BPF_CORE_READ(at, next);
+  return walk->container != 0;
+}
+
+// In whatever hierarchy.
+static __always_inline __u64 container_anywhere(struct task_struct *task) {
+  struct css_set *set = BPF_CORE_READ(task, cgroups);
+  struct list_head *head = (void *)set + bpf_core_field_offset(set->cgrp_links);
+  struct container_walk walk = {.links = {.head = head, .at = BPF_CORE_READ(head, next)}, .container = container_of_task(task)};
+  if (!walk.container) bpf_loop(HIERARCHIES, container_step, &walk, 0);
+  return walk.container;
+}
+
+struct sibling_walk {
+  struct list_head *at;
+  struct list_head *end;
+  __u64 start_ns;
+  __u64 older;  // a sibling that became a child earlier, and was born later
+};
+
+static long sibling_step(__u32 index, struct sibling_walk *walk) {
+  struct list_head *at = walk->at;
+  if (at == walk->end) return 1;
+  struct task_struct *sibling = (void *)at - bpf_core_field_offset(struct task_struct, sibling);
+  walk->older = BPF_CORE_READ(sibling, start_boottime) > walk->start_ns;
+  walk->at = BPF_CORE_READ(at, prev);
+  return walk->older || walk->at == at;
+}
+
+// Whether its parent may have forked it, rather than adopted it as an orphan.
+// What the kernel still tells of a fork that nobody saw; each sign is certain,
+// but an orphan may bear none of them (docs/architecture.md).
+static __always_inline bool forked_by_parent(struct task_struct *task, struct task_struct *parent) {
+  // Its forker had been through more execs than its parent has to this day.
+  if (BPF_CORE_READ(task, parent_exec_id) > BPF_CORE_READ(parent, self_exec_id)) return 0;
+  // It is in a session that somebody else in the container made.
+  struct pid *session = BPF_CORE_READ(task, signal, pids[PIDTYPE_SID]);
+  struct pid *own = BPF_CORE_READ(task, group_leader, thread_pid);
+  struct pid *theirs = BPF_CORE_READ(parent, group_leader, thread_pid);
+  if (session != own && session != BPF_CORE_READ(parent, signal, pids[PIDTYPE_SID]) &&
+      BPF_CORE_READ(session, level) >= BPF_CORE_READ(theirs, level))
+    return 0;
+  // Children are listed in the order in which they became children. (Those of a
+  // thread that ended are handed to another: then the order means nothing.)
+  if (BPF_CORE_READ(parent, signal, nr_threads) != 1) return 1;
+  struct sibling_walk walk = {.end = (void *)parent + bpf_core_field_offset(parent->children),
+                              .at = BPF_CORE_READ(task, sibling.prev),
+                              .start_ns = start_of(task)};
+  bpf_loop(SIBLINGS, sibling_step, &walk, 0);
+  return !walk.older;
+}
+
+// Takes in a process that no hook has seen: it was there before, or `tasks` was
+// full. One whose container lies in another is the inner one's, once that is
+// tracked.
+static __always_inline void adopt(struct task_struct *task, struct janus_task *entry) {
+  __u32 tgid = BPF_CORE_READ(task, tgid);
+  struct janus_task *before = known(task);
+  __u64 container = container_anywhere(task);
+  if (before) *entry = *before;
+  if (!container || entry->container == container) return;
+  struct task_struct *parent = BPF_CORE_READ(task, real_parent);
+  struct janus_task *parent_entry = known(parent);
+  *entry = (struct janus_task){
+      .container = container,
+      .start_ns = start_of(task),
+      .forker = BPF_CORE_READ(parent, tgid),
+      .forker_start_ns = start_of(parent),
+  };
+  if (parent_entry && parent_entry->container == container && (parent_entry->flags & JANUS_TASK_INIT) &&
+      forked_by_parent(task, parent))
+    entry->flags = JANUS_TASK_CHILD;
+  if (bpf_map_update_elem(&tasks, &tgid, entry, before ? BPF_EXIST : BPF_NOEXIST)) return;
+  // It may have ended meanwhile, and on_exit() found nothing to delete.
+  if (BPF_CORE_READ(task, signal, live.counter) == 0) bpf_map_delete_elem(&tasks, &tgid);
+}
+
 SEC("iter/task")
 int on_task(struct bpf_iter__task *ctx) {
   struct task_struct *task = ctx->task;
   if (!task) return 0;
   struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-  if (task != leader && mount_namespace(task) == mount_namespace(leader)) return 0;
-  if (!BPF_CORE_READ(task, mm)) return 0;  // kernel threads and zombies open nothing
+  if (task != leader && (!BPF_CORE_READ(task, mm) || mount_namespace(task) == mount_namespace(leader))) return 0;
+  // Kernel threads and zombies open nothing. (A first thread that ended has no
+  // memory either, but the others go on.)
+  if ((BPF_CORE_READ(task, flags) & PF_KTHREAD) || BPF_CORE_READ(task, signal, live.counter) == 0) return 0;
   struct janus_iter_record *record = &iter_record;
+  record->task = (struct janus_task){};
+  adopt(leader, &record->task);
   record->tgid = BPF_CORE_READ(task, tgid);
   record->pid = BPF_CORE_READ(task, pid);
   record->ppid = BPF_CORE_READ(task, real_parent, tgid);
@@ -556,22 +665,30 @@ static __always_inline void match_lower(struct janus_locate *args) {
 }
 
 static __always_inline void locate_actor(struct janus_locate *args) {
-  __u32 tgid = args->pid;
-  struct janus_task *known = bpf_map_lookup_elem(&tasks, &tgid);
-  if (known) {
+  if (!bpf_task_from_pid) {  // before Linux 6.2: what the table knows
+    __u32 tgid = args->pid;
+    struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
+    if (!entry) return;
     args->flags |= JANUS_LOCATE_TRACKED;
-    args->container = known->container;
-    args->task_flags = known->flags;
-    args->forker = known->forker;
+    args->container = entry->container;
+    args->task_flags = entry->flags;
+    args->start_ns = entry->start_ns;
+    return;
   }
-  if (!bpf_task_from_pid) return;
   struct task_struct *task = bpf_task_from_pid(args->pid);
   if (!task) return;
   args->flags |= JANUS_LOCATE_ACTOR;
+  args->start_ns = start_of(task);
   args->ppid = BPF_CORE_READ(task, real_parent, tgid);
   args->uid = BPF_CORE_READ(task, real_cred, uid.val);
   args->mnt_ns = mount_namespace(task);
   bpf_probe_read_kernel(args->comm, sizeof(args->comm), &task->comm);
+  struct janus_task *entry = known(task);
+  // Without an entry (`tasks` is full, or it is just being moved in) its cgroup
+  // still tells whose it is; but nobody's owner.
+  args->container = entry ? entry->container : container_of_task(task);
+  args->task_flags = entry ? entry->flags : 0;
+  if (args->container) args->flags |= JANUS_LOCATE_TRACKED;
   bpf_task_release(task);
 }
 
@@ -603,6 +720,7 @@ int locate(struct janus_locate_args *ctx) {
   args->cont_off = args->cont_end = 0;
   args->hit_id[0] = args->hit_id[1] = 0;
   args->lower_ino = args->lower_dev = 0;
+  args->start_ns = 0;
   if ((args->mode & S_IFMT) == S_IFREG) {
     // The overlay's own link count says 1 for these.
     struct inode *lower = lower_inode(inode);

@@ -27,7 +27,7 @@ enum {
   BPF_MAP_TYPE_LRU_HASH = 9,
   BPF_MAP_TYPE_RINGBUF = 27,
 };
-enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_ANY = 0, BPF_NOEXIST = 1, BPF_EXIST = 2 };
 enum { BPF_F_NO_PREALLOC = 1u << 0, BPF_F_MMAPABLE = 1u << 10 };
 enum { BPF_RB_AVAIL_DATA = 0 };
 
@@ -162,6 +162,7 @@ struct cgroup_subsys_state {
   struct cgroup *cgroup;
 };
 struct list_head {
+  struct list_head *prev;
   struct list_head *next;
 };
 struct cgrp_cset_link {  // kernel/cgroup/cgroup-internal.h
@@ -194,11 +195,14 @@ typedef struct {
 struct sigpending {
   sigset_t signal;
 };
+enum pid_type { PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID };
 struct signal_struct {
   atomic_t live;
+  int nr_threads;
   unsigned int flags;
   int group_stop_count;
   struct sigpending shared_pending;
+  struct pid *pids[PIDTYPE_SID + 1];
 };
 struct task_struct {
   unsigned int __state;
@@ -207,8 +211,13 @@ struct task_struct {
   struct sigpending pending;
   int pid;
   int tgid;
+  unsigned int flags;
   struct task_struct *real_parent;
   struct task_struct *group_leader;
+  struct list_head children;
+  struct list_head sibling;
+  __u64 parent_exec_id;
+  __u64 self_exec_id;
   __u64 start_boottime;
   char comm[16];
   const struct cred *real_cred;

@@ -24,14 +24,6 @@ namespace {
 
 Error refused(const std::string& what) { return refused_by_libbpf(what, "bpf/janusd.bpf.o"); }
 
-int on_record(void* context, void* data, std::size_t size) {
-  const auto* record = static_cast<const janus_record*>(data);
-  if (size < offsetof(janus_record, exe) || record->exe_len > size - offsetof(janus_record, exe)) return 0;
-  (*static_cast<std::function<void(const janus_record&, std::string_view)>*>(context))(
-      *record, {record->exe, record->exe_len});
-  return 0;
-}
-
 // What the kernel says that a map takes (proc(5), fdinfo). 0: it doesn't say.
 std::uint64_t bytes_of(const bpf_map* map) {
   std::ifstream info("/proc/self/fdinfo/" + std::to_string(bpf_map__fd(map)));
@@ -82,6 +74,15 @@ std::string_view visit_whole(std::string_view bytes, const BpfPrograms::TaskVisi
 
 }  // namespace
 
+int BpfPrograms::on_record(void* context, void* data, std::size_t size) {
+  auto& batch = *static_cast<Batch*>(context);
+  const auto* record = static_cast<const janus_record*>(data);
+  if (size < offsetof(janus_record, exe) || record->exe_len > size - offsetof(janus_record, exe)) return 0;
+  (*batch.visit)(*record, {record->exe, record->exe_len});
+  batch.left -= static_cast<std::int64_t>(size);
+  return batch.left > 0 ? 0 : -ECANCELED;
+}
+
 BpfPrograms::BpfPrograms(const MapSizes& sizes) {
   listen_to_libbpf();
   libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
@@ -104,7 +105,7 @@ BpfPrograms::BpfPrograms(const MapSizes& sizes) {
     throw error;
   }
   locate_fd_ = bpf_program__fd(skeleton_->progs.locate);
-  ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.records), on_record, &visit_, nullptr);
+  ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.records), &BpfPrograms::on_record, &batch_, nullptr);
   void* mapped = mmap(nullptr, sizeof(janus_slot) * JANUS_PATH_SLOTS, PROT_READ | PROT_WRITE, MAP_SHARED,
                       bpf_map__fd(skeleton_->maps.slots), 0);
   if (ring_ == nullptr || mapped == MAP_FAILED) {
@@ -165,8 +166,16 @@ void BpfPrograms::remove_cgroup(const janus_cgroup_key& key) {
   bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.cgroups), &key);
 }
 
-bool BpfPrograms::add_task(std::uint32_t tgid, const janus_task& task, bool only_new) {
-  return update(skeleton_->maps.tasks, &tgid, &task, only_new ? BPF_NOEXIST : BPF_ANY, tasks_full_);
+bool BpfPrograms::add_task(std::uint32_t tgid, const janus_task& task) {
+  return update(skeleton_->maps.tasks, &tgid, &task, BPF_ANY, tasks_full_);
+}
+
+void BpfPrograms::remove_task(std::uint32_t tgid) { bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.tasks), &tgid); }
+
+std::optional<janus_task> BpfPrograms::task(std::uint32_t tgid) const {
+  janus_task task{};
+  if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.tasks), &tgid, &task) != 0) return std::nullopt;
+  return task;
 }
 
 void BpfPrograms::set_identity_group(int fd) { skeleton_->data->identity_group_fd = fd; }
@@ -193,7 +202,9 @@ int BpfPrograms::records_fd() const { return ring_buffer__epoll_fd(ring_); }
 
 void BpfPrograms::consume(const std::function<void(const janus_record&, std::string_view)>& visit) {
   const std::lock_guard lock(consume_);
-  visit_ = visit;
+  // No more than can have been there at the start: under a storm there would be
+  // no end, and the caller may be the gate.
+  batch_ = {.visit = &visit, .left = bpf_map__max_entries(skeleton_->maps.records)};
   ring_buffer__consume(ring_);
 }
 

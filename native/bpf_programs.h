@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,8 +50,10 @@ class BpfPrograms {
   // counted as the map's `full`.
   void add_cgroup(const janus_cgroup_key& key, std::uint64_t container);
   void remove_cgroup(const janus_cgroup_key& key);
-  // Overwrites what is known of the process, unless `only_new`. False: no room.
-  bool add_task(std::uint32_t tgid, const janus_task& task, bool only_new);
+  // Overwrites what is known of the process. False: no room.
+  bool add_task(std::uint32_t tgid, const janus_task& task);
+  void remove_task(std::uint32_t tgid);
+  std::optional<janus_task> task(std::uint32_t tgid) const;
   // Which fanotify group's inode marks make an identity. Once, at start.
   void set_identity_group(int fd);
   bool add_identity(std::uint64_t inode, std::uint32_t id);
@@ -86,6 +89,7 @@ class BpfPrograms {
   void close();
   // Updates an entry; false if there is no room.
   bool update(const bpf_map* map, const void* key, const void* value, std::uint64_t flags, Counter& full);
+  static int on_record(void* context, void* data, std::size_t size);
 
   janusd_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
@@ -93,7 +97,11 @@ class BpfPrograms {
   int locate_fd_ = -1;
   std::mutex iterate_;
   std::mutex consume_;
-  std::function<void(const janus_record&, std::string_view)> visit_;  // during consume()
+  struct Batch {
+    const std::function<void(const janus_record&, std::string_view)>* visit;
+    std::int64_t left;  // bytes
+  };
+  Batch batch_{};  // during consume()
   Counter tasks_full_, cgroups_full_, identities_full_, lower_identities_full_;
 };
 

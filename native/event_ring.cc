@@ -11,11 +11,12 @@ EventRing::EventRing(std::size_t bytes)
     : capacity_(std::bit_ceil(std::max<std::size_t>(bytes, 65536))),
       bytes_(std::make_unique_for_overwrite<std::uint8_t[]>(capacity_)) {}
 
-bool EventRing::push(FileEvent header, std::string_view path, std::string_view exe) {
+bool EventRing::push(FileEvent header, std::string_view path, std::string_view exe, std::string_view ancestry) {
   constexpr std::size_t most = std::numeric_limits<std::uint16_t>::max();
   path = path.substr(0, most);
   exe = exe.substr(0, most);
-  const std::size_t size = (sizeof(FileEvent) + path.size() + exe.size() + 7) & ~std::size_t{7};
+  ancestry = ancestry.substr(0, most);
+  const std::size_t size = (sizeof(FileEvent) + path.size() + exe.size() + ancestry.size() + 7) & ~std::size_t{7};
   const std::lock_guard lock(mutex_);
   header.seq = ++seq_;
   if (capacity_ - (tail_ - head_) < size) {
@@ -25,10 +26,12 @@ bool EventRing::push(FileEvent header, std::string_view path, std::string_view e
   header.size = static_cast<std::uint32_t>(size);
   header.path_len = static_cast<std::uint16_t>(path.size());
   header.exe_len = static_cast<std::uint16_t>(exe.size());
+  header.ancestry_len = static_cast<std::uint16_t>(ancestry.size());
   const bool was_empty = head_ == tail_;
   copy_in(tail_, &header, sizeof(header));
   copy_in(tail_ + sizeof(header), path.data(), path.size());
   copy_in(tail_ + sizeof(header) + path.size(), exe.data(), exe.size());
+  copy_in(tail_ + sizeof(header) + path.size() + exe.size(), ancestry.data(), ancestry.size());
   tail_ += size;
   ++written_;
   return was_empty;

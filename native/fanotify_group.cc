@@ -56,7 +56,7 @@ void FanotifyGroup::respond(int event_fd, bool allow, bool audit) const {
 Groups::Groups(bool audit)
     : gate("gate", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
       identity("identity", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
-      observer("observer", kCommon | FAN_CLASS_NOTIF, kEventFlags),
+      observer("observer", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_PIDFD, kEventFlags),
       moves("moves", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_FID, 0),
       names("names", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0) {}
 

@@ -29,13 +29,15 @@ enum class FileEventKind : std::uint8_t {
 };
 inline constexpr int kFileEventKinds = 13;
 
-enum FileEventFlag : std::uint8_t {
+enum FileEventFlag : std::uint16_t {
   kFlagDirectory = 1,  // the object is a directory
   kFlagAnswered = 2,   // a permission event: the actor waited for our answer
   kFlagAudited = 4,    // the kernel was asked for an audit record
   kFlagOwner = 8,      // allowed because autoAllowOwner exempts the actor
   kFlagLate = 16,      // allowed by the watchdog, past the answer deadline
   kFlagWatched = 32,   // seen for a `watch` path: nothing was to be answered
+  kFlagInside = 64,    // the actor is a process of the subject's container
+  kFlagCut = 128,      // there are more ancestors than the record has
 };
 
 struct FileEvent {
@@ -52,17 +54,29 @@ struct FileEvent {
   std::uint32_t uid;         // real uid in the initial user namespace
   FileEventKind kind;
   std::uint8_t response;  // 0 allow, 1 deny
-  std::uint8_t flags;     // FileEventFlag
-  std::uint8_t reserved;
+  std::uint16_t flags;    // FileEventFlag
   char comm[16];  // NUL padded
-  // path bytes, then exe bytes, then padding to 8
+  std::uint64_t start_ns;      // the process's start, CLOCK_REALTIME; 0 = not known
+  std::uint16_t ancestry_len;  // bytes
+  std::uint16_t reserved[3];
+  // path bytes, then exe bytes, then ancestry, then padding to 8
 };
 
-static_assert(sizeof(FileEvent) == 72);
+// The ancestry: one after the other, the parent first. Not aligned. After it
+// come comm_len, then exe_len bytes.
+struct [[gnu::packed]] FileEventAncestor {
+  std::uint32_t pid;
+  std::uint8_t comm_len;
+  std::uint16_t exe_len;
+};
+static_assert(sizeof(FileEventAncestor) == 7);
+
+static_assert(sizeof(FileEvent) == 88);
 static_assert(offsetof(FileEvent, seq) == 8);
 static_assert(offsetof(FileEvent, subject_id) == 32);
 static_assert(offsetof(FileEvent, pid) == 40);
 static_assert(offsetof(FileEvent, kind) == 52);
 static_assert(offsetof(FileEvent, comm) == 56);
+static_assert(offsetof(FileEvent, start_ns) == 72);
 
 }  // namespace janus

@@ -87,6 +87,17 @@ bool Gate::asked_twice(const FanotifyGroup& group, const Location& location, std
   return false;
 }
 
+// A process that was killed while it waited has to be looked up: it was there
+// when its question was read, `ago_ns` ago.
+ProcessKey Gate::actor_key(std::int32_t pid, const janus_locate& raw, std::uint64_t ago_ns) const {
+  const auto tgid = static_cast<std::uint32_t>(pid);
+  if (raw.start_ns != 0) return {tgid, raw.start_ns};
+  const std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
+  parts_.tracker.drain();
+  const auto actor = parts_.tracker.actor(tgid, now - ago_ns, now - ago_ns, true);
+  return actor ? actor->key : ProcessKey{tgid, 0};
+}
+
 void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& event) {
   const std::uint64_t begun = monotonic_ns();
   in_flight_.begin(group, event.fd, begun);
@@ -96,7 +107,7 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
   const FileEventKind kind = kind_of(event.mask);
   const Superblock* superblock = location.found() ? policy->find(location.raw->dev) : nullptr;
   Verdict verdict;
-  if (superblock != nullptr) verdict = judge(*superblock->table, parts_.identities, location, kind, false);
+  if (superblock != nullptr) verdict = judge(*superblock->table, parts_.identities, location, actor_of(location), kind, false);
   const Decision& decision = verdict.decision;
   if (!location.found()) parts_.counters.exposed_unreadable.add();
 
@@ -115,14 +126,14 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
     if (location.pinned()) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory());
   } else {
     parts_.counters.asked_guarded.add();
-    const auto flags = static_cast<std::uint8_t>(kFlagAnswered | (audited && in_time ? kFlagAudited : 0) |
+    const auto flags = static_cast<std::uint16_t>(kFlagAnswered | (audited && in_time ? kFlagAudited : 0) |
                                                  (decision.owner ? kFlagOwner : 0) | (in_time ? 0 : kFlagLate));
     parts_.recorder.record(*superblock->table, *decision.entry, location,
                            {.kind = kind,
                             .response = static_cast<std::uint8_t>(decision.deny && in_time ? 1 : 0),
                             .flags = flags,
                             .blocked_ns = blocked,
-                            .pid = event.pid,
+                            .actor = actor_key(event.pid, raw, blocked),
                             .time_ns = clock_ns(CLOCK_REALTIME)});
     if (decision.entry->action == Action::deny && location.has_path()) {
       // The inode is guarded from now on, wherever it goes; and one of the two

@@ -5,8 +5,7 @@
 namespace janus {
 
 Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
-              FileEventKind kind, bool observed) {
-  const Actor actor = actor_of(location);
+              const Actor& actor, FileEventKind kind, bool observed) {
   if (!location.has_path()) {
     // It may be inside or outside of what is guarded. Denied if anyone would be.
     const Entry* entry = observed ? nullptr : table.strictest(kind, actor);

@@ -11,10 +11,13 @@
 
 namespace janus {
 
+inline Actor actor_of(std::uint64_t container, std::uint32_t task_flags) {
+  return {.container = container, .owner = (task_flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0};
+}
+// Of an actor that waits for us.
 inline Actor actor_of(const Location& location) {
   if (!(location.raw->flags & JANUS_LOCATE_TRACKED)) return {};
-  return {.container = location.raw->container,
-          .owner = (location.raw->task_flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0};
+  return actor_of(location.raw->container, location.raw->task_flags);
 }
 
 struct Verdict {
@@ -26,6 +29,6 @@ struct Verdict {
 // its ancestors (a hard link, or a guarded directory that was moved): if any
 // denies, it is denied.
 Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
-              FileEventKind kind, bool observed);
+              const Actor& actor, FileEventKind kind, bool observed);
 
 }  // namespace janus

@@ -1,6 +1,6 @@
 // Turns a decision into a record in the event ring, and wakes the reader.
 //
-// Owns: nothing. Thread-safe. Always called after the answer was given: the
+// Owns: nothing that changes. Thread-safe. Always called after the answer was given: the
 // actor never waits for a record.
 #pragma once
 
@@ -17,15 +17,14 @@ namespace janus {
 class Recorder {
  public:
   // `wake` is called when the ring turns from empty to not empty; any thread.
-  Recorder(EventRing& ring, Tracker& tracker, std::function<void()> wake)
-      : ring_(ring), tracker_(tracker), wake_(std::move(wake)) {}
+  Recorder(EventRing& ring, Tracker& tracker, std::function<void()> wake);
 
   struct What {
     FileEventKind kind;
     std::uint8_t response = 0;
-    std::uint8_t flags = 0;  // FileEventFlag
+    std::uint16_t flags = 0;  // FileEventFlag
     std::uint64_t blocked_ns = 0;
-    std::int32_t pid = 0;
+    ProcessKey actor;  // start 0: not known
     std::uint64_t time_ns = 0;  // CLOCK_REALTIME
   };
 
@@ -36,6 +35,9 @@ class Recorder {
   EventRing& ring_;
   Tracker& tracker_;
   const std::function<void()> wake_;
+  // From CLOCK_BOOTTIME to CLOCK_REALTIME. Once: the start of a process is the
+  // same in each of its events, whatever becomes of the clock.
+  const std::uint64_t epoch_ns_;
 };
 
 }  // namespace janus

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "clock.h"
 #include "error.h"
 
 namespace janus {
@@ -13,8 +14,26 @@ namespace {
 
 std::string comm_of(const char (&comm)[16]) { return {comm, strnlen(comm, sizeof(comm))}; }
 
-// How many ended processes are remembered.
-constexpr std::size_t kPast = 4096;
+std::uint64_t boot_ns() { return clock_ns(CLOCK_BOOTTIME); }
+
+std::optional<Tracker::Actor> actor_of(const ProcessTable::Process* process) {
+  if (process == nullptr) return std::nullopt;
+  return Tracker::Actor{.key = process->image->key, .container = process->container, .flags = process->flags};
+}
+
+// How soon it is tried again to take in those for whom there was no room.
+constexpr std::uint64_t kRetryNs = 400'000'000;
+
+ProcessTable::News news_of(const janus_task& task, std::uint32_t ppid, std::uint32_t uid, std::string comm,
+                           std::string_view exe) {
+  return {.container = task.container,
+          .forker = {task.forker, task.forker_start_ns},
+          .ppid = ppid,
+          .uid = uid,
+          .flags = task.flags,
+          .comm = std::move(comm),
+          .exe = std::string(exe)};
+}
 
 }  // namespace
 
@@ -31,9 +50,7 @@ std::optional<ContainerInfo> Tracker::known(const std::string& id) const {
   for (const auto& [cgroup, container] : containers_) {
     if (container.id != id) continue;
     ContainerInfo info{id, cgroup, container.cgroup_path, container.init_pid, {}};
-    for (const auto& [tgid, process] : processes_)
-      if (process.container == cgroup) info.pids.push_back(tgid);
-    std::sort(info.pids.begin(), info.pids.end());
+    for (const ProcessKey& key : table_.of(cgroup)) info.pids.push_back(key.tgid);
     return info;
   }
   return std::nullopt;
@@ -46,74 +63,86 @@ FoundContainer Tracker::search(const std::string& id) {
   return search.result();
 }
 
-std::vector<std::string> Tracker::missing(const std::vector<std::string>& ids) {
-  drain();
-  std::vector<ContainerSearch> searches;
-  for (const std::string& id : ids)
-    if (!known(id)) searches.emplace_back(id);
-  if (searches.empty()) return {};
-  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
-                          std::string_view exe) {
-    for (ContainerSearch& search : searches) search.see(record, cgroups, exe);
-  });
-  std::vector<std::string> missing;
-  for (const ContainerSearch& search : searches) {
-    try {
-      search.result();
-    } catch (const Error& error) {
-      if (error.code == ErrorCode::not_found) missing.push_back(search.id());
-    }
-  }
-  return missing;
-}
-
 ContainerInfo Tracker::track(const std::string& id) {
   drain();
   if (auto info = known(id)) return *info;
   const FoundContainer found = search(id);
   const auto init = std::find_if(found.tasks.begin(), found.tasks.end(),
                                  [&](const auto& task) { return task.tgid == found.info.init_pid; });
-  // In this order no process falls between: first who is the owner, then the
-  // tracepoints (which know forks from then on), then those that were there.
-  const janus_task owner = {
-      .container = found.info.cgroup, .start_ns = init->start_ns, .forker = init->ppid, .flags = JANUS_TASK_INIT};
-  if (!programs_.add_task(init->tgid, owner, false)) throw Error(ErrorCode::exhausted, "eBPF map tasks is full");
-  for (const janus_cgroup_key& key : found.keys) programs_.add_cgroup(key, found.info.cgroup);
+  const ProcessKey first{init->tgid, init->start_ns};
+  const std::uint64_t cgroup = found.info.cgroup;
   {
     const std::lock_guard lock(mutex_);
-    Container& container = containers_[found.info.cgroup];
+    Container& container = containers_[cgroup];
     container.id = found.info.id;
     container.cgroup_path = found.info.cgroup_path;
     container.keys = found.keys;
-    container.init_pid = found.info.init_pid;
+    container.init_pid = first.tgid;
   }
-  adopt(found.info.cgroup, search(found.info.id));
+  // In this order no process falls between: first who is the owner, then the
+  // tracepoints (which know forks from then on), then those that were there.
+  try {
+    const janus_task owner = {.container = cgroup,
+                              .start_ns = first.start_ns,
+                              .forker_start_ns = 0,
+                              .forker = init->ppid,
+                              .flags = JANUS_TASK_INIT};
+    if (!programs_.add_task(first.tgid, owner)) throw Error(ErrorCode::exhausted, "eBPF map tasks is full");
+    for (const janus_cgroup_key& key : found.keys) programs_.add_cgroup(key, cgroup);
+    refresh();
+  } catch (...) {
+    programs_.remove_task(first.tgid);
+    forget(cgroup);
+    throw;
+  }
   drain();
   auto info = known(found.info.id);
-  if (!info) throw Error(ErrorCode::not_found, "container " + id + " ended meanwhile");
-  return *info;
+  if (info && std::binary_search(info->pids.begin(), info->pids.end(), first.tgid)) return *info;
+  // It ended before its entry was there, so that nothing has taken it away.
+  programs_.remove_task(first.tgid);
+  forget(cgroup);
+  throw Error(ErrorCode::not_found, "container " + id + " ended meanwhile");
 }
 
-void Tracker::adopt(std::uint64_t cgroup, const FoundContainer& found) {
-  std::uint32_t init = 0;
+// The walk itself takes in, on the kernel's side, what it finds in a tracked
+// cgroup. A process with an entry in the kernel's table has yet to end for us,
+// too: its last record is read after this (both under the lock).
+void Tracker::refresh() {
+  struct Seen {
+    ProcessKey key;
+    ProcessTable::News news;
+    std::uint64_t mnt_ns;
+  };
+  std::vector<Seen> seen;
+  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view exe) {
+    if (record.task.container == 0) return;
+    seen.push_back({{record.tgid, record.start_ns},
+                    news_of(record.task, record.ppid, record.uid, comm_of(record.comm), exe),
+                    record.mnt_ns});
+  });
   {
     const std::lock_guard lock(mutex_);
-    const auto it = containers_.find(cgroup);
-    if (it == containers_.end()) return;
-    init = it->second.init_pid;
-    for (const auto& task : found.tasks) add_process(task.tgid, {cgroup, task.ppid, task.uid, task.comm, task.exe});
+    refreshed_ns_ = boot_ns();
+    const auto has_entry = [&](const ProcessKey& key) {
+      const auto task = programs_.task(key.tgid);
+      return task && task->start_ns == key.start_ns;
+    };
+    for (const ProcessKey& key : table_.living())
+      if (!has_entry(key)) end(key, nullptr);
+    missing_ = false;
+    std::set<std::uint64_t> changed;
+    for (const Seen& one : seen) {
+      if (!containers_.contains(one.news.container)) continue;
+      if (has_entry(one.key)) {
+        put(one.key, one.news);
+        changed.insert(one.news.container);
+      } else {
+        missing_ = true;
+      }
+    }
+    for (const std::uint64_t container : changed) table_.relink(container);
   }
-  for (const auto& task : found.tasks) {
-    if (task.tgid == init) continue;
-    // Whoever forked it is past; its parent is the best that is known.
-    programs_.add_task(task.tgid,
-                       {.container = cgroup,
-                        .start_ns = task.start_ns,
-                        .forker = task.ppid,
-                        .flags = task.ppid == init ? static_cast<std::uint32_t>(JANUS_TASK_CHILD) : 0u},
-                       true);
-  }
-  for (const auto& task : found.tasks) see_namespace(cgroup, task.tgid, task.mnt_ns);
+  for (const Seen& one : seen) see_namespace(one.news.container, one.key.tgid, one.mnt_ns);
 }
 
 void Tracker::forget(std::uint64_t container) {
@@ -121,49 +150,47 @@ void Tracker::forget(std::uint64_t container) {
   const auto it = containers_.find(container);
   if (it == containers_.end()) return;
   for (const janus_cgroup_key& key : it->second.keys) programs_.remove_cgroup(key);
-  std::erase_if(processes_, [&](const auto& item) { return item.second.container == container; });
+  table_.end_container(container, boot_ns());
   containers_.erase(it);
 }
 
-void Tracker::add_process(std::uint32_t tgid, Process process) {
-  const auto it = containers_.find(process.container);
-  if (it == containers_.end()) return;
-  const auto [held, added] = processes_.try_emplace(tgid);
-  if (added) ++it->second.processes;
-  held->second = std::move(process);
+void Tracker::put(const ProcessKey& key, const ProcessTable::News& news) {
+  if (!containers_.contains(news.container)) return;
+  const auto emptied = table_.put(key, news, boot_ns());
+  emptied_.insert(emptied_.end(), emptied.begin(), emptied.end());
 }
 
-void Tracker::drop_process(std::uint32_t tgid) {
-  const auto process = processes_.find(tgid);
-  if (process == processes_.end()) return;
-  const auto container = containers_.find(process->second.container);
-  past_.emplace_back(tgid, std::move(process->second));
-  if (past_.size() > kPast) past_.pop_front();
-  processes_.erase(process);
-  if (container == containers_.end()) return;
-  --container->second.processes;
-  std::erase_if(container->second.namespaces, [&](const auto& seen) { return seen.second == tgid; });
-  if (container->second.init_pid == tgid || container->second.processes == 0) ended_.push_back(container->first);
+void Tracker::end(const ProcessKey& key, const ProcessTable::News* last) {
+  const ProcessTable::Process* process = table_.find(key);
+  if (process == nullptr || process->ended_ns != 0) return;
+  if (const auto container = containers_.find(process->container); container != containers_.end())
+    std::erase_if(container->second.namespaces, [&](const auto& seen) { return seen.second == key.tgid; });
+  const auto emptied = last != nullptr ? table_.end(key, *last, boot_ns()) : table_.end(key, boot_ns());
+  if (emptied) emptied_.push_back(*emptied);
 }
 
 void Tracker::take(const janus_record& record, std::string_view exe) {
+  const ProcessKey key{record.tgid, record.task.start_ns};
+  const auto news = [&] { return news_of(record.task, record.ppid, record.uid, comm_of(record.comm), exe); };
   switch (record.type) {
     case JANUS_RECORD_EXEC:
-      seen_.emplace_back(record.container, record.tgid, record.mnt_ns);
+      seen_.emplace_back(record.task.container, record.tgid, record.mnt_ns);
       [[fallthrough]];
     case JANUS_RECORD_TASK:
-      add_process(record.tgid, {record.container, record.forker, record.uid, comm_of(record.comm), std::string(exe)});
+      put(key, news());
       break;
     case JANUS_RECORD_NAMESPACE:
-      seen_.emplace_back(record.container, record.tgid, record.mnt_ns);
+      seen_.emplace_back(record.task.container, record.tgid, record.mnt_ns);
       break;
-    case JANUS_RECORD_EXIT:
-      drop_process(record.tgid);
+    case JANUS_RECORD_EXIT: {
+      const auto last = news();
+      end(key, &last);
       break;
+    }
     case JANUS_RECORD_RMDIR:
       // One of several may go while the container lives in the others.
-      if (const auto it = containers_.find(record.container); it != containers_.end() && it->second.keys.size() == 1)
-        ended_.push_back(record.container);
+      if (const auto it = containers_.find(record.task.container); it != containers_.end() && it->second.keys.size() == 1)
+        removed_.push_back(record.task.container);
       break;
   }
 }
@@ -181,15 +208,23 @@ void Tracker::see_namespace(std::uint64_t container, std::uint32_t tgid, std::ui
 }
 
 void Tracker::drain() {
-  std::vector<std::uint64_t> ended;
-  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> seen;
   programs_.consume([&](const janus_record& record, std::string_view exe) {
     const std::lock_guard lock(mutex_);
     take(record, exe);
   });
+  tell();
+}
+
+void Tracker::tell() {
+  std::vector<std::uint64_t> ended;
+  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> seen;
   {
     const std::lock_guard lock(mutex_);
-    ended.swap(ended_);
+    ended.swap(removed_);
+    // Meanwhile somebody may have come in. And one for whom there was no room
+    // isn't in the table: then it ends with its cgroup.
+    for (const std::uint64_t container : std::exchange(emptied_, {}))
+      if (table_.of(container).empty() && programs_.counter(JANUS_COUNT_TASKS_FULL) == 0) ended.push_back(container);
     seen.swap(seen_);
   }
   for (const auto& [container, tgid, mnt_ns] : seen) see_namespace(container, tgid, mnt_ns);
@@ -205,9 +240,9 @@ void Tracker::look_for_namespaces() {
   std::unordered_map<std::uint64_t, std::set<std::uint32_t>> there;  // by namespace
   programs_.each_namespaced([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view) {
     const std::lock_guard lock(mutex_);
-    const auto it = processes_.find(record.tgid);
-    if (it == processes_.end()) return;
-    found.emplace_back(it->second.container, record.pid, record.mnt_ns);
+    const ProcessTable::Process* process = table_.living(record.tgid);
+    if (process == nullptr) return;
+    found.emplace_back(process->container, record.pid, record.mnt_ns);
     there[record.mnt_ns].insert(record.pid);
   });
   {
@@ -220,43 +255,44 @@ void Tracker::look_for_namespaces() {
 }
 
 void Tracker::check_losses() {
-  const std::uint64_t lost = programs_.counter(JANUS_COUNT_RING_FULL);
-  std::vector<std::pair<std::uint64_t, std::string>> tracked;
-  {
-    const std::lock_guard lock(mutex_);
-    if (lost == lost_) return;
-    lost_ = lost;
-    for (const auto& [cgroup, container] : containers_) tracked.emplace_back(cgroup, container.id);
-  }
-  for (const auto& [cgroup, id] : tracked) {
-    try {
-      const FoundContainer found = search(id);
-      {
-        const std::lock_guard lock(mutex_);
-        for (auto it = processes_.begin(); it != processes_.end();) {
-          const bool gone = it->second.container == cgroup &&
-                            std::none_of(found.tasks.begin(), found.tasks.end(),
-                                         [&](const auto& task) { return task.tgid == it->first; });
-          const std::uint32_t tgid = it->first;
-          ++it;
-          if (gone) drop_process(tgid);
-        }
-      }
-      adopt(cgroup, found);
-    } catch (const Error&) {  // not found: it ended, and its record was the lost one
-      const std::lock_guard lock(mutex_);
-      ended_.push_back(cgroup);
-    }
-  }
-  drain();
+  const std::uint64_t lost = programs_.counter(JANUS_COUNT_RING_FULL) + programs_.counter(JANUS_COUNT_TASKS_FULL);
+  if (lost == lost_ && !(missing_ && boot_ns() - refreshed_ns_ > kRetryNs)) return;
+  lost_ = lost;
+  drain();  // what was written before the loss belongs before what is read now
+  refresh();
+  tell();
 }
 
-std::optional<Tracker::Process> Tracker::process(std::uint32_t tgid) const {
+std::optional<Tracker::Process> Tracker::process(const ProcessKey& key) const {
   const std::lock_guard lock(mutex_);
-  if (const auto it = processes_.find(tgid); it != processes_.end()) return it->second;
-  for (auto it = past_.rbegin(); it != past_.rend(); ++it)
-    if (it->first == tgid) return it->second;
-  return std::nullopt;
+  const ProcessTable::Process* found = table_.find(key);
+  if (found == nullptr) return std::nullopt;
+  Process process{.container = found->container,
+                  .start_ns = key.start_ns,
+                  .ppid = found->ppid,
+                  .uid = found->uid,
+                  .comm = found->image->comm,
+                  .exe = found->image->exe,
+                  .ancestors = {},
+                  .cut = found->cut};
+  for (const auto& image : found->ancestors) process.ancestors.push_back({image->key.tgid, image->comm, image->exe});
+  return process;
+}
+
+std::optional<Tracker::Actor> Tracker::actor(const ProcessKey& key) const {
+  const std::lock_guard lock(mutex_);
+  return actor_of(table_.find(key));
+}
+
+std::optional<Tracker::Actor> Tracker::actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns,
+                                             bool alive) const {
+  const std::lock_guard lock(mutex_);
+  return actor_of(table_.actor(tgid, since_ns, read_ns, alive));
+}
+
+void Tracker::settle(std::uint64_t read_ns) {
+  const std::lock_guard lock(mutex_);
+  table_.settle(read_ns);
 }
 
 std::size_t Tracker::containers() const {
@@ -266,7 +302,7 @@ std::size_t Tracker::containers() const {
 
 std::size_t Tracker::processes() const {
   const std::lock_guard lock(mutex_);
-  return processes_.size();
+  return table_.living_count();
 }
 
 }  // namespace janus

@@ -8,8 +8,8 @@
 // found by a walk over all processes (iter/task, about 1 us each).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -21,13 +21,15 @@
 
 #include "bpf_programs.h"
 #include "container_search.h"
+#include "process_table.h"
 
 namespace janus {
 
 class Tracker {
  public:
   struct Listener {
-    // The first process ended, or the cgroup was removed.
+    // No process of it is left, or the cgroup was removed. (Not yet when the
+    // first process ends: it may take its time, and the others go on meanwhile.)
     std::function<void(std::uint64_t container)> ended;
     // A process of the container is in a mount namespace not seen before. (Not
     // told of processes that a runtime is still putting in: those are in the
@@ -39,28 +41,49 @@ class Tracker {
 
   // Throws as ContainerSearch does.
   ContainerInfo find(const std::string& id);
-  // Those that would not be found, by one walk for all of them.
-  std::vector<std::string> missing(const std::vector<std::string>& ids);
-  // The same as find, and follows its processes from now on.
+  // The same, and follows its processes from now on.
   ContainerInfo track(const std::string& id);
   void forget(std::uint64_t container);
 
   // Takes what the eBPF ring holds. Called by the tracker thread, and by
   // whoever needs the table to be true now.
   void drain();
-  // Once a second: reads everything again if records were lost.
+  // Reads everything again if records were lost, or processes had no room.
+  // Called by the tracker thread only.
   void check_losses();
 
-  // What is known of a process of a guarded container, also for a while after
-  // it has ended.
+  // What is known of a process of a guarded container, also when it has ended,
+  // for as long as events of it may be unread.
+  struct Ancestor {
+    std::uint32_t tgid = 0;
+    std::string comm;
+    std::string exe;
+  };
   struct Process {
     std::uint64_t container = 0;
+    std::uint64_t start_ns = 0;  // CLOCK_BOOTTIME
     std::uint32_t ppid = 0;
     std::uint32_t uid = 0;
     std::string comm;
     std::string exe;
+    // Its forker, its forker's forker, ..., up to the container's first process
+    // (or to one that was put into the container: it has none in there).
+    std::vector<Ancestor> ancestors;
+    bool cut = false;  // there are more
   };
-  std::optional<Process> process(std::uint32_t tgid) const;
+  std::optional<Process> process(const ProcessKey& key) const;
+
+  struct Actor {
+    ProcessKey key;
+    std::uint64_t container = 0;
+    std::uint32_t flags = 0;  // janus_task_flag
+  };
+  std::optional<Actor> actor(const ProcessKey& key) const;
+  // Who raised an asynchronous event; see ProcessTable::actor().
+  std::optional<Actor> actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns, bool alive) const;
+  // All events that happened before `read_ns` (CLOCK_BOOTTIME) have been read.
+  void settle(std::uint64_t read_ns);
+
   // The process asked about was in this namespace. Cheap when it is known.
   void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
   // Looks at every thread of the node: a namespace that is entered without a
@@ -79,26 +102,28 @@ class Tracker {
     // Mount namespaces seen, each with the thread it was seen of. Forgotten
     // with it: who looks at the mounts needs a living one.
     std::vector<std::pair<std::uint64_t, std::uint32_t>> namespaces;
-    std::size_t processes = 0;
   };
+
   std::optional<ContainerInfo> known(const std::string& id) const;
   FoundContainer search(const std::string& id);
-  // `container`: by which it is tracked, or is to be.
-  void adopt(std::uint64_t container, const FoundContainer& found);
-  void add_process(std::uint32_t tgid, Process process);
-  void drop_process(std::uint32_t tgid);
+  void refresh();
+  void put(const ProcessKey& key, const ProcessTable::News& news);
+  void end(const ProcessKey& key, const ProcessTable::News* last);
   void take(const janus_record& record, std::string_view exe);
+  void tell();
 
   BpfPrograms& programs_;
   const Listener listener_;
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, Container> containers_;
-  std::unordered_map<std::uint32_t, Process> processes_;
-  // Those that ended last: their asynchronous events may still be unread.
-  std::deque<std::pair<std::uint32_t, Process>> past_;
+  ProcessTable table_;
   std::uint64_t lost_ = 0;
+  // At the last refresh there was no room for a process of a tracked container.
+  std::atomic<bool> missing_ = false;
+  std::atomic<std::uint64_t> refreshed_ns_ = 0;
   // Filled under the lock, told to the listener after it.
-  std::vector<std::uint64_t> ended_;
+  std::vector<std::uint64_t> emptied_;
+  std::vector<std::uint64_t> removed_;
   std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> seen_;
 };
 

@@ -16,10 +16,6 @@ export type ErrorData =
   | { readonly kind: "invalid"; readonly violations: readonly FieldViolation[] }
   /** No such container runs on this node. */
   | { readonly kind: "not_found"; readonly container: string }
-  /** Overtaken, while it waited, by another request about the same guard. */
-  | { readonly kind: "aborted" }
-  /** The daemon is stopping. */
-  | { readonly kind: "unavailable" }
   /** This kernel or file system cannot do it. */
   | ({ readonly kind: "unsupported" } & NativeDetails)
   /** A limit of the kernel or of the configuration is met. */
@@ -52,12 +48,11 @@ export class JanusdError extends Error {
     return new JanusdError(text, { kind: "invalid", violations }, options);
   }
 
-  /** `cause` says what was searched. */
-  static notFound(container: string, { cause }: { readonly cause: Error }): JanusdError {
+  static notFound(container: string, options?: ErrorOptions): JanusdError {
     return new JanusdError(
-      `no running container ${JSON.stringify(container)} on this node: ${cause.message}`,
+      `no running container ${JSON.stringify(container)} on this node`,
       { kind: "not_found", container },
-      { cause },
+      options,
     );
   }
 

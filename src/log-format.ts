@@ -79,10 +79,13 @@ const EVENT_PARTS: ReadonlyMap<string, EventPart> = new Map<string, EventPart>([
   ["path", (view) => view.pathText],
   ["ftype", fileType],
   ["pid", (view) => String(view.pid)],
+  ["start", (view) => view.start],
   ["ppid", (view) => String(view.ppid)],
   ["uid", (view) => String(view.uid)],
   ["comm", (view) => view.commText],
   ["exe", (view) => view.exeText],
+  ["ancestry", (view) => view.ancestryText],
+  ["inside", (view) => String((view.flags & FLAG.inside) !== 0)],
   ["time", (view) => view.time],
   ["seq", (view) => String(view.seq)],
 ]);

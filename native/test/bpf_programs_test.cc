@@ -48,9 +48,13 @@ int main() {
   CHECK(code_of([&] { programs.add_cgroup({.id = ~0ull - 1, .hierarchy = 0, .pad = 0}, 8); }) == ErrorCode::exhausted);
   CHECK(full(programs, "cgroups") == 1);
 
-  const janus_task task = {.container = 7, .start_ns = 0, .forker = 0, .flags = 0};
-  CHECK(programs.add_task(static_cast<std::uint32_t>(getpid()), task, false));
-  CHECK(!programs.add_task(1, task, true));
+  janus_task task = {.container = 7, .start_ns = 0, .forker_start_ns = 0, .forker = 0, .flags = 0};
+  const auto self = static_cast<std::uint32_t>(getpid());
+  programs.each_task([&](const janus_iter_record& record, const auto&, std::string_view) {
+    if (record.tgid == self) task.start_ns = record.start_ns;
+  });
+  CHECK(programs.add_task(self, task));
+  CHECK(!programs.add_task(1, task));
   CHECK(full(programs, "tasks") == 1);
   // A child of ours belongs to the container, too, and the kernel's side finds no room for it.
   const pid_t child = fork();

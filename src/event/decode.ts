@@ -3,7 +3,7 @@
  * to record of a batch, that decodes a field when it is asked for it.
  */
 import { Buffer, isUtf8 } from "node:buffer";
-import { COMM_BYTES, FILE_EVENT, FLAG, RECORD_ALIGNMENT } from "./layout.js";
+import { ANCESTOR, COMM_BYTES, FILE_EVENT, FLAG, RECORD_ALIGNMENT } from "./layout.js";
 import { isPlain, printableBytes, quoteBytes } from "./text.js";
 
 const WORD = 4;
@@ -14,6 +14,13 @@ export class MalformedBatchError extends Error {
   override readonly name = "MalformedBatchError";
 }
 
+/** A process that an event's process descends from. */
+export interface Ancestor {
+  readonly pid: number;
+  readonly comm: string;
+  readonly exe: string;
+}
+
 /**
  * A cursor. What a getter returns is the caller's, except where it says that it
  * is a window; the view itself is valid until `next` or `reset`.
@@ -21,6 +28,7 @@ export class MalformedBatchError extends Error {
 export class FileEventView {
   /** The batch buffer, for the engine to drain into. */
   readonly bytes: Buffer;
+  readonly #u16: Uint16Array;
   readonly #u32: Uint32Array;
   readonly #i32: Int32Array;
   readonly #u64: BigUint64Array;
@@ -33,6 +41,7 @@ export class FileEventView {
   constructor(capacity: number) {
     const memory = new ArrayBuffer(Math.ceil(capacity / RECORD_ALIGNMENT) * RECORD_ALIGNMENT);
     this.bytes = Buffer.from(memory);
+    this.#u16 = new Uint16Array(memory);
     this.#u32 = new Uint32Array(memory);
     this.#i32 = new Int32Array(memory);
     this.#u64 = new BigUint64Array(memory);
@@ -53,7 +62,7 @@ export class FileEventView {
     this.#start = start;
     this.#word = start / WORD;
     this.#next = start + size;
-    const strings = FILE_EVENT.sizeof + (size === 0 ? 0 : this.#pathLength + this.#exeLength);
+    const strings = FILE_EVENT.sizeof + (size === 0 ? 0 : this.#pathLength + this.#exeLength + this.#ancestryLength);
     if (size < strings || size > room || size % RECORD_ALIGNMENT !== 0) {
       this.#length = this.#next = 0;
       throw new MalformedBatchError(`record of ${size} bytes at ${start}, ${room} left`);
@@ -91,6 +100,13 @@ export class FileEventView {
     return this.#i32[this.#word + FILE_EVENT.pid / WORD] as number;
   }
 
+  /** When the process began, RFC 3339: with its pid, its identity within one run of the daemon. Empty: not known. */
+  get start(): string {
+    const word = this.#word + FILE_EVENT.start_ns / WORD;
+    const [high, low] = [this.#u32[word + 1] as number, this.#u32[word] as number];
+    return high === 0 && low === 0 ? "" : rfc3339(high, low);
+  }
+
   /** 0 = not known. */
   get ppid(): number {
     return this.#i32[this.#word + FILE_EVENT.ppid / WORD] as number;
@@ -112,7 +128,7 @@ export class FileEventView {
 
   /** Bits of FLAG. */
   get flags(): number {
-    return this.bytes[this.#start + FILE_EVENT.flags] as number;
+    return this.#u16[(this.#start + FILE_EVENT.flags) / 2] as number;
   }
 
   get isDirectory(): boolean {
@@ -165,6 +181,37 @@ export class FileEventView {
 
   get commJson(): string {
     return quoteBytes(this.bytes, this.#start + FILE_EVENT.comm, this.#commEnd);
+  }
+
+  /** Its forker, the forker's forker, ..., as far as they are the container's; see FLAG.cut. */
+  get ancestry(): Ancestor[] {
+    return this.#ancestors((start, end) => this.bytes.toString("utf8", start, end));
+  }
+
+  /** `PID:COMM`, the forker's first, with commas between them (one in a name is escaped). `...`: and more. */
+  get ancestryText(): string {
+    const parts = this.#ancestors((start, end) => printableBytes(this.bytes, start, end).replaceAll(",", "\\x2c")).map(
+      ({ pid, comm }) => `${pid}:${comm}`,
+    );
+    if ((this.flags & FLAG.cut) !== 0) parts.push("...");
+    return parts.join(",");
+  }
+
+  #ancestors(text: (start: number, end: number) => string): Ancestor[] {
+    const all: Ancestor[] = [];
+    const end = this.#exeEnd + this.#ancestryLength;
+    for (let at = this.#exeEnd; at < end; ) {
+      const comm = at + ANCESTOR.sizeof;
+      const exe = comm + this.bytes.readUInt8(at + ANCESTOR.comm_len);
+      const next = exe + this.bytes.readUInt16LE(at + ANCESTOR.exe_len);
+      all.push({ pid: this.bytes.readUInt32LE(at + ANCESTOR.pid), comm: text(comm, exe), exe: text(exe, next) });
+      at = next;
+    }
+    return all;
+  }
+
+  get #ancestryLength(): number {
+    return this.#u16[(this.#start + FILE_EVENT.ancestry_len) / 2] as number;
   }
 
   // path_len and exe_len share one word: path in the lower half (little endian).

@@ -6,7 +6,7 @@ import type { NativeLayout } from "../native.js";
 
 /** Byte offsets, under the C field names; `sizeof` is what precedes the strings. */
 export const FILE_EVENT = {
-  sizeof: 72,
+  sizeof: 88,
   size: 0,
   path_len: 4,
   exe_len: 6,
@@ -22,7 +22,12 @@ export const FILE_EVENT = {
   response: 53,
   flags: 54,
   comm: 56,
+  start_ns: 72,
+  ancestry_len: 80,
 } as const;
+
+/** `struct FileEventAncestor`, which its two strings follow. Not aligned. */
+export const ANCESTOR = { sizeof: 7, pid: 0, comm_len: 4, exe_len: 5 } as const;
 
 /** Records start and end on this boundary. */
 export const RECORD_ALIGNMENT = 8;
@@ -37,6 +42,10 @@ export const FLAG = {
   late: 16,
   /** Of a `watch` path: nobody was going to be asked. */
   watched: 32,
+  /** The actor is a process of the subject's container. */
+  inside: 64,
+  /** There are more ancestors than the record has. */
+  cut: 128,
 } as const;
 
 export const RESPONSE_DENY = 1;

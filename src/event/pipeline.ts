@@ -15,8 +15,8 @@ import { Fanout } from "./fanout.js";
 import { FILE_EVENT } from "./layout.js";
 import type { Sink } from "./sink.js";
 
-/** No record is larger: both strings at the most that their length fields can say. */
-const LARGEST_RECORD = FILE_EVENT.sizeof + 2 * 0xffff + 2;
+/** No record is larger: its strings at the most that their length fields can say. */
+const LARGEST_RECORD = FILE_EVENT.sizeof + 3 * 0xffff + 3;
 
 const COALESCE_MS = 2;
 

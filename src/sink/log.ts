@@ -106,8 +106,9 @@ class JsonLines implements LineRenderer {
     return (
       `{"time":"${view.time}",${this.#subjectOf(subject)},"response":"${responseName(view)}",` +
       `"event":"${eventName(view)}","answered":${(flags & FLAG.answered) !== 0},"path":${view.pathJson}${bytes},` +
-      `"ftype":"${fileType(view)}","pid":${view.pid},"ppid":${view.ppid},"uid":${view.uid},` +
-      `"comm":${view.commJson},"exe":${view.exeJson},` +
+      `"ftype":"${fileType(view)}","pid":${view.pid},"start":"${view.start}","ppid":${view.ppid},` +
+      `"uid":${view.uid},"comm":${view.commJson},"exe":${view.exeJson},"inside":${(flags & FLAG.inside) !== 0},` +
+      `"ancestry":${JSON.stringify(view.ancestry)},"ancestryCut":${(flags & FLAG.cut) !== 0},` +
       `"blockedNs":${view.blockedNs},"seq":${view.seq},"owner":${(flags & FLAG.owner) !== 0},` +
       `"late":${(flags & FLAG.late) !== 0},"audited":${(flags & FLAG.audited) !== 0}}`
     );

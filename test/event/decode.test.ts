@@ -15,7 +15,12 @@ t.test("every field, at the ends of its range", (t) => {
     uid: 2 ** 32 - 1,
     kind: 12,
     response: 1,
-    flags: 63,
+    flags: 255,
+    startNs: 1_795_440_636_123_456_789n,
+    ancestry: [
+      { pid: 2 ** 31 - 1, comm: "sh", exe: "/bin/bü" },
+      { pid: 1, comm: "", exe: "" },
+    ],
     comm: "sixteen-letters!",
     path: "/é",
     exe: "/bin/ü",
@@ -30,13 +35,30 @@ t.test("every field, at the ends of its range", (t) => {
   t.equal(view.uid, 2 ** 32 - 1);
   t.equal(view.kind, 12);
   t.equal(view.response, 1);
-  t.equal(view.flags, 63);
+  t.equal(view.flags, 255);
+  t.equal(view.start, "2026-11-23T13:30:36.123456789Z");
+  t.strictSame(view.ancestry, [
+    { pid: 2 ** 31 - 1, comm: "sh", exe: "/bin/bü" },
+    { pid: 1, comm: "", exe: "" },
+  ]);
   t.equal(view.isDirectory, true);
   t.equal(view.comm, "sixteen-letters!");
   t.equal(view.commText, "sixteen-letters!");
   t.equal(view.path, "/é");
   t.equal(view.pathIsUtf8, true);
   t.equal(view.exe, "/bin/ü");
+  t.end();
+});
+
+t.test("ancestry as text: no name forges a level, and what is left out shows", (t) => {
+  const ancestry = [
+    { pid: 7, comm: "a,1:init", exe: "/bin/a" },
+    { pid: 1, comm: "b\n", exe: "" },
+  ];
+  t.equal(viewOf({ ancestry }).ancestryText, "7:a\\x2c1:init,1:b\\x0a");
+  t.equal(viewOf({ ancestry, flags: 128 }).ancestryText, "7:a\\x2c1:init,1:b\\x0a,...");
+  t.equal(viewOf({}).ancestryText, "");
+  t.equal(viewOf({}).start, "", "not known");
   t.end();
 });
 
@@ -99,6 +121,7 @@ t.test("what is not a record is refused, and does not loop", (t) => {
     ["size past the batch", (bytes) => bytes.writeUInt32LE(bytes.length + 8, 0)],
     ["size not aligned", (bytes) => bytes.writeUInt32LE(bytes.length - 4, 0)],
     ["strings past the record", (bytes) => bytes.writeUInt16LE(500, 4)],
+    ["ancestry past the record", (bytes) => bytes.writeUInt16LE(500, 80)],
     ["cut short", () => undefined, 40],
   ];
   for (const [name, breakIt, length] of broken) {

@@ -88,10 +88,12 @@ t.test("JSON lines hold every field", async (t) => {
     uid: 1000,
     kind: 2,
     response: 1,
-    flags: FLAG.answered | FLAG.audited | FLAG.late,
+    flags: FLAG.answered | FLAG.audited | FLAG.late | FLAG.inside | FLAG.cut,
     comm: 'a"b\n',
     exe: "/bin/ü",
     path: '/tmp/"quoted"\n\\',
+    startNs: 1_700_000_000_000_000_001n,
+    ancestry: [{ pid: 11, comm: '"\n', exe: "/bin/ü" }],
   };
   const line = await logged("json", [[fields]]);
   t.equal(line.indexOf("\n"), line.length - 1, "one line");
@@ -111,10 +113,14 @@ t.test("JSON lines hold every field", async (t) => {
     path: '/tmp/"quoted"\n\\',
     ftype: "file",
     pid: 12,
+    start: "2023-11-14T22:13:20.000000001Z",
     ppid: 11,
     uid: 1000,
     comm: 'a"b\n',
     exe: "/bin/ü",
+    inside: true,
+    ancestry: [{ pid: 11, comm: '"\n', exe: "/bin/ü" }],
+    ancestryCut: true,
     blockedNs: 8123,
     seq: 9,
     owner: false,

@@ -21,12 +21,15 @@ export interface RecordFields {
   readonly comm?: string;
   readonly path?: string | Uint8Array;
   readonly exe?: string | Uint8Array;
+  readonly startNs?: bigint;
+  readonly ancestry?: readonly { readonly pid: number; readonly comm: string; readonly exe: string }[];
 }
 
 export function encodeRecord(fields: RecordFields): Buffer {
   const path = Buffer.from(fields.path ?? "/etc/passwd");
   const exe = Buffer.from(fields.exe ?? "/bin/busybox");
-  const unpadded = 72 + path.length + exe.length;
+  const ancestry = Buffer.concat((fields.ancestry ?? []).map(encodeAncestor));
+  const unpadded = 88 + path.length + exe.length + ancestry.length;
   const record = Buffer.alloc(unpadded + ((8 - (unpadded % 8)) % 8), 0);
   record.writeUInt32LE(record.length, 0);
   record.writeUInt16LE(path.length, 4);
@@ -41,11 +44,23 @@ export function encodeRecord(fields: RecordFields): Buffer {
   record.writeUInt32LE(fields.uid ?? 0, 48);
   record.writeUInt8(fields.kind ?? 0, 52);
   record.writeUInt8(fields.response ?? 0, 53);
-  record.writeUInt8(fields.flags ?? 0, 54);
+  record.writeUInt16LE(fields.flags ?? 0, 54);
   record.write(fields.comm ?? "cat", 56, 16, "latin1");
-  path.copy(record, 72);
-  exe.copy(record, 72 + path.length);
+  record.writeBigUInt64LE(fields.startNs ?? 0n, 72);
+  record.writeUInt16LE(ancestry.length, 80);
+  path.copy(record, 88);
+  exe.copy(record, 88 + path.length);
+  ancestry.copy(record, 88 + path.length + exe.length);
   return record;
+}
+
+function encodeAncestor({ pid, comm, exe }: { pid: number; comm: string; exe: string }): Buffer {
+  const head = Buffer.alloc(7);
+  const [commBytes, exeBytes] = [Buffer.from(comm), Buffer.from(exe)];
+  head.writeUInt32LE(pid, 0);
+  head.writeUInt8(commBytes.length, 4);
+  head.writeUInt16LE(exeBytes.length, 5);
+  return Buffer.concat([head, commBytes, exeBytes]);
 }
 
 /** A view that stands on its only record. */
