@@ -115,6 +115,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     return DefineClass(env, "Engine",
                        {InstanceMethod<&JsEngine::start>("start"), InstanceMethod<&JsEngine::stop>("stop"),
                         InstanceMethod<&JsEngine::find_container>("findContainer"),
+                        InstanceMethod<&JsEngine::missing_containers>("missingContainers"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
                         InstanceMethod<&JsEngine::take_ended>("takeEnded"), InstanceMethod<&JsEngine::drain>("drain"),
                         InstanceMethod<&JsEngine::stats>("stats")});
@@ -168,6 +169,11 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     for (std::uint32_t i = 0; i < found.pids.size(); ++i) pids.Set(i, Napi::Number::New(env, found.pids[i]));
     out.Set("pids", pids);
     return out;
+  }
+
+  Napi::Value missing_containers(const Napi::CallbackInfo& info) {
+    const std::vector<std::string> ids = strings_of(info[0]);
+    return array_of(info.Env(), guarded(info.Env(), [&] { return engine_->missing_containers(ids); }));
   }
 
   void apply(const Napi::CallbackInfo& info) {

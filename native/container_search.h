@@ -51,6 +51,8 @@ class ContainerSearch {
   // A full id, 12 hex characters of one, or a runtime's own full name.
   explicit ContainerSearch(std::string id) : id_(std::move(id)) {}
 
+  const std::string& id() const { return id_; }
+
   // To be called for each process of the node.
   void see(const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups, std::string_view exe);
 
@@ -76,7 +78,7 @@ class ContainerSearch {
   const Match& first_of(const std::vector<const Match*>& matches) const;
   [[noreturn]] void not_found(const std::string& why) const;
 
-  const std::string id_;
+  std::string id_;
   std::uint64_t node_root_ = 0;
   std::size_t processes_ = 0;
   std::set<std::pair<std::uint32_t, std::uint64_t>> cgroups_;  // hierarchy and id, of those looked at

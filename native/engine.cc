@@ -245,6 +245,10 @@ Engine::Running& Engine::running() {
 
 ContainerInfo Engine::find_container(const std::string& id) { return running().tracker.find(id); }
 
+std::vector<std::string> Engine::missing_containers(const std::vector<std::string>& ids) {
+  return running().tracker.missing(ids);
+}
+
 void Engine::apply(const GuardSpec& spec) {
   Running& all = running();
   const MarkPlanner::ScanJobs jobs = all.planner.apply(spec);

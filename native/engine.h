@@ -68,6 +68,7 @@ class Engine {
   void stop();
 
   ContainerInfo find_container(const std::string& id);
+  std::vector<std::string> missing_containers(const std::vector<std::string>& ids);
   void apply(const GuardSpec& spec);
   bool remove(std::uint32_t key);
   std::vector<std::string> take_ended();

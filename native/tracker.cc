@@ -63,6 +63,27 @@ FoundContainer Tracker::search(const std::string& id) {
   return search.result();
 }
 
+std::vector<std::string> Tracker::missing(const std::vector<std::string>& ids) {
+  drain();
+  std::vector<ContainerSearch> searches;
+  for (const std::string& id : ids)
+    if (!known(id)) searches.emplace_back(id);
+  if (searches.empty()) return {};
+  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
+                          std::string_view exe) {
+    for (ContainerSearch& search : searches) search.see(record, cgroups, exe);
+  });
+  std::vector<std::string> missing;
+  for (const ContainerSearch& search : searches) {
+    try {
+      search.result();
+    } catch (const Error& error) {
+      if (error.code == ErrorCode::not_found) missing.push_back(search.id());
+    }
+  }
+  return missing;
+}
+
 ContainerInfo Tracker::track(const std::string& id) {
   drain();
   if (auto info = known(id)) return *info;

@@ -41,7 +41,9 @@ class Tracker {
 
   // Throws as ContainerSearch does.
   ContainerInfo find(const std::string& id);
-  // The same, and follows its processes from now on.
+  // Those that would not be found, by one walk for all of them.
+  std::vector<std::string> missing(const std::vector<std::string>& ids);
+  // The same as find, and follows its processes from now on.
   ContainerInfo track(const std::string& id);
   void forget(std::uint64_t container);
 

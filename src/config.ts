@@ -28,6 +28,8 @@ export interface Config {
   /** Undefined: guards are not kept. */
   readonly stateFile: string | undefined;
   readonly nodeName: string;
+  /** How long CreateGuard waits for containers that aren't there yet. Milliseconds. */
+  readonly containerWaitMs: number;
   readonly logFormat: "text" | "json";
   readonly logLevel: LogLevel;
   readonly engine: EngineOptions;
@@ -151,6 +153,14 @@ const OPTIONS = {
     help: "The node's name, in answers and events.",
     parse: String,
   }),
+  containerWait: row({
+    flag: "container-wait",
+    env: "JANUSD_CONTAINER_WAIT",
+    value: "ms",
+    default: 3000,
+    help: "Milliseconds that CreateGuard waits for containers that don't run yet, before it says `NOT_FOUND`; 0 doesn't wait. At most 4500: the controller gives up after 5 s.",
+    parse: wholeNumber(0, 4500),
+  }),
   logFormat: row<"text" | "json">({
     flag: "log-format",
     env: "JANUSD_LOG_FORMAT",
@@ -257,6 +267,7 @@ export function parseConfig(
     guardsFile: values.guards === "" ? undefined : values.guards,
     stateFile: values.stateFile === "" ? undefined : values.stateFile,
     nodeName: values.nodeName === "" ? hostname() : values.nodeName,
+    containerWaitMs: values.containerWait,
     logFormat: values.logFormat,
     logLevel: values.logLevel,
     engine: {
@@ -472,7 +483,8 @@ Errors name the file, the line, the document and the field. Unknown fields are e
 ## The state file
 
 Guards that came over gRPC are written to \`--state-file\` (replaced atomically, mode 0600) and restored at the next start before
-anything is served. Guards whose containers are gone by then are dropped. A file that makes no sense is renamed to
+anything is served. Guards whose containers are gone by then are dropped: those that are left must not wait for them, and
+whoever made a guard makes it again. A file that makes no sense is renamed to
 \`FILE.corrupt-TIME\`, and the daemon starts without it.
 `;
 }

@@ -8,6 +8,7 @@ import { assertLayout } from "./event/layout.js";
 import { EventPipeline } from "./event/pipeline.js";
 import type { JanusdConfig } from "./gen/janus_pb.js";
 import { FileGuards } from "./guard/file-guards.js";
+import { GuardIntake } from "./guard/intake.js";
 import { GuardRegistry } from "./guard/registry.js";
 import { StateFile } from "./guard/state.js";
 import { Health } from "./health.js";
@@ -118,8 +119,10 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     });
     steps.push({ what: "HTTP", close: () => http.close() });
     signal.throwIfAborted();
-    const rpc = await openRpcServer({ listen: config.listen, tls: config.tls, registry, log });
+    const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });
+    const rpc = await openRpcServer({ listen: config.listen, tls: config.tls, intake, registry, log });
     steps.push({ what: "gRPC", close: () => rpc.close() });
+    steps.push({ what: "what waits for containers", close: () => intake.close() });
 
     const follow = (): void => rpc.setServing(health.assess().ready);
     follow();

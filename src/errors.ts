@@ -16,6 +16,10 @@ export type ErrorData =
   | { readonly kind: "invalid"; readonly violations: readonly FieldViolation[] }
   /** No such container runs on this node. */
   | { readonly kind: "not_found"; readonly container: string }
+  /** Overtaken, while it waited, by another request about the same guard. */
+  | { readonly kind: "aborted" }
+  /** The daemon is stopping. */
+  | { readonly kind: "unavailable" }
   /** This kernel or file system cannot do it. */
   | ({ readonly kind: "unsupported" } & NativeDetails)
   /** A limit of the kernel or of the configuration is met. */
@@ -48,11 +52,12 @@ export class JanusdError extends Error {
     return new JanusdError(text, { kind: "invalid", violations }, options);
   }
 
-  static notFound(container: string, options?: ErrorOptions): JanusdError {
+  /** `cause` says what was searched. */
+  static notFound(container: string, { cause }: { readonly cause: Error }): JanusdError {
     return new JanusdError(
-      `no running container ${JSON.stringify(container)} on this node`,
+      `no running container ${JSON.stringify(container)} on this node: ${cause.message}`,
       { kind: "not_found", container },
-      options,
+      { cause },
     );
   }
 

@@ -207,6 +207,8 @@ export interface Engine {
   stop(): void;
   /** 12 or 64 hex characters, or a runtime's own full name. Throws NOT_FOUND, AMBIGUOUS. */
   findContainer(id: string): ContainerInfo;
+  /** Those of `ids` that findContainer would not find now. One look at the node's processes for all of them. */
+  missingContainers(ids: readonly string[]): string[];
   /** Creates or replaces, with no unguarded moment. Enforces when it returns. Throws, and then has changed nothing. */
   apply(guard: NativeGuard): void;
   /** False if there is no such guard. */

@@ -22,6 +22,7 @@ t.test("defaults", async (t) => {
     guardsFile: undefined,
     stateFile: "/var/lib/janusd/guards.json",
     nodeName: hostname(),
+    containerWaitMs: 3000,
     logFormat: "text",
     logLevel: "info",
     engine: {

@@ -3,7 +3,7 @@ import { isNativeError, JanusdError } from "../src/errors.js";
 import { nativeError } from "./support/engine-recorder.js";
 
 t.test("whatever was thrown becomes one of ours, and stays as the cause", async (t) => {
-  const ours = JanusdError.notFound("c");
+  const ours = JanusdError.notFound("c", { cause: new Error("searched") });
   t.equal(JanusdError.from(ours), ours);
   for (const thrown of [new TypeError("oops"), "text", undefined, { code: "NOT_FOUND" }]) {
     const error = JanusdError.from(thrown);

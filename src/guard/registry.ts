@@ -116,7 +116,8 @@ export class GuardRegistry {
 
   /**
    * Takes up a guard of an earlier run, on those of its containers that are
-   * still there. Undefined if none is. Throws JanusdError, and then has changed
+   * still there: what is gone is not waited for, since those that are left are
+   * unguarded meanwhile. Undefined if none is. Throws JanusdError, and then has changed
    * nothing.
    */
   restore(stored: StoredGuard): GuardHandle | undefined {
@@ -143,14 +144,8 @@ export class GuardRegistry {
    * between several pods that fit, or where there is no name at all.
    */
   destroy(request: Pick<JanusdConfig, "name" | "namespace" | "podName" | "pid">): number {
-    const { name, namespace, podName } = request;
-    const named = name !== "" || podName !== "";
-    let matches = [...this.#guards.values()].filter(
-      ({ guard }) =>
-        (name === "" || guard.name === name) &&
-        (podName === "" || guard.podName === podName) &&
-        (namespace === "" || guard.namespace === namespace),
-    );
+    const named = request.name !== "" || request.podName !== "";
+    let matches = [...this.#guards.values()].filter(({ guard }) => isMeant(guard, request));
     const ofPids = matches.filter(({ containers }) =>
       containers.some(({ info }) => request.pid.includes(info.initPid)),
     );
@@ -321,9 +316,7 @@ export class GuardRegistry {
         if (error.code === "NOT_FOUND") throw JanusdError.notFound(id, { cause: error });
         if (error.code !== "AMBIGUOUS") throw JanusdError.from(error);
         const field = `cid[${config.cid.findIndex((cid) => containerId(cid) === id)}]`;
-        throw JanusdError.invalid([{ field, description: "fits several containers; give the full id" }], {
-          cause: error,
-        });
+        throw JanusdError.invalid([{ field, description: error.message }], { cause: error });
       }
     }
     return [...found.values()];
@@ -343,8 +336,20 @@ export class GuardRegistry {
   }
 }
 
-function identity({ name, namespace, podName }: Guard): string {
+type Names = Pick<Guard, "name" | "namespace" | "podName">;
+
+/** A guard's key. */
+export function identity({ name, namespace, podName }: Names): string {
   return JSON.stringify([name, namespace, podName]);
+}
+
+/** Whether a request names the guard, as far as it names any. */
+export function isMeant(guard: Names, { name, namespace, podName }: Names): boolean {
+  return (
+    (name === "" || guard.name === name) &&
+    (podName === "" || guard.podName === podName) &&
+    (namespace === "" || guard.namespace === namespace)
+  );
 }
 
 function sameSubjects(a: Pick<Held, "subjects">, b: Pick<Held, "subjects">): boolean {

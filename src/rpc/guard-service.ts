@@ -1,27 +1,35 @@
 /**
- * The three methods of janus.Janusd, on the registry. Each is synchronous: when
- * the answer goes out, what it says is done.
+ * The three methods of janus.Janusd: when the answer goes out, what it says is
+ * done.
  */
 import { create } from "@bufbuild/protobuf";
 import type { ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { JanusdError } from "../errors.js";
 import { type Empty, EmptySchema, type JanusdConfig, type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
+import type { GuardIntake } from "../guard/intake.js";
 import type { GuardHandle, GuardRegistry } from "../guard/registry.js";
 import type { Log } from "../log.js";
 import { statusOf } from "./status.js";
 
 export interface GuardServiceOptions {
-  readonly registry: Pick<GuardRegistry, "create" | "destroy" | "list">;
+  readonly intake: Pick<GuardIntake, "create" | "destroy">;
+  readonly registry: Pick<GuardRegistry, "list">;
   readonly log: Log;
 }
 
-export function guardService({ registry, log }: GuardServiceOptions): UntypedServiceImplementation {
+/** What is left of a client's deadline for the way of our answer. Milliseconds. */
+const ANSWER_MS = 250;
+
+export function guardService({ intake, registry, log }: GuardServiceOptions): UntypedServiceImplementation {
   const unary =
-    <Request, Response>(method: string, work: (request: Request) => Response) =>
-    (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
+    <Request, Response>(
+      method: string,
+      work: (request: Request, call: ServerUnaryCall<Request, Response>) => Response | Promise<Response>,
+    ) =>
+    async (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): Promise<void> => {
       let response: Response;
       try {
-        response = work(call.request);
+        response = await work(call.request, call);
       } catch (thrown) {
         callback(failure(method, thrown));
         return;
@@ -38,14 +46,19 @@ export function guardService({ registry, log }: GuardServiceOptions): UntypedSer
   };
 
   return {
-    createGuard: unary("CreateGuard", (config: JanusdConfig): JanusdHandle => {
-      const guard = registry.create(config);
+    createGuard: unary("CreateGuard", async (config: JanusdConfig, call): Promise<JanusdHandle> => {
+      const cancelled = new AbortController();
+      call.on("cancelled", () => cancelled.abort(new JanusdError("the client gave up", { kind: "aborted" })));
+      const guard = await intake.create(config, {
+        signal: cancelled.signal,
+        patienceMs: Number(call.getDeadline()) - Date.now() - ANSWER_MS,
+      });
       log.debug({ guard: guard.name, pod: guard.podName, containers: guard.containerIds }, "guard held");
       return messageOf(guard);
     }),
 
     destroyGuard: unary("DestroyGuard", (config: JanusdConfig): Empty => {
-      const removed = registry.destroy(config);
+      const removed = intake.destroy(config);
       log.debug({ guard: config.name, pod: config.podName, removed }, "guards removed");
       return create(EmptySchema);
     }),

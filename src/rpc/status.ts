@@ -13,6 +13,8 @@ const DETAILS_KEY = "grpc-status-details-bin";
 const CODES: Readonly<Record<ErrorData["kind"], status>> = {
   invalid: status.INVALID_ARGUMENT,
   not_found: status.NOT_FOUND,
+  aborted: status.ABORTED,
+  unavailable: status.UNAVAILABLE,
   unsupported: status.FAILED_PRECONDITION,
   exhausted: status.RESOURCE_EXHAUSTED,
   system: status.INTERNAL,

@@ -5,7 +5,7 @@ import { startContainer } from "../support/container.js";
 import { startDaemon } from "../support/daemon.js";
 import { EPERM } from "../support/guard.js";
 
-const daemon = await startDaemon({}, t);
+const daemon = await startDaemon({ flags: ["--container-wait=0"] }, t);
 const program = new URL("../../bin/janusctl", import.meta.url).pathname;
 
 async function janusctl(

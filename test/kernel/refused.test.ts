@@ -3,7 +3,7 @@ import { startContainer } from "../support/container.js";
 import { type GuardInit, rpcError, startDaemon } from "../support/daemon.js";
 import { guardOn } from "../support/guard.js";
 
-const daemon = await startDaemon({}, t);
+const daemon = await startDaemon({ flags: ["--container-wait=0"] }, t);
 const container = await startContainer({ files: { "/etc/secret": "" } }, t);
 const actor = await container.actor();
 const valid = { deny: ["/etc/secret"], event: ["open"] };

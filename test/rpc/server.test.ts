@@ -1,13 +1,17 @@
 /** The gRPC edge, by a real server on a loopback port. What it does to the kernel is in test/kernel. */
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
+import { create } from "@bufbuild/protobuf";
 import { Client, type ClientReadableStream, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { service as health } from "grpc-health-check";
 import t from "tap";
 import { JanusClient, RpcError } from "../../src/cli/client.js";
 import { formatAddress } from "../../src/config.js";
+import { Janusd, JanusdConfigSchema } from "../../src/gen/janus_pb.js";
+import { GuardIntake } from "../../src/guard/intake.js";
 import { GuardRegistry } from "../../src/guard/registry.js";
 import type { NativeErrorCode } from "../../src/native.js";
+import { serviceDefinition } from "../../src/rpc/definition.js";
 import { openRpcServer } from "../../src/rpc/server.js";
 import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
 
@@ -19,13 +23,14 @@ const guard = {
   subject: [{ deny: ["/etc/secret"], event: ["open"] }],
 };
 
-async function serve(t: { teardown(handler: () => Promise<void>): unknown }) {
+async function serve(t: { teardown(handler: () => Promise<void>): unknown }, waitMs = 0) {
   const engine = new EngineRecorder();
   engine.run(A);
   engine.run(B);
   const log = new LogRecorder();
   const registry = new GuardRegistry({ engine, node: "node", log });
-  const server = await openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls: undefined, registry, log });
+  const intake = new GuardIntake({ registry, engine, waitMs });
+  const server = await openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls: undefined, intake, registry, log });
   const address = formatAddress(server.address);
   const client = new JanusClient(address, credentials.createInsecure());
   const raw = new Client(address, credentials.createInsecure());
@@ -34,7 +39,7 @@ async function serve(t: { teardown(handler: () => Promise<void>): unknown }) {
     raw.close();
     await server.close();
   });
-  return { engine, registry, log, server, client, raw };
+  return { engine, intake, registry, log, server, client, raw };
 }
 
 async function failure(call: Promise<unknown>): Promise<RpcError> {
@@ -107,6 +112,35 @@ t.test("each kind of failure has its status", async (t) => {
   t.match(unknown.message, "c".repeat(64));
   t.ok(log.messages.includes("request failed"), "SYSTEM is ours to look into");
   t.same(await client.getGuardState(), []);
+});
+
+t.test("a create that waits for its container holds up nobody, and ends with its client or the server", async (t) => {
+  const { client, raw, engine, intake, registry, server } = await serve(t, 60_000);
+  const absent = "c".repeat(64);
+  const { createGuard } = serviceDefinition(Janusd);
+  if (createGuard === undefined) throw new Error("no CreateGuard");
+  const { path, requestSerialize, responseDeserialize } = createGuard;
+  const asked = (name: string, deadline = Date.now() + 60_000) => {
+    const message = create(JanusdConfigSchema, { ...guard, name, cid: [absent] });
+    let answered: (error: ServiceError | null) => void = () => undefined;
+    const answer = new Promise<ServiceError | null>((resolve) => {
+      answered = resolve;
+    });
+    const call = raw.makeUnaryRequest(path, requestSerialize, responseDeserialize, message, { deadline }, answered);
+    return { call, answer };
+  };
+  const [cancelled, hurried, stopped] = [asked("cancelled"), asked("hurried", Date.now() + 2000), asked("stopped")];
+  while (engine.looks < 1) await new Promise((resolve) => setTimeout(resolve, 10));
+  await client.createGuard(guard);
+  t.match(await client.getGuardState(), [{ name: "g" }]);
+  cancelled.call.cancel();
+  t.match(await cancelled.answer, { code: status.CANCELLED });
+  // Before the deadline, so that the client gets to know why.
+  t.match(await hurried.answer, { code: status.NOT_FOUND, details: /waited \d+ ms$/ });
+  const closing = Promise.all([intake.close(), server.close()]);
+  t.match(await stopped.answer, { code: status.UNAVAILABLE, details: "the daemon is stopping" });
+  await closing;
+  t.equal(registry.size, 1);
 });
 
 t.test("bytes that are no message", async (t) => {
@@ -184,8 +218,9 @@ t.test("closing ends streams that would never end", async (t) => {
 });
 
 t.test("an address that is taken, TLS files that aren't there", async (t) => {
-  const { server, registry, log } = await serve(t);
-  await t.rejects(openRpcServer({ listen: server.address, tls: undefined, registry, log }), /EADDRINUSE|in use|bind/i);
+  const { server, intake, registry, log } = await serve(t);
+  const rest = { intake, registry, log };
+  await t.rejects(openRpcServer({ listen: server.address, tls: undefined, ...rest }), /EADDRINUSE|in use|bind/i);
   const tls = { ca: "/nowhere/ca.pem", cert: "/nowhere/cert.pem", key: "/nowhere/key.pem" };
-  await t.rejects(openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls, registry, log }), /TLS.*ENOENT/);
+  await t.rejects(openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls, ...rest }), /TLS.*ENOENT/);
 });

@@ -6,7 +6,7 @@
 import type { Log } from "../../src/log.js";
 import type { ContainerInfo, Engine, NativeErrorCode, NativeGuard } from "../../src/native.js";
 
-export class EngineRecorder implements Pick<Engine, "findContainer" | "apply" | "remove"> {
+export class EngineRecorder implements Pick<Engine, "findContainer" | "missingContainers" | "apply" | "remove"> {
   /** `apply KEY IDS` and `remove KEY`, in order. */
   readonly calls: string[] = [];
   readonly applied = new Map<number, NativeGuard>();
@@ -37,6 +37,14 @@ export class EngineRecorder implements Pick<Engine, "findContainer" | "apply" | 
     if (found.length > 1) throw nativeError("AMBIGUOUS");
     if (found[0] === undefined) throw nativeError("NOT_FOUND", { target: id });
     return found[0];
+  }
+
+  /** How often somebody looked for containers that don't run yet. */
+  looks = 0;
+
+  missingContainers(ids: readonly string[]): string[] {
+    this.looks++;
+    return ids.filter((id) => !this.#running.has(id));
   }
 
   apply(guard: NativeGuard): void {
