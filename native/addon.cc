@@ -70,6 +70,10 @@ Napi::Object object_of(Napi::Env env, const Map& map) {
   return out;
 }
 
+Napi::Number milliseconds_of(Napi::Env env, std::uint64_t ns) {
+  return Napi::Number::New(env, static_cast<double>(ns / 1'000'000));
+}
+
 std::vector<std::string> strings_of(const Napi::Value& value) {
   std::vector<std::string> out;
   const auto array = value.As<Napi::Array>();
@@ -116,6 +120,8 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                        {InstanceMethod<&JsEngine::start>("start"), InstanceMethod<&JsEngine::stop>("stop"),
                         InstanceMethod<&JsEngine::find_container>("findContainer"),
                         InstanceMethod<&JsEngine::missing_containers>("missingContainers"),
+                        InstanceMethod<&JsEngine::list_containers>("listContainers"),
+                        InstanceMethod<&JsEngine::list_processes>("listProcesses"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
                         InstanceMethod<&JsEngine::take_ended>("takeEnded"), InstanceMethod<&JsEngine::drain>("drain"),
                         InstanceMethod<&JsEngine::stats>("stats")});
@@ -174,6 +180,44 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
   Napi::Value missing_containers(const Napi::CallbackInfo& info) {
     const std::vector<std::string> ids = strings_of(info[0]);
     return array_of(info.Env(), guarded(info.Env(), [&] { return engine_->missing_containers(ids); }));
+  }
+
+  Napi::Value list_containers(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto found = guarded(env, [&] { return engine_->list_containers(info[0].As<Napi::Boolean>().Value()); });
+    Napi::Array out = Napi::Array::New(env, found.size());
+    for (std::uint32_t i = 0; i < found.size(); ++i) {
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("id", found[i].id);
+      item.Set("cgroupPath", found[i].cgroup_path);
+      item.Set("hierarchy", Napi::Number::New(env, found[i].hierarchy));
+      item.Set("firstPid", Napi::Number::New(env, found[i].first_pid));
+      item.Set("startedMs", milliseconds_of(env, found[i].started_ns));
+      item.Set("processes", Napi::Number::New(env, static_cast<double>(found[i].processes)));
+      out.Set(i, item);
+    }
+    return out;
+  }
+
+  Napi::Value list_processes(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto found =
+        guarded(env, [&] { return engine_->list_processes(info[0].As<Napi::String>().Utf8Value()); });
+    Napi::Array out = Napi::Array::New(env, found.size());
+    for (std::uint32_t i = 0; i < found.size(); ++i) {
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("pid", Napi::Number::New(env, found[i].pid));
+      item.Set("ppid", Napi::Number::New(env, found[i].ppid));
+      item.Set("uid", Napi::Number::New(env, found[i].uid));
+      item.Set("startedMs", milliseconds_of(env, found[i].started_ns));
+      item.Set("mountNamespace", Napi::BigInt::New(env, found[i].mnt_ns));
+      item.Set("comm", found[i].comm);
+      item.Set("executable", found[i].exe);
+      item.Set("init", (found[i].flags & JANUS_TASK_INIT) != 0);
+      item.Set("child", (found[i].flags & JANUS_TASK_CHILD) != 0);
+      out.Set(i, item);
+    }
+    return out;
   }
 
   void apply(const Napi::CallbackInfo& info) {

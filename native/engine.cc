@@ -249,6 +249,17 @@ std::vector<std::string> Engine::missing_containers(const std::vector<std::strin
   return running().tracker.missing(ids);
 }
 
+std::vector<ContainerSummary> Engine::list_containers(bool all) {
+  Running& parts = running();
+  parts.tracker.drain();
+  return Inspector(parts.programs, parts.tracker).containers(all);
+}
+
+std::vector<ProcessSummary> Engine::list_processes(const std::string& container) {
+  Running& parts = running();
+  return Inspector(parts.programs, parts.tracker).processes(container);
+}
+
 void Engine::apply(const GuardSpec& spec) {
   Running& all = running();
   const MarkPlanner::ScanJobs jobs = all.planner.apply(spec);

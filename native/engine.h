@@ -23,6 +23,7 @@
 #include "gate.h"
 #include "holder.h"
 #include "identity_scanner.h"
+#include "inspector.h"
 #include "mark_planner.h"
 #include "observer.h"
 #include "recorder.h"
@@ -69,6 +70,8 @@ class Engine {
 
   ContainerInfo find_container(const std::string& id);
   std::vector<std::string> missing_containers(const std::vector<std::string>& ids);
+  std::vector<ContainerSummary> list_containers(bool all);
+  std::vector<ProcessSummary> list_processes(const std::string& container);
   void apply(const GuardSpec& spec);
   bool remove(std::uint32_t key);
   std::vector<std::string> take_ended();

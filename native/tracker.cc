@@ -316,6 +316,14 @@ void Tracker::settle(std::uint64_t read_ns) {
   table_.settle(read_ns);
 }
 
+std::vector<Tracker::Tracked> Tracker::tracked() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Tracked> all;
+  for (const auto& [cgroup, container] : containers_)
+    all.push_back({container.id, cgroup, container.cgroup_path, container.init_pid, table_.of(cgroup).size()});
+  return all;
+}
+
 std::size_t Tracker::containers() const {
   const std::lock_guard lock(mutex_);
   return containers_.size();

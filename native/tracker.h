@@ -92,6 +92,14 @@ class Tracker {
   // fork, an exec or a question is told by nothing.
   void look_for_namespaces();
 
+  struct Tracked {
+    std::string id;
+    std::uint64_t cgroup = 0;
+    std::string cgroup_path;
+    std::uint32_t init_pid = 0;
+    std::size_t processes = 0;
+  };
+  std::vector<Tracked> tracked() const;
   std::size_t containers() const;
   std::size_t processes() const;
 

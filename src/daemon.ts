@@ -119,8 +119,24 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     });
     steps.push({ what: "HTTP", close: () => http.close() });
     signal.throwIfAborted();
+    const status = () => {
+      const { ready, checks } = health.assess();
+      const { programs, exposure } = engine.stats();
+      return {
+        ...build,
+        nodeName: config.nodeName,
+        pid: process.pid,
+        startedMs: performance.timeOrigin,
+        ready,
+        checks,
+        features: probe.features,
+        guards: registry.size,
+        programs,
+        exposure,
+      };
+    };
     const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });
-    const rpc = await openRpcServer({ listen: config.listen, tls: config.tls, intake, registry, log });
+    const rpc = await openRpcServer({ listen: config.listen, tls: config.tls, intake, registry, engine, status, log });
     steps.push({ what: "gRPC", close: () => rpc.close() });
     steps.push({ what: "what waits for containers", close: () => intake.close() });
 

@@ -121,6 +121,32 @@ export interface ContainerInfo {
   readonly pids: readonly number[];
 }
 
+/** A container as it runs now. */
+export interface ContainerSummary {
+  readonly id: string;
+  readonly cgroupPath: string;
+  /** That the path is of; 0: cgroup v2. */
+  readonly hierarchy: number;
+  readonly firstPid: number;
+  /** Its first process, by the wall clock. */
+  readonly startedMs: number;
+  readonly processes: number;
+}
+
+export interface ProcessSummary {
+  readonly pid: number;
+  readonly ppid: number;
+  readonly uid: number;
+  readonly startedMs: number;
+  /** Unique since boot. */
+  readonly mountNamespace: bigint;
+  readonly comm: string;
+  readonly executable: string;
+  /** The container's first process, and those that it forked itself: what `autoAllowOwner` goes by. */
+  readonly init: boolean;
+  readonly child: boolean;
+}
+
 /**
  * What the addon throws. `code`:
  * - NOT_FOUND: no running container of that id
@@ -209,6 +235,10 @@ export interface Engine {
   findContainer(id: string): ContainerInfo;
   /** Those of `ids` that findContainer would not find now. One look at the node's processes for all of them. */
   missingContainers(ids: readonly string[]): string[];
+  /** Tracked containers; with `all` every other whose cgroup's name is an id (64 hex characters), too. One walk over all processes. */
+  listContainers(all: boolean): ContainerSummary[];
+  /** Of any container. Throws as findContainer does. */
+  listProcesses(id: string): ProcessSummary[];
   /** Creates or replaces, with no unguarded moment. Enforces when it returns. Throws, and then has changed nothing. */
   apply(guard: NativeGuard): void;
   /** False if there is no such guard. */

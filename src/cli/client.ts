@@ -1,5 +1,5 @@
 /**
- * The daemon's gRPC service as a caller sees it, and its errors as people do.
+ * The daemon's gRPC services as a caller sees it, and its errors as people do.
  */
 import type { DescMethodServerStreaming, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -8,6 +8,12 @@ import { type ChannelCredentials, Client, Metadata, type ServiceError, status } 
 import type { FieldViolation } from "../errors.js";
 import { BadRequestSchema } from "../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../gen/google/rpc/status_pb.js";
+import {
+  type Container,
+  type GetStatusResponse,
+  InspectionService,
+  type Process,
+} from "../gen/janus/v1/inspection_pb.js";
 import { Janusd, type JanusdConfigSchema, type JanusdHandle } from "../gen/janus_pb.js";
 
 /** Twice what the controller waits. */
@@ -50,6 +56,19 @@ export class JanusClient {
 
   getGuardState(): Promise<JanusdHandle[]> {
     return this.#stream(Janusd.method.getGuardState, {});
+  }
+
+  async listContainers(all: boolean): Promise<Container[]> {
+    return (await this.#unary(InspectionService.method.listContainers, { all })).containers;
+  }
+
+  /** `container` as in a guard's `cid`. */
+  async listProcesses(container: string): Promise<Process[]> {
+    return (await this.#unary(InspectionService.method.listProcesses, { container })).processes;
+  }
+
+  getStatus(): Promise<GetStatusResponse> {
+    return this.#unary(InspectionService.method.getStatus, {});
   }
 
   close(): void {

@@ -4,10 +4,18 @@
  */
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
-import { toJson } from "@bufbuild/protobuf";
+import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
+import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import { type ChannelCredentials, credentials } from "@grpc/grpc-js";
 import { Command, CommanderError, Option } from "commander";
 import { singleLine } from "../event/text.js";
+import {
+  type Container,
+  ContainerSchema,
+  type Process,
+  ProcessRole,
+  ProcessSchema,
+} from "../gen/janus/v1/inspection_pb.js";
 import { type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
 import { parseGuardFile } from "../guard/file.js";
 import { JanusClient, RpcError } from "./client.js";
@@ -77,7 +85,7 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
             failed++;
           }
         }
-        if (handles.length > 0 || failed === 0) print.handles(handles);
+        if (handles.length > 0 || failed === 0) print.messages(JanusdHandleSchema, handles, HANDLE_COLUMNS);
         return failed === 0 ? 0 : 1;
       }),
     );
@@ -87,7 +95,7 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
     .description("list the guards whose containers run")
     .action(() =>
       run(async (client, print) => {
-        print.handles(await client.getGuardState());
+        print.messages(JanusdHandleSchema, await client.getGuardState(), HANDLE_COLUMNS);
         return 0;
       }),
     );
@@ -106,6 +114,28 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
       }),
     );
 
+  program
+    .command("containers")
+    .description("list the guarded containers of the node")
+    .option("-a, --all", "also those without a guard")
+    .action(({ all = false }: { all?: boolean }) =>
+      run(async (client, print) => {
+        print.messages(ContainerSchema, await client.listContainers(all), CONTAINER_COLUMNS);
+        return 0;
+      }),
+    );
+
+  program
+    .command("processes")
+    .argument("<container>", "id (64 or 12 hex characters, with or without a scheme) or the runtime's name")
+    .description("list the processes of a container, guarded or not")
+    .action((container: string) =>
+      run(async (client, print) => {
+        print.messages(ProcessSchema, await client.listProcesses(container), PROCESS_COLUMNS);
+        return 0;
+      }),
+    );
+
   try {
     await program.parseAsync(args, { from: "user" });
     return exitStatus;
@@ -117,8 +147,14 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
   }
 }
 
+type Columns<T> = Readonly<Record<string, (row: T) => string>>;
+
 interface Printer {
-  handles(handles: readonly JanusdHandle[]): void;
+  messages<D extends DescMessage>(
+    schema: D,
+    messages: readonly MessageShape<D>[],
+    columns: Columns<MessageShape<D>>,
+  ): void;
   deleted(name: string): void;
 }
 
@@ -126,12 +162,12 @@ function printerOf(format: GlobalOptions["output"], out: Io["stdout"]): Printer 
   const json = (value: unknown): void => out(`${JSON.stringify(value, undefined, 2)}\n`);
   return format === "json"
     ? {
-        handles: (handles) =>
-          json(handles.map((handle) => toJson(JanusdHandleSchema, handle, { alwaysEmitImplicit: true }))),
+        messages: (schema, messages) =>
+          json(messages.map((message) => toJson(schema, message, { alwaysEmitImplicit: true }))),
         deleted: (name) => json({ name }),
       }
     : {
-        handles: (handles) => out(formatTable(HANDLE_COLUMNS, handles)),
+        messages: (_schema, messages, columns) => out(formatTable(columns, messages)),
         deleted: (name) => out(`${singleLine(name)} deleted\n`),
       };
 }
@@ -144,11 +180,44 @@ const HANDLE_COLUMNS = {
   NAME: (handle: JanusdHandle) => handle.name,
   POD: (handle: JanusdHandle) => handle.podName,
   NODE: (handle: JanusdHandle) => handle.nodeName,
-  CONTAINERS: (handle: JanusdHandle) =>
-    handle.cid.map((cid) => cid.replace(/^.*:\/\//, "").slice(0, SHORT_ID)).join(","),
+  CONTAINERS: (handle: JanusdHandle) => handle.cid.map((cid) => shortId(cid.replace(/^.*:\/\//, ""))).join(","),
   PIDS: ({ pid }: JanusdHandle) =>
     pid.slice(0, SHOWN_PIDS).join(",") + (pid.length > SHOWN_PIDS ? `,+${pid.length - SHOWN_PIDS}` : ""),
 };
+
+const CONTAINER_COLUMNS: Columns<Container> = {
+  CONTAINER: ({ id }) => shortId(id),
+  "FIRST PID": ({ firstPid }) => String(firstPid),
+  PROCESSES: ({ processCount }) => String(processCount),
+  STARTED: ({ started }) => timeOf(started),
+  GUARDS: ({ guards }) =>
+    guards.map(({ namespace, name }) => (namespace === "" ? name : `${namespace}/${name}`)).join(","),
+  CGROUP: ({ cgroupVersion, cgroupPath }) => `v${cgroupVersion}:${cgroupPath}`,
+};
+
+const PROCESS_COLUMNS: Columns<Process> = {
+  PID: ({ pid }) => String(pid),
+  PPID: ({ ppid }) => String(ppid),
+  ROLE: ({ role }) => (role === ProcessRole.OTHER ? "" : (ProcessRole[role] ?? "").toLowerCase()),
+  UID: ({ uid }) => String(uid),
+  STARTED: ({ started }) => timeOf(started),
+  "MOUNT NS": ({ mountNamespace }) => String(mountNamespace),
+  COMM: ({ comm }) => comm,
+  EXECUTABLE: ({ executable }) => executable,
+};
+
+/** Only of ids that runtimes make: a name stays whole. */
+function shortId(id: string): string {
+  return /^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT_ID) : id;
+}
+
+function timeOf(timestamp: Timestamp | undefined): string {
+  return timestamp === undefined
+    ? ""
+    : timestampDate(timestamp)
+        .toISOString()
+        .replace(/\.\d+Z$/, "Z");
+}
 
 function credentialsOf(options: GlobalOptions, program: Command): ChannelCredentials {
   const { tls, tlscafile, tlscertfile, tlskeyfile } = options;

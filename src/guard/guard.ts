@@ -127,7 +127,7 @@ function parseContainers(config: JanusdConfig, refuse: Refuse): ContainerRef[] {
   return [...refs.values()];
 }
 
-const CONTAINER_ID_HELP =
+export const CONTAINER_ID_HELP =
   "not a container id: containerd://, docker://, cri-o:// or rkt:// and 12 or 64 lower-case hex characters, " +
   "or without a scheme also a runtime's own full name ([A-Za-z0-9_.-])";
 

@@ -34,8 +34,9 @@ function codec<Desc extends DescMessage>(schema: Desc) {
 
 type PackageDefinition = ConstructorParameters<typeof ReflectionService>[0];
 
-/** What @grpc/reflection reads: only the file that declares the service. */
+/** What @grpc/reflection reads: the file that declares the service, and those that it imports. */
 export function reflectionDefinition(service: DescService): PackageDefinition[string] {
-  const file = Buffer.from(toBinary(FileDescriptorProtoSchema, service.file.proto));
-  return { format: "Protocol Buffer 3 DescriptorProto", type: {}, fileDescriptorProtos: [file] };
+  const files = [service.file, ...service.file.dependencies];
+  const fileDescriptorProtos = files.map(({ proto }) => Buffer.from(toBinary(FileDescriptorProtoSchema, proto)));
+  return { format: "Protocol Buffer 3 DescriptorProto", type: {}, fileDescriptorProtos };
 }

@@ -3,13 +3,13 @@
  * done.
  */
 import { create } from "@bufbuild/protobuf";
-import type { ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedServiceImplementation } from "@grpc/grpc-js";
+import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { JanusdError } from "../errors.js";
 import { type Empty, EmptySchema, type JanusdConfig, type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
 import type { GuardIntake } from "../guard/intake.js";
 import type { GuardHandle, GuardRegistry } from "../guard/registry.js";
 import type { Log } from "../log.js";
-import { statusOf } from "./status.js";
+import { failure, unary } from "./unary.js";
 
 export interface GuardServiceOptions {
   readonly intake: Pick<GuardIntake, "create" | "destroy">;
@@ -21,32 +21,8 @@ export interface GuardServiceOptions {
 const ANSWER_MS = 250;
 
 export function guardService({ intake, registry, log }: GuardServiceOptions): UntypedServiceImplementation {
-  const unary =
-    <Request, Response>(
-      method: string,
-      work: (request: Request, call: ServerUnaryCall<Request, Response>) => Response | Promise<Response>,
-    ) =>
-    async (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): Promise<void> => {
-      let response: Response;
-      try {
-        response = await work(call.request, call);
-      } catch (thrown) {
-        callback(failure(method, thrown));
-        return;
-      }
-      callback(null, response);
-    };
-
-  const failure = (method: string, thrown: unknown) => {
-    const error = JanusdError.from(thrown);
-    const ours = error.data.kind === "internal" || error.data.kind === "system";
-    if (ours) log.error({ method, err: error, ...error.data }, "request failed");
-    else log.warn({ method, error: error.message, ...error.data }, "request refused");
-    return statusOf(error);
-  };
-
   return {
-    createGuard: unary("CreateGuard", async (config: JanusdConfig, call): Promise<JanusdHandle> => {
+    createGuard: unary(log, "CreateGuard", async (config: JanusdConfig, call): Promise<JanusdHandle> => {
       const cancelled = new AbortController();
       call.on("cancelled", () => cancelled.abort(new JanusdError("the client gave up", { kind: "aborted" })));
       const guard = await intake.create(config, {
@@ -57,7 +33,7 @@ export function guardService({ intake, registry, log }: GuardServiceOptions): Un
       return messageOf(guard);
     }),
 
-    destroyGuard: unary("DestroyGuard", (config: JanusdConfig): Empty => {
+    destroyGuard: unary(log, "DestroyGuard", (config: JanusdConfig): Empty => {
       const removed = intake.destroy(config);
       log.debug({ guard: config.name, pod: config.podName, removed }, "guards removed");
       return create(EmptySchema);
@@ -68,7 +44,7 @@ export function guardService({ intake, registry, log }: GuardServiceOptions): Un
         for (const guard of registry.list()) call.write(stateOf(guard));
         call.end();
       } catch (thrown) {
-        call.emit("error", failure("GetGuardState", thrown));
+        call.emit("error", failure(log, "GetGuardState", thrown));
       }
     },
   };

@@ -1,5 +1,5 @@
 /**
- * The gRPC server: the guard service, standard health and reflection, over
+ * The gRPC server: the guard and inspection services, standard health and reflection, over
  * plaintext or mutual TLS.
  */
 import { readFileSync } from "node:fs";
@@ -8,14 +8,16 @@ import { Server, ServerCredentials, setLogger } from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation, service as healthDefinition } from "grpc-health-check";
 import { type Address, formatAddress, type TlsFiles } from "../config.js";
+import { InspectionService } from "../gen/janus/v1/inspection_pb.js";
 import { Janusd } from "../gen/janus_pb.js";
 import { reflectionDefinition, serviceDefinition } from "./definition.js";
 import { type GuardServiceOptions, guardService } from "./guard-service.js";
+import { type InspectionServiceOptions, inspectionService } from "./inspection-service.js";
 
 /** How long a shutdown waits for calls in flight. Milliseconds. */
 const DRAIN_MS = 1000;
 
-export interface RpcServerOptions extends GuardServiceOptions {
+export interface RpcServerOptions extends GuardServiceOptions, InspectionServiceOptions {
   readonly listen: Address;
   readonly tls: TlsFiles | undefined;
 }
@@ -35,10 +37,12 @@ export async function openRpcServer(options: RpcServerOptions): Promise<RpcServe
   setLogger({ error: (message: string) => options.log.debug({ from: "grpc-js" }, message) });
   const server = new Server();
   server.addService(serviceDefinition(Janusd), guardService(options));
+  server.addService(serviceDefinition(InspectionService), inspectionService(options));
   const health = new HealthImplementation();
   health.addToServer(server);
   const reflection = new ReflectionService({
     [Janusd.typeName]: reflectionDefinition(Janusd),
+    [InspectionService.typeName]: reflectionDefinition(InspectionService),
     ...Object.fromEntries(Object.values(healthDefinition).map(({ path, requestType }) => [path, requestType])),
   });
   reflection.addToServer(server);

@@ -1,24 +1,11 @@
-import { spawn } from "node:child_process";
-import { text } from "node:stream/consumers";
 import t from "tap";
 import { startContainer } from "../support/container.js";
 import { startDaemon } from "../support/daemon.js";
 import { EPERM } from "../support/guard.js";
+import { janusctl as run } from "../support/janusctl.js";
 
 const daemon = await startDaemon({ flags: ["--container-wait=0"] }, t);
-const program = new URL("../../bin/janusctl", import.meta.url).pathname;
-
-async function janusctl(
-  args: readonly string[],
-  stdin = "",
-): Promise<{ status: number | null; out: string; err: string }> {
-  // Tap puts its loaders into every child's NODE_OPTIONS; they cannot load a program without a file extension.
-  const child = spawn("env", ["-u", "NODE_OPTIONS", program, "--address", daemon.grpcAddress, ...args]);
-  const status = new Promise<number | null>((resolve) => child.on("close", resolve));
-  child.stdin.end(stdin);
-  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { status: await status, out, err };
-}
+const janusctl = (args: readonly string[], stdin = "") => run(["--address", daemon.grpcAddress, ...args], { stdin });
 
 const guardFile = (containerId: string) => `
 apiVersion: januscontroller.clustergarage.io/v1alpha1

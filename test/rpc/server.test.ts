@@ -7,11 +7,13 @@ import { service as health } from "grpc-health-check";
 import t from "tap";
 import { JanusClient, RpcError } from "../../src/cli/client.js";
 import { formatAddress } from "../../src/config.js";
+import { ProcessRole } from "../../src/gen/janus/v1/inspection_pb.js";
 import { Janusd, JanusdConfigSchema } from "../../src/gen/janus_pb.js";
 import { GuardIntake } from "../../src/guard/intake.js";
 import { GuardRegistry } from "../../src/guard/registry.js";
-import type { NativeErrorCode } from "../../src/native.js";
+import { loadAddon, type NativeErrorCode } from "../../src/native.js";
 import { serviceDefinition } from "../../src/rpc/definition.js";
+import type { DaemonStatus } from "../../src/rpc/inspection-service.js";
 import { openRpcServer } from "../../src/rpc/server.js";
 import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
 
@@ -23,6 +25,20 @@ const guard = {
   subject: [{ deny: ["/etc/secret"], event: ["open"] }],
 };
 
+const daemonStatus: DaemonStatus = {
+  version: "1.2.3",
+  commit: "abc",
+  nodeName: "node",
+  pid: 7,
+  startedMs: 1_700_000_000_500,
+  ready: false,
+  checks: [{ name: "gate", ok: false, detail: "moved 9000 ms ago" }],
+  features: loadAddon().probe().features,
+  guards: 1,
+  programs: ["on_fork"],
+  exposure: { deadline: 3 },
+};
+
 async function serve(t: { teardown(handler: () => Promise<void>): unknown }, waitMs = 0) {
   const engine = new EngineRecorder();
   engine.run(A);
@@ -30,7 +46,8 @@ async function serve(t: { teardown(handler: () => Promise<void>): unknown }, wai
   const log = new LogRecorder();
   const registry = new GuardRegistry({ engine, node: "node", log });
   const intake = new GuardIntake({ registry, engine, waitMs });
-  const server = await openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls: undefined, intake, registry, log });
+  const parts = { engine, intake, registry, log, status: () => daemonStatus };
+  const server = await openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls: undefined, ...parts });
   const address = formatAddress(server.address);
   const client = new JanusClient(address, credentials.createInsecure());
   const raw = new Client(address, credentials.createInsecure());
@@ -39,7 +56,7 @@ async function serve(t: { teardown(handler: () => Promise<void>): unknown }, wai
     raw.close();
     await server.close();
   });
-  return { engine, intake, registry, log, server, client, raw };
+  return { engine, intake, log, server, client, raw, parts };
 }
 
 async function failure(call: Promise<unknown>): Promise<RpcError> {
@@ -68,6 +85,40 @@ t.test("the pod of a guard that lost a container looks unguarded, so that its su
   await client.createGuard({ ...guard, cid: [A, B] });
   engine.end(A);
   t.match(await client.getGuardState(), [{ name: "g", podName: "", cid: [B] }]);
+});
+
+t.test("inspection: containers with their guards, processes with their roles, the daemon itself", async (t) => {
+  const { client } = await serve(t);
+  await client.createGuard(guard);
+  t.match(await client.listContainers(true), [
+    {
+      id: A,
+      cgroupPath: `/${A}`,
+      cgroupVersion: 2,
+      firstPid: 100,
+      processCount: 1,
+      started: { seconds: 100n },
+      guards: [{ name: "g", namespace: "", podName: "pod" }],
+    },
+    { id: B, cgroupVersion: 1, guards: [] },
+  ]);
+  t.match(await client.listProcesses(`containerd://${A}`), [
+    { pid: 100, role: ProcessRole.INIT, started: { seconds: 1n, nanos: 5e8 }, mountNamespace: 2n ** 40n },
+    { pid: 101, role: ProcessRole.CHILD, comm: "child", executable: "/bin/child" },
+    { pid: 102, role: ProcessRole.OTHER },
+  ]);
+  t.match(await failure(client.listProcesses("c".repeat(64))), { code: "NOT_FOUND" });
+  t.match(await failure(client.listProcesses("a*")), {
+    code: "INVALID_ARGUMENT",
+    violations: [{ field: "container", description: /not a container id/ }],
+  });
+  t.match(await client.getStatus(), {
+    version: "1.2.3",
+    started: { seconds: 1_700_000_000n },
+    checks: [{ name: "gate", ok: false, detail: "moved 9000 ms ago" }],
+    features: { tp_btf: true },
+    exposure: { deadline: 3n },
+  });
 });
 
 t.test("a bad request: INVALID_ARGUMENT, with every field in google.rpc.BadRequest", async (t) => {
@@ -115,7 +166,7 @@ t.test("each kind of failure has its status", async (t) => {
 });
 
 t.test("a create that waits for its container holds up nobody, and ends with its client or the server", async (t) => {
-  const { client, raw, engine, intake, registry, server } = await serve(t, 60_000);
+  const { client, raw, engine, intake, parts, server } = await serve(t, 60_000);
   const absent = "c".repeat(64);
   const { createGuard } = serviceDefinition(Janusd);
   if (createGuard === undefined) throw new Error("no CreateGuard");
@@ -140,7 +191,7 @@ t.test("a create that waits for its container holds up nobody, and ends with its
   const closing = Promise.all([intake.close(), server.close()]);
   t.match(await stopped.answer, { code: status.UNAVAILABLE, details: "the daemon is stopping" });
   await closing;
-  t.equal(registry.size, 1);
+  t.equal(parts.registry.size, 1);
 });
 
 t.test("bytes that are no message", async (t) => {
@@ -218,9 +269,8 @@ t.test("closing ends streams that would never end", async (t) => {
 });
 
 t.test("an address that is taken, TLS files that aren't there", async (t) => {
-  const { server, intake, registry, log } = await serve(t);
-  const rest = { intake, registry, log };
-  await t.rejects(openRpcServer({ listen: server.address, tls: undefined, ...rest }), /EADDRINUSE|in use|bind/i);
+  const { server, parts } = await serve(t);
+  await t.rejects(openRpcServer({ listen: server.address, tls: undefined, ...parts }), /EADDRINUSE|in use|bind/i);
   const tls = { ca: "/nowhere/ca.pem", cert: "/nowhere/cert.pem", key: "/nowhere/key.pem" };
-  await t.rejects(openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls, ...rest }), /TLS.*ENOENT/);
+  await t.rejects(openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls, ...parts }), /TLS.*ENOENT/);
 });

@@ -4,9 +4,19 @@
  */
 
 import type { Log } from "../../src/log.js";
-import type { ContainerInfo, Engine, NativeErrorCode, NativeGuard } from "../../src/native.js";
+import type {
+  ContainerInfo,
+  ContainerSummary,
+  Engine,
+  NativeErrorCode,
+  NativeGuard,
+  ProcessSummary,
+} from "../../src/native.js";
 
-export class EngineRecorder implements Pick<Engine, "findContainer" | "missingContainers" | "apply" | "remove"> {
+export class EngineRecorder
+  implements
+    Pick<Engine, "findContainer" | "missingContainers" | "listContainers" | "listProcesses" | "apply" | "remove">
+{
   /** `apply KEY IDS` and `remove KEY`, in order. */
   readonly calls: string[] = [];
   readonly applied = new Map<number, NativeGuard>();
@@ -45,6 +55,27 @@ export class EngineRecorder implements Pick<Engine, "findContainer" | "missingCo
   missingContainers(ids: readonly string[]): string[] {
     this.looks++;
     return ids.filter((id) => !this.#running.has(id));
+  }
+
+  listContainers(): ContainerSummary[] {
+    return [...this.#running.values()].map(({ id, cgroupPath, initPid }) => {
+      return { id, cgroupPath, hierarchy: initPid % 2, firstPid: initPid, startedMs: initPid * 1000, processes: 1 };
+    });
+  }
+
+  listProcesses(id: string): ProcessSummary[] {
+    const { initPid } = this.findContainer(id);
+    return ["init", "child", "other"].map((comm, index) => ({
+      pid: initPid + index,
+      ppid: index,
+      uid: 0,
+      startedMs: 1500,
+      mountNamespace: 2n ** 40n,
+      comm,
+      executable: `/bin/${comm}`,
+      init: comm === "init",
+      child: comm === "child",
+    }));
   }
 
   apply(guard: NativeGuard): void {

@@ -1,0 +1,119 @@
+/**
+ * janus.v1.InspectionService: what the daemon sees, on the engine and the
+ * registry. Changes nothing.
+ */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { UntypedServiceImplementation } from "@grpc/grpc-js";
+import { JanusdError } from "../errors.js";
+import {
+  type GetStatusResponse,
+  GetStatusResponseSchema,
+  type GuardSchema,
+  type ListContainersRequest,
+  type ListContainersResponse,
+  ListContainersResponseSchema,
+  type ListProcessesRequest,
+  type ListProcessesResponse,
+  ListProcessesResponseSchema,
+  ProcessRole,
+} from "../gen/janus/v1/inspection_pb.js";
+import { CONTAINER_ID_HELP, containerId } from "../guard/guard.js";
+import type { GuardRegistry } from "../guard/registry.js";
+import type { Check } from "../health.js";
+import type { Log } from "../log.js";
+import type { Engine, EngineStats, Probe, ProcessSummary } from "../native.js";
+import { unary } from "./unary.js";
+
+/** What the daemon says of itself. */
+export interface DaemonStatus {
+  readonly version: string;
+  readonly commit: string;
+  readonly nodeName: string;
+  readonly pid: number;
+  readonly startedMs: number;
+  readonly ready: boolean;
+  readonly checks: readonly Check[];
+  readonly features: Probe["features"];
+  readonly guards: number;
+  readonly programs: readonly string[];
+  readonly exposure: EngineStats["exposure"];
+}
+
+export interface InspectionServiceOptions {
+  readonly engine: Pick<Engine, "listContainers" | "listProcesses">;
+  readonly registry: Pick<GuardRegistry, "list">;
+  readonly status: () => DaemonStatus;
+  readonly log: Log;
+}
+
+export function inspectionService({
+  engine,
+  registry,
+  status,
+  log,
+}: InspectionServiceOptions): UntypedServiceImplementation {
+  return {
+    listContainers: unary(log, "ListContainers", ({ all }: ListContainersRequest): ListContainersResponse => {
+      const guards = guardsByContainer(registry);
+      const containers = engine
+        .listContainers(all)
+        .filter(({ id }) => all || guards.has(id)) // one that lost its guards is still tracked
+        .map((container) => ({
+          id: container.id,
+          cgroupPath: container.cgroupPath,
+          cgroupVersion: container.hierarchy === 0 ? 2 : 1,
+          firstPid: container.firstPid,
+          processCount: container.processes,
+          started: timestampFromMs(container.startedMs),
+          guards: guards.get(container.id) ?? [],
+        }));
+      return create(ListContainersResponseSchema, { containers });
+    }),
+
+    listProcesses: unary(log, "ListProcesses", ({ container }: ListProcessesRequest): ListProcessesResponse => {
+      const id = containerId(container);
+      if (id === undefined) throw JanusdError.invalid([{ field: "container", description: CONTAINER_ID_HELP }]);
+      const processes = engine.listProcesses(id).map((process) => ({
+        pid: process.pid,
+        ppid: process.ppid,
+        started: timestampFromMs(process.startedMs),
+        uid: process.uid,
+        comm: process.comm,
+        executable: process.executable,
+        role: roleOf(process),
+        mountNamespace: process.mountNamespace,
+      }));
+      return create(ListProcessesResponseSchema, { processes });
+    }),
+
+    getStatus: unary(log, "GetStatus", (): GetStatusResponse => {
+      const { startedMs, checks, features, programs, exposure, ...plain } = status();
+      return create(GetStatusResponseSchema, {
+        ...plain,
+        started: timestampFromMs(startedMs),
+        checks: [...checks],
+        features: mapValues(features, ({ works }) => works),
+        programs: [...programs],
+        exposure: mapValues(exposure, BigInt),
+      });
+    }),
+  };
+}
+
+function guardsByContainer(registry: Pick<GuardRegistry, "list">): Map<string, MessageInitShape<typeof GuardSchema>[]> {
+  const guards = new Map<string, MessageInitShape<typeof GuardSchema>[]>();
+  for (const { name, namespace, podName, containerIds } of registry.list()) {
+    for (const id of containerIds) guards.set(id, [...(guards.get(id) ?? []), { name, namespace, podName }]);
+  }
+  return guards;
+}
+
+function mapValues<From, To>(from: Readonly<Record<string, From>>, change: (value: From) => To): Record<string, To> {
+  return Object.fromEntries(Object.entries(from).map(([key, value]) => [key, change(value)]));
+}
+
+function roleOf({ init, child }: ProcessSummary): ProcessRole {
+  if (init) return ProcessRole.INIT;
+  return child ? ProcessRole.CHILD : ProcessRole.OTHER;
+}
