@@ -128,10 +128,18 @@ static __always_inline __u32 rename_sequence(void) {
   return sequence;
 }
 
+// A field that this kernel hasn't got must not be reached by the verifier. Where
+// the layout differs between kernels each has a function of its own: inlined, the
+// compiler moves the field's offset out of loops and in front of the question
+// whether there is one.
+static __noinline struct kernfs_node *kernfs_parent_rcu(struct kernfs_node___rcu *kn) {
+  return BPF_CORE_READ(kn, __parent);
+}
+static __noinline struct kernfs_node *kernfs_parent_old(struct kernfs_node *kn) { return BPF_CORE_READ(kn, parent); }
+
 static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn) {
-  struct kernfs_node___rcu *rcu = (void *)kn;
-  if (bpf_core_field_exists(rcu->__parent)) return BPF_CORE_READ(rcu, __parent);
-  return BPF_CORE_READ(kn, parent);
+  if (bpf_core_field_exists(struct kernfs_node___rcu, __parent)) return kernfs_parent_rcu((void *)kn);
+  return kernfs_parent_old(kn);
 }
 
 // ---- executables ----------------------------------------------------------

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Makes the disk of the virtual machines: disk.sh FILE
+# Debian's programs that the tests run, with their libraries; this build of
+# janusd; the tests, compiled, since the compiler would take minutes there.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+disk=$1
+root=$disk.root
+rm -rf "$root"
+mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,root,etc,lib/modules,opt/janusd/node_modules,usr/bin,var/tmp}
+chmod 1777 "$root/tmp" "$root/var/tmp"
+ln -s bin "$root/sbin"
+
+programs=(node runc bpftool sh cat chmod cp env find grep id ls mkdir mount nsenter rm rmdir setpriv sleep tail timeout umount unshare)
+for program in "${programs[@]}"; do
+  cp -L "$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")" "$root/bin/$program"
+done
+cp /bin/busybox "$root/bin/"
+for applet in cut dd head ip modprobe poweroff printf sed seq stat sysctl touch true tr uname; do
+  ln -s busybox "$root/bin/$applet"
+done
+ln -s /bin/env "$root/usr/bin/env"
+ldd "$root"/bin/{node,runc,bpftool,sh,find,mount,setpriv,unshare} "$top/native/build/Release/janusd.node" 2>/dev/null |
+  grep -o '/lib[^ ]*' | sort -u | while read -r library; do
+  mkdir -p "$root$(dirname "$library")"
+  cp -L "$library" "$root$library"
+done
+printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n' >"$root/etc/passwd"
+printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
+printf 'ttyS0::sysinit:/opt/janusd/test/kernels/guest.sh\n' >"$root/etc/inittab"
+
+# What is only for building stays here.
+cd "$top"
+mapfile -t heavy < <(printf -- '--exclude=./%s\n' @biomejs @bufbuild/buf '@bufbuild/buf-*' @typescript typescript tshy node-gyp react-dom)
+tar -C node_modules -c "${heavy[@]}" . | tar -x -C "$root/opt/janusd/node_modules"
+cp -a bin dist package.json "$root/opt/janusd/"
+mkdir -p "$root/opt/janusd/bpf"
+cp bpf/build/janusd.bpf.o "$root/opt/janusd/bpf/"
+mkdir -p "$root/opt/janusd/native/build/Release"
+cp native/build/Release/janusd.node "$root/opt/janusd/native/build/Release/"
+node_modules/.bin/tsc -p tsconfig.test.json --noEmit false --noCheck --sourceMap false --outDir "$root/opt/janusd"
+mkdir -p "$root/opt/janusd/test/kernels"
+cp -a "$here/guest.sh" "$root/opt/janusd/test/kernels/"
+cp -a test/support/build "$root/opt/janusd/test/support/"
+cp -a test/support/*.c "$root/opt/janusd/test/support/"
+cp -a test/bypass/build "$root/opt/janusd/test/bypass/"
+cp -a test/bypass/*.[ch] "$root/opt/janusd/test/bypass/"
+
+rm -f "$disk"
+mkfs.ext4 -q -O '^has_journal' -E root_owner=0:0 -d "$root" "$disk" 1G
+rm -rf "$root"
