@@ -118,6 +118,11 @@ bypass: root build ## Every attempt to walk around a guard, as a table
 soak: root build test-deps ## The bypass attempts in full: races in loops of 10,000 and more
 	SOAK=1 test/bypass/run
 
+.PHONY: kernels
+kernels: root build ## On Debian's kernels 6.1 and 6.12, each in a virtual machine (QEMU, no KVM needed): minutes
+	@scripts/install.sh kernels
+	test/kernels/run
+
 .PHONY: bench
 bench: root build ## Measure; table on the screen, JSON in bench/out/latest.json
 	bench/run

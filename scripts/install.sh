@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and nothing else.
-# Arguments: compile, demo (containers to try it on), test (what only tests need).
+# Arguments: compile, demo (containers to try it on), test (what only tests need),
+# kernels (virtual machines; their kernels are not installed).
 set -euo pipefail
 
 compile=(g++ make pkg-config python3 clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev ca-certificates)
 demo=(runc busybox-static curl)
 test=(git openssl python3-grpcio python3-protobuf protobuf-compiler prometheus containerd)
+kernels=(qemu-system-x86 busybox-static runc e2fsprogs xz-utils)
 
 declare -a missing=()
 for set_name in "$@"; do

@@ -42,8 +42,10 @@ cp native/build/Release/janusd.node "$root/opt/janusd/native/build/Release/"
 node_modules/.bin/tsc -p tsconfig.test.json --noEmit false --noCheck --sourceMap false --outDir "$root/opt/janusd"
 mkdir -p "$root/opt/janusd/test/kernels"
 cp -a "$here/guest.sh" "$root/opt/janusd/test/kernels/"
+clang -O2 -g -Wall -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -I/usr/include/x86_64-linux-gnu \
+  -c "$here/types.bpf.c" -o "$root/opt/janusd/test/kernels/types.bpf.o"
 cp -a test/support/build "$root/opt/janusd/test/support/"
-cp -a test/support/*.c "$root/opt/janusd/test/support/"
+cp -a test/support/*.c test/support/*.cjs "$root/opt/janusd/test/support/"
 cp -a test/bypass/build "$root/opt/janusd/test/bypass/"
 cp -a test/bypass/*.[ch] "$root/opt/janusd/test/bypass/"
 

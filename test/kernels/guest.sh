@@ -1,38 +1,52 @@
 #!/bin/sh
-# Runs in the virtual machine, by busybox init: mounts what a node has, and runs
-# what the kernel's command line asks for (kernels.steps=a,b). Each step's
-# output goes to the console between two marks that runner.ts knows.
+# Runs in the virtual machine, by busybox init: mounts what a node has, then runs
+# the steps of the kernel's command line (kernels.steps=a,b). What each writes
+# stands between two marks that runner.ts knows.
 export PATH=/bin HOME=/root
+# Processors are emulated here: everything takes ten times as long, or more.
+export TEST_PATIENCE_MS=300000 TAP_TIMEOUT=900
 cd /opt/janusd || exit 1
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
-mount -t tracefs tracefs /sys/kernel/tracing
-mount -t securityfs securityfs /sys/kernel/security
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
 ip link set lo up
 
-steps=$(sed -n 's/.*kernels\.steps=\([^ ]*\).*/\1/p' /proc/cmdline)
-for step in $(echo "$steps" | tr , ' '); do
-  echo "## begin $step"
-  case $step in
-    facts)
-      echo "kernel: $(uname -r)"
-      echo "lsm: $(cat /sys/kernel/security/lsm)"
-      node -e 'console.log(JSON.stringify(require("/opt/janusd/native/build/Release/janusd.node").probe()))'
-      ;;
-    programs)
-      bpftool prog loadall bpf/janusd.bpf.o /sys/fs/bpf/janusd && bpftool prog show
-      ;;
-    bypass) node test/bypass/runner.js --tap --iterations 5 --against janusd </dev/null ;;
-    shell) sh ;;
-    *) node "test/kernel/$step.test.js" </dev/null ;;
+probe() {
+  node -e 'console.log(JSON.stringify(require("/opt/janusd/native/build/Release/janusd.node").probe()))'
+}
+
+# All programs of an object at once. Says which, by name and type.
+load() {
+  bpftool prog loadall "$1" "/sys/fs/bpf/$2" && ls "/sys/fs/bpf/$2"
+}
+
+# One clear line, exit status 1: what libbpf would find elsewhere isn't there, either.
+no_btf() {
+  unshare --mount sh -c 'mount -t tmpfs none /sys/kernel/btf && exec bin/janusd --listen=127.0.0.1:0 --http=127.0.0.1:0 --state-file=' 2>/tmp/no-btf
+  status=$?
+  cat /tmp/no-btf
+  [ $status = 1 ] && [ "$(grep -c . /tmp/no-btf)" = 1 ] && grep -q '^janusd: .*BTF' /tmp/no-btf
+}
+
+run() {
+  case $1 in
+    probe) probe ;;
+    programs) load bpf/janusd.bpf.o janusd ;;
+    types) load test/kernels/types.bpf.o types ;;
+    no-btf) no_btf ;;
+    bypass) node test/bypass/runner.js --tap --against janusd --iterations 5 ;;
+    *) node "test/kernel/$1.test.js" ;;
   esac
-  echo "## end $step $?"
-done 2>&1
-echo "## done"
+}
+
+for step in $(sed -n 's/.*kernels\.steps=\([^ ]*\).*/\1/p' /proc/cmdline | tr , ' '); do
+  echo "## begin $step"
+  run "$step" </dev/null 2>&1
+  printf "\n## end %s %s\n" "$step" $?
+done
 poweroff -f

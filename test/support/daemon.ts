@@ -26,8 +26,8 @@ const program = new URL("../../bin/janusd", import.meta.url).pathname;
 /** Runs what follows as it is: tap loads itself into every Node process that a test starts, whatever `env` says. */
 export const realEnvironment: readonly [string, string] = ["env", "--unset=NODE_OPTIONS"];
 
-/** Generous: it fails a hung test, it does not measure. */
-const patienceMs = 20_000;
+/** Generous: it fails a hung test, it does not measure. `make kernels` runs on emulated processors and gives it more. */
+const patienceMs = Number(process.env["TEST_PATIENCE_MS"] ?? 20_000);
 
 export interface DaemonOptions {
   /** After --listen, --http, --state-file and --node-name, so that they win. */
