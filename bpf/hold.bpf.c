@@ -131,10 +131,21 @@ static __always_inline void hold(struct task_struct *task, __u32 cause, bool is_
   } else if (!(*flags & JANUS_WATCH_MOUNTS)) {
     return;
   }
-  // Room for the records first: whoever is stopped has to be heard of.
+  // Room for the records first: whoever is stopped has to be heard of. (Each is
+  // asked for null once: Linux 6.1 forgets the answer.)
   struct janus_hold *to_mark = bpf_ringbuf_reserve(&to_daemon, sizeof(hold), 0);
+  if (!to_mark) {
+    count(JANUS_HOLD_COUNT_SKIPPED);
+    return;
+  }
   struct janus_hold *to_keep = bpf_ringbuf_reserve(&to_keeper, sizeof(hold), 0);
-  if (to_mark && to_keep && kept() && !somebody_elses(task)) {
+  if (!to_keep) {
+    count(JANUS_HOLD_COUNT_SKIPPED);
+    *to_mark = hold;  // not stopped: looked at as soon as may be
+    bpf_ringbuf_submit(to_mark, 0);
+    return;
+  }
+  if (kept() && !somebody_elses(task)) {
     hold.held.since_ns = bpf_ktime_get_ns();
     if (bpf_map_update_elem(&held, &tgid, &hold.held, BPF_ANY)) {
       hold.held.since_ns = 0;
@@ -144,14 +155,10 @@ static __always_inline void hold(struct task_struct *task, __u32 cause, bool is_
     }
   }
   count(hold.held.since_ns ? JANUS_HOLD_COUNT_HELD : JANUS_HOLD_COUNT_SKIPPED);
-  if (to_mark) {  // not stopped: looked at as soon as may be
-    *to_mark = hold;
-    bpf_ringbuf_submit(to_mark, 0);
-  }
-  if (to_keep) {
-    *to_keep = hold;
-    bpf_ringbuf_submit(to_keep, 0);
-  }
+  *to_mark = hold;
+  bpf_ringbuf_submit(to_mark, 0);
+  *to_keep = hold;
+  bpf_ringbuf_submit(to_keep, 0);
 }
 
 // ---- scheduler -------------------------------------------------------------

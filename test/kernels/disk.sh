@@ -12,7 +12,7 @@ mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,root,etc,lib/modules,opt/janusd/node_
 chmod 1777 "$root/tmp" "$root/var/tmp"
 ln -s bin "$root/sbin"
 
-programs=(node runc bpftool sh cat chmod cp env find grep id ls mkdir mount nsenter rm rmdir setpriv sleep tail timeout umount unshare)
+programs=(node runc sh cat chmod cp env find grep id ls mkdir mount nsenter rm rmdir setpriv sleep tail timeout umount unshare)
 for program in "${programs[@]}"; do
   cp -L "$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")" "$root/bin/$program"
 done
@@ -21,7 +21,7 @@ for applet in cut dd head ip modprobe poweroff printf sed seq stat sysctl touch 
   ln -s busybox "$root/bin/$applet"
 done
 ln -s /bin/env "$root/usr/bin/env"
-ldd "$root"/bin/{node,runc,bpftool,sh,find,mount,setpriv,unshare} "$top/native/build/Release/janusd.node" 2>/dev/null |
+ldd "$root"/bin/{node,runc,sh,find,mount,setpriv,unshare} "$top/native/build/Release/janusd.node" 2>/dev/null |
   grep -o '/lib[^ ]*' | sort -u | while read -r library; do
   mkdir -p "$root$(dirname "$library")"
   cp -L "$library" "$root$library"
@@ -36,14 +36,15 @@ mapfile -t heavy < <(printf -- '--exclude=./%s\n' @biomejs @bufbuild/buf '@bufbu
 tar -C node_modules -c "${heavy[@]}" . | tar -x -C "$root/opt/janusd/node_modules"
 cp -a bin dist package.json "$root/opt/janusd/"
 mkdir -p "$root/opt/janusd/bpf"
-cp bpf/build/janusd.bpf.o "$root/opt/janusd/bpf/"
+cp bpf/build/*.bpf.o "$root/opt/janusd/bpf/"
 mkdir -p "$root/opt/janusd/native/build/Release"
-cp native/build/Release/janusd.node "$root/opt/janusd/native/build/Release/"
+cp native/build/Release/{janusd.node,janusd-keeper} "$root/opt/janusd/native/build/Release/"
 node_modules/.bin/tsc -p tsconfig.test.json --noEmit false --noCheck --sourceMap false --outDir "$root/opt/janusd"
 mkdir -p "$root/opt/janusd/test/kernels"
 cp -a "$here/guest.sh" "$root/opt/janusd/test/kernels/"
 clang -O2 -g -Wall -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -I/usr/include/x86_64-linux-gnu \
   -c "$here/types.bpf.c" -o "$root/opt/janusd/test/kernels/types.bpf.o"
+cc -O2 -Wall -Wextra "$here/load.c" -o "$root/opt/janusd/test/kernels/load" -lbpf
 cp -a test/support/build "$root/opt/janusd/test/support/"
 cp -a test/support/*.c test/support/*.cjs "$root/opt/janusd/test/support/"
 cp -a test/bypass/build "$root/opt/janusd/test/bypass/"

@@ -10,6 +10,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
+mount -t tracefs tracefs /sys/kernel/tracing
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
@@ -18,11 +19,6 @@ ip link set lo up
 
 probe() {
   node -e 'console.log(JSON.stringify(require("/opt/janusd/native/build/Release/janusd.node").probe()))'
-}
-
-# All programs of an object at once. Says which, by name and type.
-load() {
-  bpftool prog loadall "$1" "/sys/fs/bpf/$2" && ls "/sys/fs/bpf/$2"
 }
 
 # One clear line, exit status 1: what libbpf would find elsewhere isn't there, either.
@@ -36,8 +32,8 @@ no_btf() {
 run() {
   case $1 in
     probe) probe ;;
-    programs) load bpf/janusd.bpf.o janusd ;;
-    types) load test/kernels/types.bpf.o types ;;
+    programs) test/kernels/load bpf/*.bpf.o ;;
+    types) test/kernels/load test/kernels/types.bpf.o ;;
     no-btf) no_btf ;;
     bypass) node test/bypass/runner.js --tap --against janusd --iterations 5 ;;
     *) node "test/kernel/$1.test.js" ;;

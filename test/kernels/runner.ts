@@ -10,6 +10,7 @@ import { createWriteStream, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
+import type { Probe } from "../../src/native.js";
 import { attemptProgram } from "../bypass/suite.js";
 import { killAtExit } from "../support/cleanup.js";
 import { staticProgram } from "../support/container.js";
@@ -32,10 +33,10 @@ const core = [
   "gate",
   "paths",
   "owner",
+  "hold",
   "lifecycle",
   "volume",
   "health",
-  "bypass",
 ] as const;
 
 /** A machine that hangs is ended. */
@@ -103,15 +104,19 @@ function tests(output: readonly string[]): string {
   return good === top.length ? `${good} tests` : `${good} of ${top.length} tests`;
 }
 
-/** What of the probe is a yes or a no. */
+/** What the daemon found out about the kernel, each a yes or the reason why not. */
 function features(output: readonly string[]): ReadonlyMap<string, string> {
   const line = output.find((text) => text.startsWith("{"));
-  const probe: unknown = line === undefined ? {} : JSON.parse(line);
-  return new Map(
-    Object.entries(probe ?? {}).flatMap(([name, value]) =>
-      typeof value === "boolean" ? [[name, value ? "yes" : "no"]] : [],
-    ),
-  );
+  if (line === undefined) return new Map();
+  const probe: Probe = JSON.parse(line);
+  return new Map([
+    ["BTF", probe.btf ? "yes" : "no"],
+    ["BTF of overlayfs", probe.overlayBtf ? "yes" : "no"],
+    ...Object.entries(probe.features).map(([name, { works, reason }]): [string, string] => [
+      name,
+      works ? "yes" : reason.toLowerCase(),
+    ]),
+  ]);
 }
 
 function table(rows: readonly (readonly string[])[]): void {

@@ -1,0 +1,62 @@
+// Loads every program of an eBPF object, each on its own: load FILE
+// Says which the kernel took, and for the others what libbpf said. Exit status 1 if it refused one.
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static char said[65536];
+static int loaded, refused;
+
+static int keep(enum libbpf_print_level level, const char *format, va_list args) {
+  size_t used = strlen(said);
+  if (level == LIBBPF_WARN) vsnprintf(said + used, sizeof(said) - used, format, args);
+  return 0;
+}
+
+// The daemon gives maps the size of the machine: in the object they have none.
+static void size_maps(struct bpf_object *object) {
+  struct bpf_map *map;
+  bpf_object__for_each_map(map, object) if (bpf_map__max_entries(map) == 0) bpf_map__set_max_entries(map, 65536);
+}
+
+// The name of the program after `previous`, or null.
+static const char *load_next(const char *file, const char *previous) {
+  static char name[128];
+  struct bpf_object *object = bpf_object__open(file);
+  if (!object) {
+    printf("not ok %s: %s\n", file, strerror(errno));
+    return NULL;
+  }
+  struct bpf_program *program, *chosen = NULL;
+  int passed = previous == NULL;
+  bpf_object__for_each_program(program, object) {
+    int now = passed && !chosen;
+    bpf_program__set_autoload(program, now);
+    if (now) chosen = program;
+    if (previous && strcmp(bpf_program__name(program), previous) == 0) passed = 1;
+  }
+  if (chosen) {
+    size_maps(object);
+    said[0] = 0;
+    snprintf(name, sizeof(name), "%s", bpf_program__name(chosen));
+    int error = bpf_object__load(object);
+    if (error) refused++;
+    else loaded++;
+    printf("%s %s %s\n", error ? "not ok" : "ok", bpf_program__section_name(chosen), name);
+    if (error) printf("%s\n", said);
+  }
+  bpf_object__close(object);
+  return chosen ? name : NULL;
+}
+
+int main(int count, char **arguments) {
+  libbpf_set_print(keep);
+  for (int i = 1; i < count; i++) {
+    const char *name = NULL;
+    while ((name = load_next(arguments[i], name))) continue;
+  }
+  return refused || !loaded;
+}
