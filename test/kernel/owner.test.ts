@@ -1,5 +1,6 @@
+import { readFileSync } from "node:fs";
 import t from "tap";
-import { startContainer } from "../support/container.js";
+import { type Container, startContainer } from "../support/container.js";
 import { startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
@@ -64,3 +65,109 @@ t.test("an orphan that the first process adopts does not become an owner", async
   t.match(result.stdout, /not permitted\ndone/);
   await daemon.destroyGuard({ podName: "pod" });
 });
+
+const secret = "/etc/secret";
+const ownersOnly = { deny: [secret], autoAllowOwner: true };
+const none = { podName: "pod" };
+
+/** Leaves a process of the first process's making; see `linger` in actor.c. Returns its number there. */
+async function linger(container: Container, mode: string): Promise<number> {
+  const [errno, number = -1] = await container.init.command("linger", mode);
+  if (errno !== 0) throw new Error(`linger ${mode}: ${errno}`);
+  return number;
+}
+
+/** What comes of opening the secret, by mode. */
+async function attempts(
+  container: Container,
+  lingering: ReadonlyMap<string, number>,
+): Promise<Record<string, unknown>> {
+  const results: Record<string, unknown> = {};
+  for (const [mode, number] of lingering) {
+    results[mode] = (await container.init.command("tell", number, "open", secret))[0];
+  }
+  return results;
+}
+
+async function lingerAll(container: Container, modes: readonly string[]): Promise<Map<string, number>> {
+  const lingering = new Map<string, number>();
+  for (const mode of modes) lingering.set(mode, await linger(container, mode));
+  return lingering;
+}
+
+t.test("however a process came to be: what counts is who forked it", async (t) => {
+  const container = await startContainer({ init: "actor", files: { [secret]: "" } }, t);
+  const { init } = container;
+  await daemon.createGuard(guardOn(container, ownersOnly));
+  const lingering = await lingerAll(container, ["child", "thread", "orphan", "session", "exec", "late", "sibling"]);
+  t.same(await attempts(container, lingering), {
+    child: 0,
+    thread: 0,
+    orphan: EPERM,
+    session: EPERM,
+    exec: EPERM,
+    late: EPERM,
+    sibling: EPERM,
+  });
+  t.equal((await init.command("inthread", "open", secret))[0], 0, "a thread of the first process");
+  t.equal((await init.command("child", "inthread", "open", secret))[0], 0, "a thread of a child");
+  t.same(await init.command("spawn", "/bin/cat", secret), [0, 0], "a child by posix_spawn");
+  t.same(await init.command("child", "spawn", "/bin/cat", secret), [0, 1], "a grandchild by posix_spawn");
+  const child = lingering.get("child") ?? -1;
+  await init.command("tell", child, "become", "/bin/actor");
+  t.equal((await init.command("tell", child, "open", secret))[0], 0, "a child that executed something");
+  t.equal((await init.command("tell", child, "child", "open", secret))[0], EPERM, "its child");
+  await init.command("become", "/bin/actor");
+  t.equal(await init.open(secret), 0, "the first process, having executed something");
+  t.equal((await init.command("child", "open", secret))[0], 0, "its child then");
+  await daemon.destroyGuard(none);
+});
+
+t.test("processes that were there before the guard, and before a restart of the daemon", async (t) => {
+  const container = await startContainer({ init: "actor", files: { [secret]: "" } }, t);
+  const lingering = await lingerAll(container, ["child", "session", "exec", "late"]);
+  const expected = { child: 0, session: EPERM, exec: EPERM, late: EPERM };
+  const own = await startDaemon({}, t);
+  await own.createGuard(guardOn(container, ownersOnly));
+  t.same(await attempts(container, lingering), expected);
+  await own.kill();
+  const restarted = await startDaemon({ stateFile: own.stateFile }, t);
+  t.same(await attempts(container, lingering), expected, "after a restart");
+  await restarted.stop();
+});
+
+t.test("numbers: lower ones of `runc exec`, and an owner's that is used again", async (t) => {
+  const container = await startContainer({ init: "actor", files: { [secret]: "" } }, t);
+  const { init } = container;
+  const visitor = await container.actor({ capabilities: "sys_admin" });
+  await daemon.createGuard(guardOn(container, ownersOnly));
+
+  t.equal(await visitor.write("/proc/sys/kernel/ns_last_pid", "500"), 0);
+  const child = await linger(container, "child");
+  const [, own = 0] = await init.command("tell", child, "pid");
+  t.ok(own > 500);
+  t.equal(await visitor.write("/proc/sys/kernel/ns_last_pid", "300"), 0);
+  const shell = await container.actor();
+  const [, lower = 0] = await shell.command("pid");
+  t.ok(lower > 300 && lower < own);
+  t.equal(await shell.open(secret), EPERM, "a lower number than the child's");
+  t.equal((await init.command("tell", child, "open", secret))[0], 0);
+
+  const children = readFileSync(`/proc/${container.initPid}/task/${container.initPid}/children`, "utf8");
+  const onNode = children
+    .split(" ")
+    .map(Number)
+    .find((pid) => namespacedPid(pid) === own);
+  if (onNode === undefined) throw new Error(`no child ${own} among ${children}`);
+  process.kill(onNode, "SIGKILL");
+  t.equal((await init.command("reap"))[0], 0);
+  const reused = await visitor.command("childas", own, onNode, "pid");
+  t.same(reused[1], own, "the kernel gave the number again");
+  t.same(await visitor.command("childas", own, onNode, "open", secret), [EPERM]);
+  await daemon.destroyGuard(none);
+});
+
+function namespacedPid(pid: number): number {
+  const line = /^NSpid:\t.*?(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
+  return Number(line?.[1]);
+}

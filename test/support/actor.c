@@ -3,25 +3,34 @@
 // with one line: "errno extra...". A helper that is already there does in
 // microseconds what `runc exec` takes 50 ms for, from the container's cgroup.
 //
-// Owns: nothing outlives a command, except the process name and namespaces
-// that a command asked for.
+// Owns: nothing outlives a command, except the process name, the namespaces and
+// the lingering processes that a command asked for.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { kMaxFields = 16, kMaxSamples = 4000000 };
+enum { kMaxFields = 16, kMaxSamples = 4000000, kMaxLingering = 16 };
+
+static int lingering[kMaxLingering], lingerers;  // where each reads its commands
+
+static void loop(void);
 
 static uint32_t *samples;
 
@@ -107,8 +116,6 @@ static void execute(char **argv) {
   printf("%d %d\n", error, WEXITSTATUS(status));
 }
 
-static void loop(void);
-
 static void *loop_apart(void *flags) {
   answer_result(unshare(CLONE_FS) < 0 ? -1 : unshare(*(int *)flags));
   fflush(stdout);
@@ -125,6 +132,99 @@ static void go_apart(int flags) {
   pthread_join(thread, NULL);
 }
 
+// posix_spawn (vfork and exec). "errno status".
+static void spawn(char **argv) {
+  char *environment[] = {NULL};
+  pid_t child = 0;
+  int status = 0;
+  const int error = posix_spawn(&child, argv[0], NULL, NULL, argv, environment);
+  if (error == 0) waitpid(child, &status, 0);
+  printf("%d %d\n", error, WEXITSTATUS(status));
+}
+
+// fork, into the given number of this pid namespace, and of the one above (0: any).
+static pid_t fork_as(pid_t own, pid_t above) {
+  const pid_t wanted[] = {own, above};
+  struct clone_args args = {
+      .exit_signal = SIGCHLD, .set_tid = (uintptr_t)wanted, .set_tid_size = above ? 2 : 1};
+  return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
+
+static void become_lingerer(int commands) {
+  dup2(commands, 0);
+  __fpurge(stdin);
+  for (int i = 0; i < lingerers; ++i) close(lingering[i]);
+  lingerers = 0;
+  loop();
+  _exit(0);
+}
+
+static void *linger_from_thread(void *commands) {
+  if (fork() == 0) become_lingerer(*(int *)commands);
+  return NULL;
+}
+
+// Leaves a process that does what "tell" says. MODE is how it comes to be:
+//   child    forked by this process
+//   thread   forked by another thread of it, which ends
+//   orphan   forked by a child, which ends
+//   session  the same, by a child with a session of its own
+//   exec     the same, by a child that has executed something
+//   late     the same; the child ends after this process has forked another
+//   sibling  by a child, which makes it our child at once (CLONE_PARENT)
+static void linger(const char *mode) {
+  int ends[2];
+  if (lingerers == kMaxLingering || pipe(ends) < 0) return answer(EAGAIN);
+  fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+  fflush(stdout);
+  if (!strcmp(mode, "thread")) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, linger_from_thread, &ends[0]);
+    pthread_join(thread, NULL);
+  } else {
+    pid_t child = fork();
+    if (child == 0 && !strcmp(mode, "child")) become_lingerer(ends[0]);
+    if (child == 0) {
+      if (!strcmp(mode, "session")) setsid();
+      if (!strcmp(mode, "exec")) {
+        dup2(ends[0], 0);
+        execl("/proc/self/exe", "actor", "orphan", NULL);
+      }
+      const int sibling = !strcmp(mode, "sibling");
+      struct clone_args args = {.flags = sibling ? CLONE_PARENT : 0, .exit_signal = sibling ? 0 : SIGCHLD};
+      if (syscall(SYS_clone3, &args, sizeof args) == 0) become_lingerer(ends[0]);
+      if (!strcmp(mode, "late")) raise(SIGSTOP);
+      _exit(0);
+    }
+    if (!strcmp(mode, "late")) {
+      waitpid(child, NULL, WUNTRACED);
+      if (fork() == 0) pause();
+      kill(child, SIGCONT);
+    }
+    if (strcmp(mode, "child")) waitpid(child, NULL, 0);
+  }
+  close(ends[0]);
+  lingering[lingerers] = ends[1];
+  printf("0 %d\n", lingerers++);
+}
+
+// Passes a command on. The answer comes from the lingerer itself.
+static void tell(int lingerer, char **f, int n) {
+  for (int i = 0; i < n; ++i) dprintf(lingering[lingerer], "%s%c", f[i], i + 1 < n ? '\t' : '\n');
+}
+
+struct command {
+  char **fields;
+  int count;
+};
+
+static void run(char **f, int n);
+
+static void *run_in_thread(void *command) {
+  run(((struct command *)command)->fields, ((struct command *)command)->count);
+  return NULL;
+}
+
 static void run(char **f, int n) {
   const char *name = f[0];
   if (!strcmp(name, "child")) {  // the rest, in a process forked for it
@@ -136,6 +236,36 @@ static void run(char **f, int n) {
       _exit(0);
     }
     waitpid(child, NULL, 0);
+  } else if (!strcmp(name, "childas") && n > 3) {  // PID PID_ABOVE and the rest: "child" with these numbers
+    fflush(stdout);
+    pid_t child = fork_as(atoi(f[1]), atoi(f[2]));
+    if (child < 0) return answer(errno);
+    if (child == 0) {
+      run(f + 3, n - 3);
+      fflush(stdout);
+      _exit(0);
+    }
+    waitpid(child, NULL, 0);
+  } else if (!strcmp(name, "inthread")) {  // the rest, in a thread
+    pthread_t thread;
+    struct command command = {f + 1, n - 1};
+    pthread_create(&thread, NULL, run_in_thread, &command);
+    pthread_join(thread, NULL);
+  } else if (!strcmp(name, "linger") && n == 2) {  // MODE
+    linger(f[1]);
+  } else if (!strcmp(name, "tell") && n > 2) {  // WHO and the rest
+    tell(atoi(f[1]), f + 2, n - 2);
+  } else if (!strcmp(name, "spawn") && n >= 2) {  // PROGRAM ARGUMENT...
+    f[n] = NULL;
+    spawn(f + 1);
+  } else if (!strcmp(name, "become") && n >= 2) {  // execve, for good
+    f[n] = NULL;
+    answer(0);
+    fflush(stdout);
+    execv(f[1], f + 1);
+    _exit(126);
+  } else if (!strcmp(name, "reap")) {  // one child that has ended
+    answer_result(waitpid(-1, NULL, 0));
   } else if (!strcmp(name, "open") && n >= 2) {  // PATH [FLAGS]
     int fd = open(f[1], n > 2 ? atoi(f[2]) : O_RDONLY, 0644);
     answer_result(fd);
@@ -197,7 +327,8 @@ static void loop(void) {
   }
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+  if (count > 1 && !strcmp(arguments[1], "orphan") && fork() != 0) _exit(0);
   loop();
   return 0;
 }
