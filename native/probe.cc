@@ -207,6 +207,7 @@ const std::vector<Capability>& needed_capabilities() {
       {CAP_SYS_CHROOT, "CAP_SYS_CHROOT", "entering mount namespaces"},
       {CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "directories that are closed to others"},
       {CAP_FOWNER, "CAP_FOWNER", "reading directories of others and leaving their times alone"},
+      {CAP_KILL, "CAP_KILL", "letting go whom it held"},
       {CAP_SYSLOG, "CAP_SYSLOG", "the kernel's address of rename_lock"},
   };
   return needed;

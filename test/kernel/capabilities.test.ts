@@ -50,6 +50,9 @@ async function guards(t: Test, daemon: Daemon): Promise<void> {
   t.equal(await elsewhere.unshare(NEWNS), 0);
   t.equal(await elsewhere.open("/data/keys/deep"), EPERM, "another mount namespace");
 
+  const held = await container.exec(["unshare", "-Urm", "cat", "/data/keys/deep/key"], { uid: 1000 });
+  t.match(held, { status: 1, stderr: /not permitted/ }, "somebody else's process is held, and let go");
+
   mkdirSync(join(token, "..2"));
   writeFileSync(join(token, "..2/token"), "second");
   symlinkSync("..2", join(token, "..new"));
