@@ -3,10 +3,10 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { workspaceDirectory } from "../test/support/cleanup.js";
-import type { GuardInit } from "../test/support/daemon.js";
+import type { Daemon, GuardInit } from "../test/support/daemon.js";
 import type { Figures } from "./figures.js";
-import { Load, LoadedContainer } from "./load.js";
-import { residentMegabytes } from "./process.js";
+import { Load, LoadedContainer, type Work } from "./load.js";
+import { residentMegabytes, threadTimes, timesSince } from "./process.js";
 import { installPackages, makeToolchain, unpackAndCompile } from "./toolchain.js";
 import type { Watched } from "./watched.js";
 
@@ -15,18 +15,20 @@ function guardOf({ container }: LoadedContainer, path: string): GuardInit {
   return { name: "coverage", podName: "bench", nodeName: "testnode", cid: [container.id], subject };
 }
 
-/** Runs `measure` in both containers, and returns guarded through unwatched. Who is first alternates with `round`. */
-async function ratio(
+/** Runs a script in both containers. Who is first alternates with `round`. The daemon's processor time is the guard's. */
+async function inBoth(
   round: number,
   unwatched: LoadedContainer,
   guarded: LoadedContainer,
-  measure: (container: LoadedContainer) => Promise<number>,
-): Promise<{ readonly unwatched: number; readonly guarded: number; readonly ratio: number }> {
-  let first: number | undefined;
-  if (round % 2 === 0) first = await measure(unwatched);
-  const ours = await measure(guarded);
-  const theirs = first ?? (await measure(unwatched));
-  return { unwatched: theirs, guarded: ours, ratio: ours / theirs };
+  daemon: Daemon,
+  script: string,
+): Promise<{ readonly unwatched: Work; readonly guarded: Work }> {
+  let first: Work | undefined;
+  if (round % 2 === 0) first = await unwatched.shell(script);
+  const before = threadTimes(daemon.pid);
+  const { ns, cpuNs } = await guarded.shell(script);
+  const ours = { ns, cpuNs: cpuNs + timesSince(daemon.pid, before).total };
+  return { unwatched: first ?? (await unwatched.shell(script)), guarded: ours };
 }
 
 /** A layer on the node's file system that is gone when `use` ends. */
@@ -51,7 +53,6 @@ async function withPair(
 
 /** A walk by busybox's find over 100,000 directories that a guard elsewhere in the container doesn't cover. */
 export async function find(figures: Figures, { daemon }: Watched): Promise<void> {
-  const command = "find /tree -name none";
   await withLayer("tree", async (layer) => {
     const node = Load.onNode();
     await node.makeTree(join(layer, "tree"), 100, 1000);
@@ -60,10 +61,10 @@ export async function find(figures: Figures, { daemon }: Watched): Promise<void>
     await withPair(layer, async (unwatched, guarded) => {
       const guard = guardOf(guarded, "/guarded");
       await daemon.createGuard(guard);
-      const walk = (container: LoadedContainer) => container.shell(command);
-      for (let round = 0; round < 5; ++round) {
-        const { ratio: found } = await ratio(round, unwatched, guarded, walk);
-        figures.add(round === 0 ? "find_100k_first_vs_unwatched" : "find_100k_vs_unwatched", found);
+      for (let round = 0; round < 9; ++round) {
+        const walk = await inBoth(round, unwatched, guarded, daemon, "find /tree -name none");
+        const name = round === 0 ? "find_100k_first_vs_unwatched" : "find_100k_vs_unwatched";
+        figures.add(name, walk.guarded.ns / walk.unwatched.ns);
       }
       await daemon.destroyGuard(guard);
     });
@@ -78,12 +79,18 @@ export async function build(figures: Figures, { daemon }: Watched): Promise<void
       const guard = guardOf(guarded, "/guarded");
       await daemon.createGuard(guard);
       for (let round = 0; round <= 6; ++round) {
-        const c = await ratio(round, unwatched, guarded, (container) => container.shell(unpackAndCompile));
-        const npm = await ratio(round, unwatched, guarded, (container) => container.shell(installPackages));
+        const asked = await daemon.metric("janusd_asked_total");
+        const c = await inBoth(round, unwatched, guarded, daemon, unpackAndCompile);
+        const npm = await inBoth(round, unwatched, guarded, daemon, installPackages);
         if (round === 0) continue; // warms up
-        figures.add("build_c_vs_unwatched", c.ratio);
-        figures.add("build_npm_vs_unwatched", npm.ratio);
-        figures.add("build_vs_unwatched", (c.guarded + npm.guarded) / (c.unwatched + npm.unwatched));
+        figures.add("build_questions", (await daemon.metric("janusd_asked_total")) - asked);
+        figures.add("build_c_vs_unwatched", c.guarded.ns / c.unwatched.ns);
+        figures.add("build_npm_vs_unwatched", npm.guarded.ns / npm.unwatched.ns);
+        figures.add("build_vs_unwatched", (c.guarded.ns + npm.guarded.ns) / (c.unwatched.ns + npm.unwatched.ns));
+        figures.add(
+          "build_cpu_vs_unwatched",
+          (c.guarded.cpuNs + npm.guarded.cpuNs) / (c.unwatched.cpuNs + npm.unwatched.cpuNs),
+        );
       }
       await daemon.destroyGuard(guard);
     });

@@ -15,10 +15,11 @@
 //     tree PATH OUTER INNER          OUTER x INNER directories        0
 //     spawn COUNT TIMES              forks, executes and awaits a program that
 //                                    ends at once; NS is of the fastest of TIMES  0 NS
-//     run CWD PROGRAM [ARGUMENT]     output to /tmp/run.log           0 NS STATUS
+//     run CWD PROGRAM [ARGUMENT]     output to /tmp/run.log           0 NS STATUS CPU
 //
 // NS is of the whole command (unless said otherwise), by CLOCK_MONOTONIC. DENIED counts EPERM; of rename,
-// OPENED and DENIED count what happened in TO, and a failure in FROM is OTHER.
+// OPENED and DENIED count what happened in TO, and a failure in FROM is OTHER. CPU
+// is the processor time of the program and all that it awaited, in nanoseconds.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -254,7 +256,16 @@ static void do_spawn(long count, long times) {
   printf("0 %llu\n", (unsigned long long)best);
 }
 
+static uint64_t children_ns(void) {
+  struct rusage usage;
+  getrusage(RUSAGE_CHILDREN, &usage);
+  const uint64_t us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000u +
+                      (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+  return us * 1000u;
+}
+
 static void do_run(char **field) {
+  const uint64_t before = children_ns();
   const uint64_t start = now_ns();
   const pid_t child = fork();
   if (child == 0) {
@@ -271,7 +282,8 @@ static void do_run(char **field) {
   }
   int status = -1;
   if (child < 0 || waitpid(child, &status, 0) < 0) return answer(errno);
-  printf("0 %llu %d\n", (unsigned long long)(now_ns() - start), WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+  printf("0 %llu %d %llu\n", (unsigned long long)(now_ns() - start), WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+         (unsigned long long)(children_ns() - before));
 }
 
 static void obey(int n, char **field) {

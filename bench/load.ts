@@ -23,6 +23,13 @@ export interface Counted {
   readonly denied: number;
 }
 
+/** What a program took, in nanoseconds. */
+export interface Work {
+  readonly ns: number;
+  /** Processor time, also of the processes that it awaited. */
+  readonly cpuNs: number;
+}
+
 export class Load {
   readonly #actor: Actor;
 
@@ -89,10 +96,10 @@ export class Load {
     return ns / count;
   }
 
-  /** Runs a program to its end. Nanoseconds. What it wrote is in /tmp/run.log. */
-  async run(cwd: string, argv: readonly string[]): Promise<{ readonly ns: number; readonly status: number }> {
-    const [ns = 0, status = -1] = await this.#command("run", cwd, ...argv);
-    return { ns, status };
+  /** Runs a program to its end. What it wrote is in /tmp/run.log. */
+  async run(cwd: string, argv: readonly string[]): Promise<Work & { readonly status: number }> {
+    const [ns = 0, status = -1, cpuNs = 0] = await this.#command("run", cwd, ...argv);
+    return { ns, cpuNs, status };
   }
 
   stop(): Promise<void> {
@@ -123,14 +130,14 @@ export class LoadedContainer {
     return new LoadedContainer(container, new Load(await container.actor()));
   }
 
-  /** Runs a shell script in the container; throws, with its output, if it fails. Nanoseconds. */
-  async shell(script: string): Promise<number> {
-    const { ns, status } = await this.load.run("/", ["/bin/sh", "-c", script]);
+  /** Runs a shell script in the container; throws, with its output, if it fails. */
+  async shell(script: string): Promise<Work> {
+    const { status, ...work } = await this.load.run("/", ["/bin/sh", "-c", script]);
     if (status !== 0) {
       const output = readFileSync(join(this.container.rootfs, "tmp/run.log"), "utf8");
       throw new Error(`${script}: status ${status}\n${output}`);
     }
-    return ns;
+    return work;
   }
 
   stop(): Promise<void> {

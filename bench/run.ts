@@ -5,6 +5,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { busy } from "./busy.js";
 import { build, find, million, node, renames } from "./coverage.js";
 import { create } from "./create.js";
 import { Figures } from "./figures.js";
@@ -14,7 +15,7 @@ import { forks, storm } from "./tracker.js";
 import { Watched } from "./watched.js";
 
 /** Measured first, while no daemon runs but their own. */
-const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks };
+const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks, busy };
 
 const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => Promise<void>>> = {
   opens,

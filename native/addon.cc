@@ -282,6 +282,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                                                                  {"used", static_cast<double>(all.ring.used)},
                                                                  {"written", static_cast<double>(all.ring.written)}}));
     out.Set("heartbeatMs", object_of(env, all.heartbeat_ms));
+    out.Set("urgent", object_of(env, all.urgent));
     return out;
   }
 

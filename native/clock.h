@@ -21,7 +21,12 @@ inline std::uint64_t monotonic_ns() { return clock_ns(CLOCK_MONOTONIC); }
 // A thread proves that it moves. Each wakes at least twice a second.
 class Heartbeat {
  public:
-  void beat() { at_.store(monotonic_ns(), std::memory_order_relaxed); }
+  // Returns the time.
+  std::uint64_t beat() {
+    const std::uint64_t now = monotonic_ns();
+    at_.store(now, std::memory_order_relaxed);
+    return now;
+  }
   std::uint64_t age_ns() const {
     const std::uint64_t now = monotonic_ns();
     const std::uint64_t at = at_.load(std::memory_order_relaxed);

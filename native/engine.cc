@@ -327,6 +327,7 @@ EngineStats Engine::stats() {
                  {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)}};
   stats.ring = {ring_.capacity(), ring_.used(), ring_.written()};
   const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
+  stats.urgent = {{"gate", all.gate.urgency().is_urgent()}, {"watchdog", all.gate.watchdog_urgency().is_urgent()}};
   stats.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
                         {"observer", milliseconds(all.observer.heartbeat())},
                         {"tracker", milliseconds(all.tracker_heartbeat)},

@@ -54,6 +54,7 @@ struct EngineStats {
   std::string hold_tier;
   Ring ring{};
   std::map<std::string, double> heartbeat_ms;
+  std::map<std::string, bool> urgent;  // threads that run before all ordinary ones, if they may
 };
 
 class Engine {

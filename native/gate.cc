@@ -32,8 +32,9 @@ void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
                                 {parts_.groups.moves.fd(), POLLIN, 0},
                                 {parts_.groups.names.fd(), POLLIN, 0},
                                 {stop_fd, POLLIN, 0}}};
+  urgency_.begin(1, heartbeat_.beat());
   while (!stop.load(std::memory_order_relaxed)) {
-    heartbeat_.beat();
+    urgency_.pace(heartbeat_.beat());
     poll(fds.data(), fds.size(), kBeatMs);
     if (fds[2].revents != 0) parts_.learner.drain_moves();
     if (fds[3].revents != 0) parts_.names.drain();
@@ -163,8 +164,9 @@ void Gate::allow_unread(const FanotifyGroup& group) {
 
 void Gate::rescue(const std::atomic<bool>& stop, int stop_fd) {
   const int step_ms = static_cast<int>(std::clamp<std::uint64_t>(deadline_ns_ / 4'000'000, 5, kBeatMs));
+  watchdog_urgency_.begin(2, watchdog_heartbeat_.beat());  // not behind a gate that does not stop
   while (!stop.load(std::memory_order_relaxed)) {
-    watchdog_heartbeat_.beat();
+    watchdog_urgency_.pace(watchdog_heartbeat_.beat());
     pollfd stopped{stop_fd, POLLIN, 0};
     poll(&stopped, 1, step_ms);
     if (in_flight_.answer_late(monotonic_ns(), deadline_ns_)) parts_.counters.exposed_deadline.add();

@@ -21,6 +21,7 @@
 #include "policy.h"
 #include "recorder.h"
 #include "stats.h"
+#include "urgency.h"
 
 namespace janus {
 
@@ -47,6 +48,8 @@ class Gate {
 
   const Heartbeat& heartbeat() const { return heartbeat_; }
   const Heartbeat& watchdog_heartbeat() const { return watchdog_heartbeat_; }
+  const Urgency& urgency() const { return urgency_; }
+  const Urgency& watchdog_urgency() const { return watchdog_urgency_; }
 
  private:
   // Reads and answers one event, if one is there.
@@ -63,6 +66,8 @@ class Gate {
   InFlight in_flight_;
   Heartbeat heartbeat_;
   Heartbeat watchdog_heartbeat_;
+  Urgency urgency_;
+  Urgency watchdog_urgency_;
 };
 
 }  // namespace janus

@@ -31,8 +31,7 @@ class InFlight {
   // Reader thread, before it closes the descriptor: waits out a watchdog that
   // is just writing (one system call).
   void end() {
-    while (state_.load(std::memory_order_acquire) == (turn_ | kAnswering)) {
-    }
+    state_.wait(turn_ | kAnswering, std::memory_order_acquire);
     state_.store(turn_ | kIdle, std::memory_order_release);
   }
 
@@ -47,6 +46,7 @@ class InFlight {
     if (!state_.compare_exchange_strong(seen, answering, std::memory_order_acq_rel)) return false;
     group_.load(std::memory_order_relaxed)->respond(fd_.load(std::memory_order_relaxed), true, false);
     state_.store((answering & ~std::uint64_t{3}) | kClaimed, std::memory_order_release);
+    state_.notify_one();
     return true;
   }
 

@@ -267,6 +267,13 @@ const DEFINITIONS: readonly Definition[] = [
       Object.entries(stats.heartbeatMs).map(([thread, ms]) => ({ labels: { thread }, value: ms / 1000 })),
   },
   {
+    name: "janusd_thread_urgent",
+    type: "gauge",
+    help: "1 while the thread runs before all ordinary ones of the node. 0: it lacks CAP_SYS_NICE, or took most of a processor.",
+    labels: ["thread"],
+    read: ({ stats }) => byLabel("thread", stats.urgent),
+  },
+  {
     name: "janusd_log_lines_dropped_total",
     type: "counter",
     help: "Events that a sink could not deliver: its reader is slow or gone, or the disk is full.",

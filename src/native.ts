@@ -222,6 +222,8 @@ export interface EngineStats {
   /** Processes that changed their mounts: `held`, `skipped` (not stopped: it is traced, say), `expired` (let go by the keeper). */
   readonly holds: Readonly<Record<string, number>>;
   readonly ring: { readonly bytes: number; readonly used: number; readonly written: number };
+  /** 1 for each thread that runs before all ordinary threads of the node now; 0 for one that may not, or takes too much. */
+  readonly urgent: Readonly<Record<string, number>>;
   /** Milliseconds since each thread last proved that it moves (each wakes at least once a second). */
   readonly heartbeatMs: Readonly<Record<"gate" | "observer" | "tracker" | "watchdog", number>>;
 }

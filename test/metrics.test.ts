@@ -30,6 +30,7 @@ function statsOf(decisions: DecisionCount[] = [], blocked: BlockedHistogram[] = 
     holds: { held: 4, skipped: 1, expired: 0 },
     ring: { bytes: 65536, used: 100, written: 12 },
     heartbeatMs: { gate: 250, observer: 0, tracker: 1000, watchdog: 3 },
+    urgent: { gate: 1, watchdog: 0 },
   };
 }
 
@@ -130,6 +131,8 @@ t.test("every number has its place", async (t) => {
     'janusd_thread_heartbeat_age_seconds{thread="observer"} 0',
     'janusd_thread_heartbeat_age_seconds{thread="tracker"} 1',
     'janusd_thread_heartbeat_age_seconds{thread="watchdog"} 0.003',
+    'janusd_thread_urgent{thread="gate"} 1',
+    'janusd_thread_urgent{thread="watchdog"} 0',
     'janusd_log_lines_dropped_total{reason="queue_full"} 4',
     'janusd_log_lines_dropped_total{reason="closed"} 3',
     'janusd_sink_queue_bytes{sink="log"} 4096',

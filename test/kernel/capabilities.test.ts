@@ -12,6 +12,7 @@ import { EPERM, guardOn } from "../support/guard.js";
 
 const NEWNS = 0x20000;
 const AUDIT = "CAP_AUDIT_WRITE";
+const NICE = "CAP_SYS_NICE";
 const needed = loadAddon()
   .probe()
   .capabilities.map(({ name }) => name);
@@ -93,6 +94,18 @@ t.test(`${AUDIT} is for audit alone`, async (t) => {
   await daemon.stop();
 });
 
+t.test(`${NICE} is for answering before others get the processor`, async (t) => {
+  const urgent = async (capabilities: readonly string[]) => {
+    const daemon = await startDaemon({ enter: only(capabilities) }, t);
+    const value = await daemon.metric("janusd_thread_urgent", { thread: "gate" });
+    await daemon.stop();
+    return value;
+  };
+  t.equal(await urgent(needed), 0);
+  const may = spawnSync("chrt", ["--fifo", "1", "true"]).status === 0; // The cgroup that we are in may have none.
+  t.equal(await urgent([...needed, NICE]), may ? 1 : 0);
+});
+
 t.test("the DaemonSet's container has exactly these, and guards", async (t) => {
   const manifest = readFileSync(new URL("../../deploy/janusd.yaml", import.meta.url), "utf8");
   const daemonSet = parseAllDocuments(manifest)
@@ -101,7 +114,7 @@ t.test("the DaemonSet's container has exactly these, and guards", async (t) => {
       (document) => typeof document === "object" && document !== null && Reflect.get(document, "kind") === "DaemonSet",
     );
   t.match(daemonSet, { spec: { template: { spec: { hostPID: true } } } });
-  const capabilities = [...needed, AUDIT];
+  const capabilities = [...needed, AUDIT, NICE];
   const add = capabilities.map((name) => name.replace("CAP_", "")).sort();
   t.match(daemonSet, {
     spec: { template: { spec: { containers: [{ securityContext: { capabilities: { drop: ["ALL"], add } } }] } } },
