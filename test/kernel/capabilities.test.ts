@@ -51,7 +51,7 @@ async function guards(t: Test, daemon: Daemon): Promise<void> {
   t.equal(await elsewhere.unshare(NEWNS), 0);
   t.equal(await elsewhere.open("/data/keys/deep"), EPERM, "another mount namespace");
 
-  const held = await container.exec(["unshare", "-Urm", "cat", "/data/keys/deep/key"], { uid: 1000 });
+  const held = await container.exec(["unshare", "-Urm", "cat", "/data/out"], { uid: 1000 });
   t.match(held, { status: 1, stderr: /not permitted/ }, "somebody else's process is held, and let go");
 
   mkdirSync(join(token, "..2"));
