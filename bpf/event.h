@@ -170,6 +170,11 @@ struct janus_locate_args {
   __u32 slot;
 };
 
+// The context that `marked` is run with.
+struct janus_marked_args {
+  __u64 inode;  // kernel address
+};
+
 // Counters kept in the kernel, index into map `counters`.
 enum janus_counter {
   JANUS_COUNT_RING_FULL = 0,

@@ -9,6 +9,7 @@
 //   cgroup_attach_task  a runtime (or `kubectl exec`) puts a process in
 //   cgroup_rmdir        the container is gone
 //   syscall/locate      called by us: descriptor + pid -> object and actor
+//   syscall/marked      called by us: is a guarded inode still there
 // Scheduler and cgroup tracepoints only: they cost nothing on the node's
 // system call path, unlike syscall tracepoints, and need no function tracing.
 #include "kernel.h"
@@ -700,6 +701,21 @@ static __always_inline void locate_actor(struct janus_locate *args) {
   bpf_task_release(task);
 }
 
+static __always_inline void *identity_group(struct file **table) {
+  struct file *group = 0;
+  bpf_probe_read_kernel(&group, sizeof(group), table + identity_group_fd);
+  return group ? BPF_CORE_READ(group, private_data) : 0;
+}
+
+// Whether a guarded inode is still there: one that is gone carries no mark,
+// nor does whatever its memory is used for now.
+SEC("syscall")
+int marked(struct janus_marked_args *ctx) {
+  struct task_struct *self = bpf_get_current_task_btf();
+  void *group = identity_group(BPF_CORE_READ(self, files, fdt, fd));
+  return group && is_pinned((void *)ctx->inode, group);
+}
+
 SEC("syscall")
 int locate(struct janus_locate_args *ctx) {
   __u32 index = ctx->slot;
@@ -741,11 +757,7 @@ int locate(struct janus_locate_args *ctx) {
   }
   slot->walk.dentry = (__u64)dentry;
   slot->walk.group = 0;
-  if (args->match_identities) {
-    struct file *group = 0;
-    bpf_probe_read_kernel(&group, sizeof(group), table + identity_group_fd);
-    if (group) slot->walk.group = (__u64)BPF_CORE_READ(group, private_data);
-  }
+  if (args->match_identities) slot->walk.group = (__u64)identity_group(table);
   slot->walk.off = JANUS_SLOT_BYTES;
   slot->walk.half = JANUS_PATH_HALF;
   slot->walk.total = slot->walk.hits = slot->walk.done = 0;

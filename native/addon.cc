@@ -263,6 +263,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("losses", object_of(env, all.losses));
     out.Set("exposure", object_of(env, all.exposure));
     out.Set("marks", object_of(env, all.marks));
+    out.Set("scansPending", Napi::Number::New(env, static_cast<double>(all.scans_pending)));
     out.Set("containers", Napi::Number::New(env, static_cast<double>(all.containers)));
     out.Set("processes", Napi::Number::New(env, static_cast<double>(all.processes)));
     out.Set("programs", array_of(env, all.programs));

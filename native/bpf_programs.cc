@@ -188,6 +188,12 @@ void BpfPrograms::remove_identity(std::uint64_t inode) {
   bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.identities), &inode);
 }
 
+bool BpfPrograms::has_identity_mark(std::uint64_t inode) const {
+  janus_marked_args args = {.inode = inode};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &args, .ctx_size_in = sizeof(args));
+  return bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.marked), &options) != 0 || options.retval != 0;
+}
+
 bool BpfPrograms::add_lower_identity(const janus_lower_key& key, std::uint32_t id) {
   return update(skeleton_->maps.lower_identities, &key, &id, BPF_ANY, lower_identities_full_);
 }

@@ -58,6 +58,9 @@ class BpfPrograms {
   void set_identity_group(int fd);
   bool add_identity(std::uint64_t inode, std::uint32_t id);
   void remove_identity(std::uint64_t inode);
+  // Whether the inode, by its kernel address, is there and carries a mark of the
+  // identity group.
+  bool has_identity_mark(std::uint64_t inode) const;
   // The same by the image's inode, for a file that has several names there.
   bool add_lower_identity(const janus_lower_key& key, std::uint32_t id);
   void remove_lower_identity(const janus_lower_key& key);

@@ -37,11 +37,12 @@ struct Engine::Running {
                                  holder.know(mnt_ns);
                                  eventfd_write(mounts_event.get(), 1);
                                }}),
-        identities(groups, programs, options.identity_limit),
+        trees(groups, counters),
+        identities(groups, programs, trees, options.identity_limit),
         learner(groups, policy, counters, options.ignore_limit, options.ignore_after),
         planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit.works()}),
         names(groups, [this](const std::string& name) { scanner.queue(planner.replan_name(name)); }),
-        scanner({programs, policy, identities, learner, planner, counters}),
+        scanner({programs, policy, identities, learner, trees, planner, counters}),
         recorder(ring, tracker, [this] { wake(); }),
         holder(programs, options.hold, options.hold_limit),
         gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters}, options.deadline),
@@ -199,6 +200,7 @@ struct Engine::Running {
   Groups groups;
   BpfPrograms programs;
   Tracker tracker;
+  TreeWatch trees;
   IdentityTable identities;
   IgnoreLearner learner;
   MarkPlanner planner;
@@ -306,6 +308,7 @@ EngineStats Engine::stats() {
                     {"directory_moved", counters.exposed_move.get()},
                     {"unreadable", counters.exposed_unreadable.get()},
                     {"identity_limit", counters.exposed_identity.get()},
+                    {"scan_pending", counters.exposed_scan.get()},
                     {"unresolved_path", counters.exposed_rescan.get()},
                     {"mount_changed", counters.exposed_mount.get()},
                     {"path_changed", counters.exposed_path.get()}};
@@ -315,6 +318,7 @@ EngineStats Engine::stats() {
                  {"identity", all.identities.size()},
                  {"watch", all.names.marks()},
                  {"ignore", all.learner.learned()}};
+  stats.scans_pending = all.scanner.pending();
   stats.containers = all.tracker.containers();
   stats.processes = all.tracker.processes();
   stats.programs = all.programs.attached();

@@ -47,7 +47,7 @@ struct EngineStats {
     std::uint64_t written;
   };
   std::map<std::string, std::uint64_t> asked, losses, exposure, marks, holds;
-  std::size_t containers = 0, processes = 0;
+  std::size_t containers = 0, processes = 0, scans_pending = 0;
   std::vector<std::string> programs;
   std::vector<BpfPrograms::MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;

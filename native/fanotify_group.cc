@@ -58,6 +58,7 @@ Groups::Groups(bool audit)
       identity("identity", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
       observer("observer", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_PIDFD, kEventFlags),
       moves("moves", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_FID, 0),
-      names("names", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0) {}
+      names("names", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
+      trees("trees", (kCommon & ~FAN_UNLIMITED_QUEUE) | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0) {}
 
 }  // namespace janus

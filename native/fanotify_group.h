@@ -3,12 +3,13 @@
 // Owns: the descriptor. Must not decide and must not know paths' meaning.
 // Thread-safe as the kernel's interface is.
 //
-// The daemon has five, whatever the number of guards (max_user_groups is 128):
+// The daemon has six, whatever the number of guards (max_user_groups is 128):
 //   gate      permission: superblock and mount marks, and learned ignore marks
 //   identity  permission: inode marks on what is guarded, never an ignore mark
 //   observer  notification: what is only seen, and learned ignore marks
 //   moves     notification: renames of directories that carry an ignore mark
 //   names     notification: changes in directories that a guarded path goes through
+//   trees     notification: what appears in guarded directories of volumes
 // Two permission groups, since an ignore mark on a directory silences its
 // children for every mark of the same group: a hard link or a file moved out of
 // a guarded place into an ignored directory would be silent. `identity` cannot
@@ -71,6 +72,7 @@ struct Groups {
   FanotifyGroup observer;
   FanotifyGroup moves;
   FanotifyGroup names;
+  FanotifyGroup trees;  // its queue is bounded: who loses events looks again at all
 };
 
 }  // namespace janus

@@ -141,7 +141,7 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
       // groups is enough to ask about it.
       const bool pinned =
           location.pinned() || parts_.identities.pin(event.fd, location, verdict.as.empty() ? location.path : verdict.as,
-                                                     superblock->deny_mask) != IdentityTable::Pinned::limit;
+                                                     *superblock) != IdentityTable::Pinned::limit;
       if (pinned && &group == &parts_.groups.gate) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory());
     }
   }

@@ -2,22 +2,27 @@
 //
 // Owns: its thread and queue. The path already guards the directory's contents
 // from the moment CreateGuard returns; this makes each of them guarded as what
-// it is, too, so that it stays so when it is moved or linked elsewhere.
+// it is, too, so that it stays so when it is moved, linked elsewhere, or reached
+// through a mount that nobody knows of.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
+#include <cstddef>
 #include <deque>
-#include <memory>
 #include <mutex>
+#include <memory>
+#include <optional>
+#include <string>
 #include <utility>
-#include <variant>
 
+#include "clock.h"
 #include "identity_table.h"
-#include "ignore_learner.h"
 #include "locator.h"
 #include "mark_planner.h"
 #include "policy.h"
+#include "tree_walk.h"
+#include "tree_watch.h"
+#include "unique_fd.h"
 
 namespace janus {
 
@@ -28,13 +33,15 @@ class IdentityScanner {
     const PolicyBox& policy;
     IdentityTable& identities;
     IgnoreLearner& learner;
+    TreeWatch& trees;
     MarkPlanner& planner;
     EngineCounters& counters;
   };
 
-  explicit IdentityScanner(Parts parts) : parts_(parts), locator_(parts.programs, LocatorSlot::scanner) {}
+  explicit IdentityScanner(Parts parts);
 
-  // Scans a small directory at once and leaves the rest to the thread.
+  // Scans a small directory at once and leaves the rest to the thread. One
+  // thread's (the creator's).
   void scan(const ScanJob& job);
   // Leaves all of it to the thread: for whoever must not wait for an answer.
   void queue(const MarkPlanner::ScanJobs& jobs);
@@ -42,20 +49,40 @@ class IdentityScanner {
   void sweep(const MarkPlanner::Before& before);
 
   void run(const std::atomic<bool>& stop);
-  void wake();
+  void wake() const;
+
+  // Directories that are not scanned yet.
+  std::size_t pending();
 
  private:
-  // False: not all of it, since `budget` entries were not enough or the limit is met.
-  bool walk(const ScanJob& job, std::size_t budget, const std::atomic<bool>* stop);
+  struct Scan {
+    Device device = 0;
+    TreeWalk walk;
+    bool promised = false;  // the planner waits for scanned()
+  };
   using Sweep = std::pair<Device, std::shared_ptr<const Superblock>>;
+  enum class Progress { done, more, incomplete };
+
+  Progress advance(Scan& scan, Locator& locator);
+  bool pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator);
+  std::optional<std::string> guarded_as(const Superblock& superblock, const Location& location) const;
+  void finish(const Scan& scan, Progress how);
+  void grow();
   void sweep_now(const Sweep& sweep);
+  void push(Scan scan, bool first);
+  // The first, which stays in the queue; null: there is none. The thread's only.
+  template <typename Work>
+  Work* first_of(std::deque<Work>& queue);
+  template <typename Work>
+  void pop(std::deque<Work>& queue);
 
   const Parts parts_;
-  std::mutex walk_mutex_;  // the locator is one thread's at a time
+  Locator creator_locator_;
   Locator locator_;
+  const UniqueFd wake_event_;
   std::mutex queue_mutex_;
-  std::condition_variable ready_;
-  std::deque<std::variant<ScanJob, Sweep>> queue_;
+  std::deque<Scan> scans_;  // the thread alone pushes to the front, and pops
+  std::deque<Sweep> sweeps_;
 };
 
 }  // namespace janus

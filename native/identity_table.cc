@@ -2,11 +2,19 @@
 
 #include <algorithm>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace janus {
+namespace {
 
-IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::string_view path, std::uint64_t mask) {
+constexpr std::size_t kCollectAfter = 1024;
+
+}  // namespace
+
+IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::string_view path,
+                                         const Superblock& superblock) {
+  std::uint64_t mask = superblock.deny_mask;
   const std::uint64_t inode = location.raw->inode;
   const Device device = location.raw->dev;
   const std::unique_lock lock(mutex_);
@@ -23,6 +31,7 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
     }
     erase(held);  // of an inode that is gone; its memory was used again
   }
+  ++since_collected_;
   if (sizes_[device] >= limit_) return Pinned::limit;
   const std::uint64_t events = mask | FAN_ONDIR | (location.directory() ? FAN_EVENT_ON_CHILD : 0);
   if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) != 0) return Pinned::limit;
@@ -34,7 +43,11 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
     groups_.identity.try_mark(FAN_MARK_REMOVE, events, fd);
     return Pinned::limit;
   }
-  held_[id] = {{device, std::string(path), mask}, inode, mask, location.directory(), lower};
+  held_[id] = {.identity = {device, std::string(path), mask},
+               .inode = inode,
+               .mask = mask,
+               .directory = location.directory(),
+               .lower = lower};
   by_inode_[inode] = id;
   ++sizes_[device];
   if (lower.first != 0) {
@@ -43,7 +56,37 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
     links.all = location.raw->nlink;
     ++links.known;
   }
+  if (location.directory() && superblock.shared) trees_.watch(fd, device);
   return Pinned::now;
+}
+
+bool IdentityTable::begin_listing(std::uint64_t inode) {
+  const std::unique_lock lock(mutex_);
+  const auto known = by_inode_.find(inode);
+  return known != by_inode_.end() && !std::exchange(held_.at(known->second).listed, true);
+}
+
+bool IdentityTable::crowded() const {
+  const std::shared_lock lock(mutex_);
+  return since_collected_ >= std::max(kCollectAfter, held_.size() / 4);
+}
+
+void IdentityTable::collect() {
+  // The gate is not to wait for thousands of looks at the kernel.
+  std::vector<std::uint64_t> gone;
+  {
+    const std::unique_lock lock(mutex_);
+    since_collected_ = 0;
+    gone.reserve(by_inode_.size());
+    for (const auto& [inode, id] : by_inode_) gone.push_back(inode);
+  }
+  std::erase_if(gone, [&](std::uint64_t inode) { return programs_.has_identity_mark(inode); });
+  const std::unique_lock lock(mutex_);
+  for (const std::uint64_t inode : gone) {
+    // Its memory may be another guarded inode by now.
+    const auto known = by_inode_.find(inode);
+    if (known != by_inode_.end() && !programs_.has_identity_mark(inode)) erase(held_.find(known->second));
+  }
 }
 
 bool IdentityTable::has_unknown_names(Device device) const {
@@ -75,19 +118,25 @@ std::optional<Identity> IdentityTable::find(std::uint32_t id) const {
 
 void IdentityTable::sweep(Device device, const std::function<bool(const std::string&, bool)>& keep,
                           const std::function<UniqueFd(const std::string&)>& open, Locator& locator) {
-  const std::unique_lock lock(mutex_);
-  if (!sizes_.contains(device)) return;
-  for (auto it = held_.begin(); it != held_.end();) {
+  std::vector<std::uint32_t> ids;
+  {
+    const std::shared_lock lock(mutex_);
+    for (const auto& [id, held] : held_)
+      if (held.identity.device == device) ids.push_back(id);
+  }
+  // One lock for each: the gate is not to wait for thousands.
+  for (const std::uint32_t id : ids) {
+    const std::unique_lock lock(mutex_);
+    const auto it = held_.find(id);
+    if (it == held_.end()) continue;
     const Held& held = it->second;
-    if (held.identity.device != device || keep(held.identity.path, held.directory)) {
-      ++it;
-      continue;
+    if (keep(held.identity.path, held.directory)) continue;
+    const UniqueFd fd = open(held.identity.path);
+    if (fd && locator.locate(fd.get()).raw->inode == held.inode) {
+      groups_.identity.try_mark(FAN_MARK_REMOVE, held.mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, fd.get());
+      if (held.directory) trees_.unwatch(fd.get());
     }
-    if (const UniqueFd fd = open(held.identity.path); fd) {
-      if (locator.locate(fd.get()).raw->inode == held.inode)
-        groups_.identity.try_mark(FAN_MARK_REMOVE, held.mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, fd.get());
-    }
-    erase(it++);
+    erase(it);
   }
 }
 

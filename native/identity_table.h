@@ -1,6 +1,7 @@
 // Guarded inodes: the things that were at a guarded path.
 //
-// Owns: the inode marks of the identity group and the eBPF map that names them.
+// Owns: the inode marks of the identity group and the eBPF map that names them;
+// has pinned directories of volumes watched.
 // Such an inode raises its questions by whatever name, mount or namespace it is
 // reached, and no ignore mark can silence it. Thread-safe.
 #pragma once
@@ -18,6 +19,7 @@
 #include "fanotify_group.h"
 #include "locator.h"
 #include "policy.h"
+#include "tree_watch.h"
 
 namespace janus {
 
@@ -29,14 +31,16 @@ struct Identity {
 
 class IdentityTable {
  public:
-  IdentityTable(const Groups& groups, BpfPrograms& programs, std::size_t limit)
-      : groups_(groups), programs_(programs), limit_(limit) {}
+  IdentityTable(const Groups& groups, BpfPrograms& programs, TreeWatch& trees, std::size_t limit)
+      : groups_(groups), programs_(programs), trees_(trees), limit_(limit) {}
 
   // `limit`: this superblock holds as many as it may, or the eBPF map does.
   enum class Pinned { now, already, limit };
-  // `location` is of `fd`, identities and all; `path` is what it is guarded as;
-  // `mask` are the permission events to ask about.
-  Pinned pin(int fd, const Location& location, std::string_view path, std::uint64_t mask);
+  // `location` is of `fd`, identities and all; `path` is what it is guarded as.
+  Pinned pin(int fd, const Location& location, std::string_view path, const Superblock& superblock);
+
+  // True once for each pinned directory: its entries are to be pinned, too.
+  bool begin_listing(std::uint64_t inode);
 
   // A guarded file of the image has names there that are not known: only a
   // question can tell that it is opened by one of them.
@@ -49,6 +53,11 @@ class IdentityTable {
   void sweep(Device device, const std::function<bool(const std::string& path, bool directory)>& keep,
              const std::function<UniqueFd(const std::string& path)>& open, Locator& locator);
 
+  // A pin goes with its inode, and the kernel doesn't say so. `crowded`: so many
+  // were made since the last collect() that it is worth looking for those.
+  bool crowded() const;
+  void collect();
+
   std::size_t size() const;
 
  private:
@@ -59,6 +68,7 @@ class IdentityTable {
     std::uint64_t inode = 0;
     std::uint64_t mask = 0;
     bool directory = false;
+    bool listed = false;
     LowerInode lower;
   };
   // A hard-linked file of the image: its names that are pinned, of all it has.
@@ -70,9 +80,11 @@ class IdentityTable {
 
   const Groups& groups_;
   BpfPrograms& programs_;
+  TreeWatch& trees_;
   const std::size_t limit_;
   mutable std::shared_mutex mutex_;
   std::uint32_t next_ = 1;
+  std::size_t since_collected_ = 0;  // pins, made or refused
   std::unordered_map<std::uint32_t, Held> held_;
   std::unordered_map<std::uint64_t, std::uint32_t> by_inode_;
   std::unordered_map<Device, std::size_t> sizes_;

@@ -1,7 +1,5 @@
 #include "judge.h"
 
-#include <utility>
-
 namespace janus {
 
 Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
@@ -11,19 +9,12 @@ Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, co
     const Entry* entry = observed ? nullptr : table.strictest(kind, actor);
     return {.decision = {.entry = entry, .deny = entry != nullptr, .owner = false}, .as = {}};
   }
-  const bool directory = location.directory();
-  Verdict best{.decision = table.decide(location.path, directory, kind, actor, observed), .as = {}};
-  for (int i = 0; i < JANUS_HITS && location.raw->hit_id[i] != 0; ++i) {
-    const auto identity = identities.find(location.raw->hit_id[i]);
-    if (!identity || identity->device != location.raw->dev) continue;
-    const std::size_t tail = location.raw->hit_tail[i];
-    std::string path = identity->path;
-    if (tail <= location.path.size()) path += location.path.substr(location.path.size() - tail);
-    if (path == location.path) continue;
-    const Decision other = table.decide(path, directory, kind, actor, observed);
+  Verdict best;
+  each_path(identities, location, [&](std::string_view path) {
+    const Decision other = table.decide(path, location.directory(), kind, actor, observed);
     if (other.entry != nullptr && (best.decision.entry == nullptr || (other.deny && !best.decision.deny)))
-      best = {other, std::move(path)};
-  }
+      best = {other, path == location.path ? std::string() : std::string(path)};
+  });
   return best;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "identity_table.h"
 #include "locator.h"
@@ -20,14 +21,28 @@ inline Actor actor_of(const Location& location) {
   return actor_of(location.raw->container, location.raw->task_flags);
 }
 
+// The paths that a located object is judged by: its own, and what it would be if
+// the guarded inodes among it and its ancestors were where they were (a hard
+// link, or a guarded directory that was moved).
+template <typename Visit>
+void each_path(const IdentityTable& identities, const Location& location, Visit visit) {
+  visit(location.path);
+  for (int i = 0; i < JANUS_HITS && location.raw->hit_id[i] != 0; ++i) {
+    const auto identity = identities.find(location.raw->hit_id[i]);
+    if (!identity || identity->device != location.raw->dev) continue;
+    const std::size_t tail = location.raw->hit_tail[i];
+    std::string path = identity->path;
+    if (tail <= location.path.size()) path += location.path.substr(location.path.size() - tail);
+    if (path != location.path) visit(std::string_view(path));
+  }
+}
+
 struct Verdict {
   Decision decision;
   std::string as;  // the path that decided, if not the object's own
 };
 
-// The path's own verdict and that of every guarded inode among the object and
-// its ancestors (a hard link, or a guarded directory that was moved): if any
-// denies, it is denied.
+// By each_path(): if any denies, it is denied.
 Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
               const Actor& actor, FileEventKind kind, bool observed);
 

@@ -13,7 +13,7 @@
 namespace janus {
 
 // Slot numbers, one a thread.
-enum class LocatorSlot : std::uint32_t { gate = 0, observer = 1, planner = 2, scanner = 3, watchdog = 4 };
+enum class LocatorSlot : std::uint32_t { gate = 0, observer = 1, planner = 2, scanner = 3, creator = 4 };
 
 struct Location {
   const janus_locate* raw = nullptr;

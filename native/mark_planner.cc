@@ -147,7 +147,6 @@ void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::
   if (action == Action::deny && resolved.missing.empty() && where.first) {
     pins.push_back({.object = std::move(resolved.object),
                     .directory = directory,
-                    .recursive = spec.recursive,
                     .device = guard.placed.back().device,
                     .path = guard.placed.back().entry->path});
   }
@@ -179,7 +178,6 @@ void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::
     if (!at.found() || at.raw->mount_id != mount.id) continue;  // it has just gone
     pins.push_back({.object = std::move(below.object),
                     .directory = at.directory(),
-                    .recursive = spec.recursive,
                     .device = mount.device,
                     .path = mount.root});
   }
@@ -272,6 +270,7 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
     std::stable_sort(bases.begin(), bases.end(), [](const Base& a, const Base& b) { return a.root.size() > b.root.size(); });
     superblock->table = std::make_shared<SuperblockPolicy>(std::move(rules), std::move(views));
     superblock->learn = may_learn(device);
+    superblock->shared = !owned;
   }
   return plan;
 }
@@ -382,7 +381,7 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
     const Superblock* superblock = policy->find(pin.device);
     if (superblock == nullptr) continue;
     const Location location = locator_.locate(pin.object.get(), 0, true);
-    const auto pinned = parts_.identities.pin(pin.object.get(), location, pin.path, superblock->deny_mask);
+    const auto pinned = parts_.identities.pin(pin.object.get(), location, pin.path, *superblock);
     const bool is_new = pinned == IdentityTable::Pinned::now;
     if (is_new) parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory);
     const bool unpinned = pinned == IdentityTable::Pinned::limit;
@@ -392,7 +391,7 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
     }
     const bool scan = pin.directory && (is_new || !known.contains({pin.device, pin.path}));
     if (scan) {
-      jobs.push_back({pin.device, pin.path, pin.recursive});
+      jobs.push_back({pin.device, pin.path});
       ++scans_[pin.device];
     }
     if (is_new || unpinned || scan) add_devices(changed, {pin.device});
@@ -550,6 +549,23 @@ std::vector<MarkPlanner::Place> MarkPlanner::places() const {
     for (const auto& other : view->namespaces()) all.push_back({cgroup, other.tgid});
   }
   return all;
+}
+
+MarkPlanner::ScanJobs MarkPlanner::scan_again() {
+  const std::lock_guard lock(mutex_);
+  Places places;
+  for (const auto& [key, guard] : guards_)
+    for (const Placed& placed : guard.placed)
+      if (!placed.owned && placed.entry->action == Action::deny) places.emplace(placed.device, placed.entry->path);
+  ScanJobs jobs;
+  Devices devices;
+  for (const auto& [device, path] : places) {
+    jobs.push_back({device, path});
+    ++scans_[device];
+    add_devices(devices, {device});
+  }
+  if (!devices.empty()) publish_learning(devices);
+  return jobs;
 }
 
 void MarkPlanner::scanned(Device device, bool complete) {

@@ -52,11 +52,10 @@ struct GuardSpec {
   std::vector<SubjectSpec> subjects;
 };
 
-// A directory whose inodes are to be pinned.
+// A directory below which inodes are to be pinned.
 struct ScanJob {
   Device device = 0;
   std::string path;
-  bool deep = false;  // the whole tree, not just the directory's own entries
 };
 
 class MarkPlanner {
@@ -95,6 +94,8 @@ class MarkPlanner {
   };
   std::vector<Place> places() const;
 
+  // All directories that guards deny on volumes, since what appeared there was lost.
+  ScanJobs scan_again();
   // `complete`: everything there was is pinned.
   void scanned(Device device, bool complete);
 
@@ -137,7 +138,6 @@ class MarkPlanner {
   struct Pin {
     UniqueFd object;
     bool directory = false;
-    bool recursive = false;
     Device device = 0;
     std::string path;
   };

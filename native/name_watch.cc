@@ -3,28 +3,12 @@
 #include <array>
 #include <set>
 
+#include "dirent_event.h"
+
 namespace janus {
 namespace {
 
 constexpr std::uint64_t kMask = FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_ONDIR;
-
-// The entry's name in a FAN_REPORT_DFID_NAME event (fanotify(7)): after the
-// file handle, NUL terminated.
-std::string name_in(const fanotify_event_metadata& event) {
-  const char* const end = reinterpret_cast<const char*>(&event) + event.event_len;
-  const char* at = reinterpret_cast<const char*>(&event) + event.metadata_len;
-  while (at + sizeof(fanotify_event_info_header) <= end) {
-    const auto* header = reinterpret_cast<const fanotify_event_info_header*>(at);
-    if (header->len == 0) break;
-    if (header->info_type == FAN_EVENT_INFO_TYPE_DFID_NAME) {
-      const auto* fid = reinterpret_cast<const fanotify_event_info_fid*>(at);
-      const auto* handle = reinterpret_cast<const unsigned*>(fid->handle);  // struct file_handle: bytes, type, data
-      return reinterpret_cast<const char*>(fid->handle) + 2 * sizeof(unsigned) + handle[0];
-    }
-    at += header->len;
-  }
-  return {};
-}
 
 }  // namespace
 
@@ -62,7 +46,7 @@ void NameWatch::drain() {
     for (std::size_t left = got; FAN_EVENT_OK(event, left); event = FAN_EVENT_NEXT(event, left)) {
       if (event->mask & FAN_Q_OVERFLOW) {
         for (const auto& [name, count] : names_) happened.insert(name);
-      } else if (std::string name = name_in(*event); names_.contains(name)) {
+      } else if (std::string name(dirent_of(*event).name); names_.contains(name)) {
         happened.insert(std::move(name));
       }
     }

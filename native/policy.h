@@ -131,6 +131,8 @@ struct Superblock {
   bool learn = false;
   // Which permission events anybody is denied here: what a pinned inode asks.
   std::uint64_t deny_mask = 0;
+  // With the node or other containers: only the container's mounts are marked.
+  bool shared = false;
 
   // The clone that a path is reached from, and the path below it.
   const Base* base_for(std::string_view path) const;

@@ -62,6 +62,7 @@ struct EngineCounters {
   Counter exposed_move;        // a directory with a learned ignore mark was renamed
   Counter exposed_unreadable;  // the event's descriptor could not be opened or located
   Counter exposed_identity;    // a guarded inode was not pinned: the limit is met
+  Counter exposed_scan;        // what is below a guarded directory is pinned after the fact
   Counter exposed_mount;       // a mount came over or below a guarded path
   Counter exposed_path;        // a name on the way to a guarded path changed, and it leads elsewhere
   Counter exposed_rescan;      // paths changed faster than they could be resolved

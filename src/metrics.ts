@@ -168,6 +168,13 @@ const DEFINITIONS: readonly Definition[] = [
     read: ({ stats }) => byLabel("kind", stats.marks),
   },
   {
+    name: "janusd_scans_pending",
+    type: "gauge",
+    help: "Guarded directories whose contents are not all pinned yet: their paths hold, but a file that is moved out unseen isn't known again.",
+    labels: [],
+    read: ({ stats }) => single(stats.scansPending),
+  },
+  {
     name: "janusd_ebpf_program_attached",
     type: "gauge",
     help: "1 for each eBPF program that is loaded and attached.",

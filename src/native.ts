@@ -209,6 +209,8 @@ export interface EngineStats {
   readonly exposure: Readonly<Record<string, number>>;
   /** Marks held, by kind: `superblock`, `mount`, `identity`, `watch`, `ignore` (since the last forgetting). */
   readonly marks: Readonly<Record<string, number>>;
+  /** Guarded directories whose contents are not all pinned yet. */
+  readonly scansPending: number;
   readonly containers: number;
   readonly processes: number;
   /** Names of the eBPF programs attached. */

@@ -54,7 +54,8 @@ int main() {
   BpfPrograms programs;
   programs.set_identity_group(groups.identity.fd());
   Tracker tracker(programs, {});
-  IdentityTable identities(groups, programs, 100);
+  TreeWatch trees(groups, counters);
+  IdentityTable identities(groups, programs, trees, 100);
   IgnoreLearner learner(groups, policy, counters, 100, 0);
   std::mutex mutex;
   std::condition_variable change;

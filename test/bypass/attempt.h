@@ -87,6 +87,8 @@ void warm(const char *path);
 
 // ---- the guard; each returns when it is in force
 #define GUARD_TREE(path) guard("deny", path, "\"recursive\":true,\"event\":[\"open\"]")
+// The node goes on writing there, as the kubelet does.
+#define GUARD_TREE_OF_NODE(path) guard("deny", path, "\"recursive\":true,\"event\":[\"open\"],\"scope\":\"SCOPE_CONTAINER\"")
 #define GUARD_FILE(path) guard("deny", path, "\"event\":[\"open\"]")
 #define GUARD_ACCESS(path) guard("deny", path, "\"recursive\":true,\"event\":[\"access\"]")
 void guard(const char *response, const char *path, const char *fields);

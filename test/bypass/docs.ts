@@ -59,10 +59,12 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
   at the latest from a look at all processes every 400 ms. What was guarded stays denied all the while, by
   whatever mount; only what the new mount brings is readable, which whoever mounts it has already, unless the
   node mounted it. Counted as \`janusd_exposure_total{cause="mount_changed"}\` (\`windows.test.ts\`).
-- *What is new at a guarded path of a volume, through a mount that nobody knows of* (\`rotated-data-clone\`). A clone that
-  \`open_tree\` made and that is mounted nowhere carries no mark and is listed nowhere, so only pinned inodes are denied there.
-  When a guarded symbolic link is re-pointed, its new target is pinned at once and what is below by the scanner thread, in
-  milliseconds. Below the container's own mounts it is denied at once.
+- *What is new at a guarded path of a volume, through a mount that nobody knows of* (\`rotated-data-clone\`,
+  \`node-grows-clone\`, \`node-moves-tree-in-clone\`, \`node-grows-moved\`), *or linked out of it at once* (\`node-grows-linked\`). A clone that
+  \`open_tree\` made and that is mounted nowhere carries no mark and is listed nowhere, so only pinned inodes are denied there. A pinned
+  directory covers its own entries. What is below a new directory, or below the new target of a re-pointed link, is pinned by the
+  scanner thread: mostly before the attempt gets there, and in the worst case some milliseconds after. Below the container's own mounts it is
+  denied at once. Counted as \`janusd_exposure_total{cause="scan_pending"}\`.
 - *\`--ignore-after N\`: a busy directory that is moved into a guarded place.* Directories that can be renamed are learned to
   be outside once their entries were asked about N times. If one is then renamed into a guarded place, that is noticed
   a moment later, and its files are not asked about until then. Counted as

@@ -45,7 +45,7 @@ static void rotated_file(void) {
 }
 
 static void rotated_tree(void) {
-  GUARD_TREE("creds");
+  GUARD_TREE_OF_NODE("creds");
   rotated();
 }
 
@@ -76,7 +76,7 @@ static void rotate_deep(void) {
 }
 
 static void rotated_data_clone(void) {
-  GUARD_TREE("creds/..data");
+  GUARD_TREE_OF_NODE("creds/..data");
   const char *clone = clone_of("creds");
   secret(format("%s/..v1/secret", clone));
   outside();
@@ -174,6 +174,62 @@ static void grown(void) {
   outside();
   secret("in/new/secret");
   control("out/neighbour");
+}
+
+static void grow_deep(void) {
+  make_dir("in/new");
+  make_dir("in/new/dir");
+  put("in/new/dir/secret", "SECRET\n");
+}
+
+static void grown_clone(void) {
+  GUARD_TREE_OF_NODE("in");
+  const char *clone = clone_of("in");
+  outside();
+  window(format("%s/new/dir/secret", clone));
+  control("out/neighbour");
+}
+
+static void built_setup(void) {
+  layout();
+  make_dir("out/built");
+  make_dir("out/built/dir");
+  put("out/built/dir/secret", "SECRET\n");
+}
+
+static void move_built_in(void) {
+  if (rename("out/built", "in/built") != 0) broken("rename");
+}
+
+static void moved_in_clone(void) {
+  GUARD_TREE_OF_NODE("in");
+  const char *clone = clone_of("in");
+  outside();
+  window(format("%s/built/dir/secret", clone));
+  control("out/neighbour");
+}
+
+static void grown_linked(void) {
+  GUARD_TREE_OF_NODE("in");
+  outside();
+  step("link", link("in/new/dir/secret", "out/linked"));
+  window("out/linked");
+  control("out/neighbour");
+}
+
+static void grown_after_move(void) {
+  GUARD_TREE_OF_NODE("in");
+  const char *clone = clone_of(".");
+  step("rename", rename("in/deep", "out/deep"));
+  outside();
+  window(format("%s/out/deep/new/dir/secret", clone));
+  control("out/neighbour");
+}
+
+static void grow_moved(void) {
+  make_dir("out/deep/new");
+  make_dir("out/deep/new/dir");
+  put("out/deep/new/dir/secret", "SECRET\n");
 }
 
 // ---- subPath: the mount is one directory or one file of the volume
@@ -322,6 +378,10 @@ static const struct attempt list[] = {
     FROM_NODE("node-creates", "The node creates a guarded path", VOLUMES, NULL, later, make_later),
     FROM_NODE("node-moves-in", "The node moves a directory that is known to be outside into a guarded tree", VOLUMES, warm_setup, warm_moved_in, move_in),
     FROM_NODE("node-grows", "The node makes a directory in a guarded tree", VOLUMES, NULL, grown, grow),
+    SEEN_AFTER("node-grows-clone", "The node makes directories in a guarded tree, read below a clone that is mounted nowhere", NULL, grown_clone, grow_deep),
+    SEEN_AFTER("node-moves-tree-in-clone", "The node moves a tree into a guarded tree, read below such a clone", built_setup, moved_in_clone, move_built_in),
+    SEEN_AFTER("node-grows-linked", "Hard links a file out of a directory that the node has just made in a guarded tree", NULL, grown_linked, grow_deep),
+    SEEN_AFTER("node-grows-moved", "The node makes directories in a guarded directory that was moved away, read below such a clone", NULL, grown_after_move, grow_moved),
     TRY("volume-below", "A volume that is mounted below a guarded path, read below such a clone of it", EVERYBODY, DISK, NULL, volume_below),
     TRY("subpath-directory", "A subPath directory, and the same files through the whole volume", EVERYBODY, DISK, NULL, sub_dir),
     TRY("subpath-below", "A file below a subPath directory, replaced through the whole volume", EVERYBODY, DISK, NULL, sub_dir_below),

@@ -1,8 +1,9 @@
 import { Client, credentials, status } from "@grpc/grpc-js";
-import t from "tap";
+import t, { type Test } from "tap";
 import { loadAddon } from "../../src/native.js";
 import { startContainer } from "../support/container.js";
-import { rpcError, startDaemon } from "../support/daemon.js";
+import { type Daemon, eventually, rpcError, startDaemon } from "../support/daemon.js";
+import { freeze } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
 t.test("readiness is made of what can be proven", async (t) => {
@@ -21,13 +22,12 @@ t.test("readiness is made of what can be proven", async (t) => {
   await daemon.stop();
 });
 
-t.test("gRPC health: known names, and others", async (t) => {
-  const daemon = await startDaemon({}, t);
+/** HealthCheckRequest{service = 1}, HealthCheckResponse{status = 1}: small enough to write by hand. */
+function grpcHealth(daemon: Daemon, t: Test): (service: string) => Promise<Buffer> {
   const client = new Client(daemon.grpcAddress, credentials.createInsecure());
   t.teardown(() => client.close());
-  /** HealthCheckRequest{service = 1}, HealthCheckResponse{status = 1}: small enough to write by hand. */
-  const check = (service: string) =>
-    new Promise<Buffer>((resolve, reject) => {
+  return (service) =>
+    new Promise((resolve, reject) => {
       const bytes = Buffer.from(service);
       client.makeUnaryRequest(
         "/grpc.health.v1.Health/Check",
@@ -37,10 +37,29 @@ t.test("gRPC health: known names, and others", async (t) => {
         (error, answer) => (answer === undefined ? reject(error) : resolve(answer)),
       );
     });
-  const serving = Buffer.of(0x08, 1);
+}
+
+const serving = Buffer.of(0x08, 1);
+const notServing = Buffer.of(0x08, 2);
+
+t.test("gRPC health: known names, and others", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const check = grpcHealth(daemon, t);
   t.same(await check(""), serving);
   t.same(await check("janus.Janusd"), serving);
   await t.rejects(check("somebody.Else"), { code: status.NOT_FOUND });
+  await daemon.stop();
+});
+
+t.test("gRPC health: not serving while the gate stands still", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const check = grpcHealth(daemon, t);
+  const thaw = await freeze(daemon, "gate");
+  for (const service of ["", "janus.Janusd"])
+    await eventually("it is not serving", async () => (await check(service)).equals(notServing));
+  await thaw();
+  for (const service of ["", "janus.Janusd"])
+    await eventually("it is serving again", async () => (await check(service)).equals(serving));
   await daemon.stop();
 });
 
