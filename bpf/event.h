@@ -82,11 +82,10 @@ struct janus_iter_record {
   struct janus_task task;  // of a tracked container, or container is 0
   __u64 start_ns;
   __u64 mnt_ns;
-  __u64 root;         // kernel address of its root directory's dentry
   __u32 pid;          // of the thread
+  __u32 node_root;    // 1: its root directory is that of the node's pid 1
   __u32 exe_len;
   __u32 cgroups;
-  __u32 pad;
 };
 
 // After it come `path_len` bytes: "/a/b/c".

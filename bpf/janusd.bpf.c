@@ -537,7 +537,9 @@ int on_task(struct bpf_iter__task *ctx) {
   bpf_probe_read_kernel(&ns_pid, sizeof(ns_pid),
                         (void *)pid + bpf_core_field_offset(pid->numbers) + level * bpf_core_type_size(struct upid));
   record->ns_pid = ns_pid;
-  record->root = (__u64)BPF_CORE_READ(task, fs, root.dentry);
+  // Pid 1 is asked for directly: not every kernel lets the iterator see it.
+  struct task_struct *init = BPF_CORE_READ(pid, numbers[0].ns, child_reaper);
+  record->node_root = BPF_CORE_READ(task, fs, root.dentry) == BPF_CORE_READ(init, fs, root.dentry);
   // A set is not freed while the process is in it: what was read while it
   // moved to another one may be anything, and is read again.
   for (int attempt = 0; attempt < 2; attempt++) {

@@ -176,8 +176,13 @@ struct css_set {
   struct list_head cgrp_links;
 };
 
+struct task_struct;
+struct pid_namespace {
+  struct task_struct *child_reaper;
+};
 struct upid {
   int nr;
+  struct pid_namespace *ns;
 };
 struct pid {
   unsigned int level;

@@ -60,13 +60,13 @@ bool ContainerSearch::match(const BpfPrograms::TaskCgroup& cgroup, Match& into) 
 
 void ContainerSearch::see(const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
                           std::string_view exe) {
+  if (record.pid != record.tgid) return;  // a thread that went its own way
   ++processes_;
-  if (record.tgid == 1) node_root_ = record.root;
   for (const auto& cgroup : cgroups) cgroups_.emplace(cgroup.raw->hierarchy, cgroup.raw->ids[0]);
   for (const auto& cgroup : cgroups) {
     Match found;
     if (!match(cgroup, found)) continue;
-    found.root = record.root;
+    found.node_root = record.node_root != 0;
     found.task = {record.tgid, record.ppid,     record.ns_pid,
                   record.uid,  record.mnt_ns,   record.start_ns,
                   std::string(record.comm, strnlen(record.comm, sizeof(record.comm))), std::string(exe)};
@@ -104,7 +104,7 @@ const ContainerSearch::Match& ContainerSearch::first_of(const std::vector<const 
   std::vector<const Match*> started;  // those that live in the container's own root
   std::set<std::uint32_t> tgids;
   for (const Match* match : matches) {
-    if (match->root == node_root_) continue;
+    if (match->node_root) continue;
     started.push_back(match);
     tgids.insert(match->task.tgid);
   }

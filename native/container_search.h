@@ -67,7 +67,7 @@ class ContainerSearch {
     janus_cgroup_key key{};
     int above = 0;     // other containers that it lies in
     int below = 0;     // other containers that lie in it, around this process
-    std::uint64_t root = 0;
+    bool node_root = false;
     FoundContainer::Task task;
   };
 
@@ -79,7 +79,6 @@ class ContainerSearch {
   [[noreturn]] void not_found(const std::string& why) const;
 
   std::string id_;
-  std::uint64_t node_root_ = 0;
   std::size_t processes_ = 0;
   std::set<std::pair<std::uint32_t, std::uint64_t>> cgroups_;  // hierarchy and id, of those looked at
   std::vector<Match> matches_;

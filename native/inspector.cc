@@ -48,11 +48,10 @@ std::vector<ContainerSummary> Inspector::containers(bool all) const {
   // process that is still at the node's root, and pid 1 before all others.
   using Rank = std::tuple<bool, bool, std::uint64_t>;
   std::map<std::string_view, Rank> ranks;
-  std::uint64_t node_root = 0;
   const auto count = [&](ContainerSummary& summary, const janus_iter_record& record) {
     if (summary.tracked) return;
     ++summary.processes;
-    const Rank rank(record.root == node_root, record.ns_pid != 1, record.start_ns);
+    const Rank rank(record.node_root != 0, record.ns_pid != 1, record.start_ns);
     const auto [best, first] = ranks.try_emplace(summary.id, rank);
     if (!first && best->second <= rank) return;
     best->second = rank;
@@ -61,7 +60,6 @@ std::vector<ContainerSummary> Inspector::containers(bool all) const {
   };
   programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
                           std::string_view) {
-    if (record.tgid == 1) node_root = record.root;
     if (const auto it = firsts.find(record.tgid); it != firsts.end()) it->second->started_ns = record.start_ns + offset;
     if (!all) return;
     std::set<std::string_view> seen;  // the same in another hierarchy is the same

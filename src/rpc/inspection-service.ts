@@ -38,7 +38,6 @@ export interface DaemonStatus {
   readonly guards: number;
   readonly programs: readonly string[];
   readonly exposure: EngineStats["exposure"];
-  readonly holdTier: string;
 }
 
 export interface InspectionServiceOptions {

@@ -15,7 +15,7 @@ import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { JanusGuardSubjectSchema } from "../../src/gen/janus_pb.js";
-import { killAtExit, runcRoot, workspaceDirectory } from "../support/cleanup.js";
+import { killAtExit, runtimeRoot, workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, startDaemon } from "../support/daemon.js";
 
@@ -117,7 +117,7 @@ class Agent {
     // With the one capability more that `handle-capable` needs; the agent drops it for all others.
     const command = [
       "--root",
-      runcRoot(),
+      runtimeRoot(),
       "exec",
       "--cap",
       "CAP_DAC_READ_SEARCH",

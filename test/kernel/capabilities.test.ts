@@ -5,7 +5,7 @@ import { join } from "node:path";
 import t, { type Test } from "tap";
 import { parseAllDocuments } from "yaml";
 import { loadAddon } from "../../src/native.js";
-import { cgroupParent, runcRoot, workspaceDirectory } from "../support/cleanup.js";
+import { cgroupParent, runtimeRoot, workspaceDirectory } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
 import { type Daemon, eventually, rpcError, runToEnd, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
@@ -169,9 +169,9 @@ function startDaemonContainer(t: Test, capabilities: readonly string[]): string[
   };
   writeFileSync(join(bundle, "config.json"), JSON.stringify(config));
   execFileSync("mount", ["--bind", "/", root]);
-  const runc = ["runc", "--root", runcRoot()];
+  const runc = ["runc", "--root", runtimeRoot()];
   t.teardown(() => {
-    spawnSync("runc", ["--root", runcRoot(), "delete", "--force", id]);
+    spawnSync("runc", ["--root", runtimeRoot(), "delete", "--force", id]);
     execFileSync("umount", [root]);
   });
   execFileSync("runc", [...runc.slice(1), "run", "--detach", "--bundle", bundle, id], { stdio: "ignore" });

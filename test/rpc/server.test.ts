@@ -37,7 +37,6 @@ const daemonStatus: DaemonStatus = {
   guards: 1,
   programs: ["on_fork"],
   exposure: { deadline: 3 },
-  holdTier: "scheduler",
 };
 
 async function serve(t: { teardown(handler: () => Promise<void>): unknown }, waitMs = 0) {
@@ -119,7 +118,6 @@ t.test("inspection: containers with their guards, processes with their roles, th
     checks: [{ name: "gate", ok: false, detail: "moved 9000 ms ago" }],
     features: { tp_btf: true },
     exposure: { deadline: 3n },
-    holdTier: "scheduler",
   });
 });
 

@@ -30,14 +30,18 @@ export function workspaceDirectory(): string {
   if (workspace === undefined) {
     sweep();
     workspace = mkdtempSync(join(parent, `${prefix}${process.pid}-${startTime(process.pid) ?? "0"}-`));
-    mkdirSync(join(workspace, "runc"));
+    for (const runtime of runtimes) mkdirSync(join(workspace, runtime));
   }
   return workspace;
 }
 
-/** runc's state directory of this process: no test sees another's containers, or the machine's. */
-export function runcRoot(): string {
-  return join(workspaceDirectory(), "runc");
+const runtimes = ["runc", "crun"] as const;
+
+export type Runtime = (typeof runtimes)[number];
+
+/** A runtime's state directory of this process: no test sees another's containers, or the machine's. */
+export function runtimeRoot(runtime: Runtime = "runc"): string {
+  return join(workspaceDirectory(), runtime);
 }
 
 /** Where this process's containers go in each cgroup hierarchy. */
@@ -73,8 +77,26 @@ export function cgroupsNamed(name: string): string[] {
   return roots.filter((root) => namesIn(root).includes(name)).map((root) => join(root, name));
 }
 
-/** Removes a cgroup and those below it. A cgroup's files cannot be unlinked: only rmdir works. */
+/** Empty: it cannot be read. */
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+function killIfAlive(pid: number): void {
+  try {
+    if (pid > 1) process.kill(pid, "SIGKILL");
+  } catch {
+    // It ended by itself.
+  }
+}
+
+/** Removes a cgroup, those below it, and their processes. A cgroup's files cannot be unlinked: only rmdir works. */
 function removeCgroup(directory: string): void {
+  for (const pid of textOf(join(directory, "cgroup.procs")).split("\n")) killIfAlive(Number(pid));
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
     if (entry.isDirectory()) removeCgroup(join(directory, entry.name));
   }
@@ -90,10 +112,20 @@ export function removeTree(directory: string): void {
   spawnSync("rm", ["-rf", directory], { stdio: "ignore" });
 }
 
+/** conmon and containerd's shims outlive those who started them; their arguments name the directory. */
+function killMonitors(directory: string): void {
+  for (const pid of namesIn("/proc"))
+    if (textOf(`/proc/${pid}/cmdline`).includes(`${directory}/`)) killIfAlive(Number(pid));
+}
+
 /** Takes away everything that belongs to one test process's directory. Synchronous: it also runs while exiting. */
 function removeWorkspace(directory: string): void {
-  const state = join(directory, "runc");
-  for (const id of namesIn(state)) spawnSync("runc", ["--root", state, "delete", "--force", id], { stdio: "ignore" });
+  for (const runtime of runtimes) {
+    const state = join(directory, runtime);
+    for (const id of namesIn(state))
+      spawnSync(runtime, ["--root", state, "delete", "--force", id], { stdio: "ignore" });
+  }
+  killMonitors(directory);
   for (const point of mountsBelow(directory)) spawnSync("umount", ["--lazy", point], { stdio: "ignore" });
   for (const cgroup of cgroupsNamed(directory.slice(parent.length + 1))) removeCgroup(cgroup);
   // A mount that would not go must not have its content deleted through it.
@@ -121,13 +153,7 @@ export function killAtExit(pid: number): () => void {
 }
 
 function cleanUp(): void {
-  for (const pid of children) {
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch {
-      // It ended by itself.
-    }
-  }
+  for (const pid of children) killIfAlive(pid);
   children.clear();
   if (workspace !== undefined) removeWorkspace(workspace);
   workspace = undefined;

@@ -23,7 +23,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { cgroupParent, killAtExit, removeTree, runcRoot, workspaceDirectory } from "./cleanup.js";
+import { cgroupParent, killAtExit, type Runtime, removeTree, runtimeRoot, workspaceDirectory } from "./cleanup.js";
 
 export type Capabilities = "default" | "none" | "sys_admin";
 
@@ -54,7 +54,9 @@ export interface ContainerOptions {
   readonly cgroupPath?: string;
   /** An overlay is the default; "bind" shares the superblock with the node. */
   readonly rootType?: "overlay" | "bind";
-  /** Prefix of every mount and runc command, for example to enter another mount namespace. */
+  /** Default: runc. */
+  readonly runtime?: Runtime;
+  /** Prefix of every mount and runtime's command, for example to enter another mount namespace. */
   readonly enter?: readonly string[];
 }
 
@@ -318,6 +320,7 @@ export class Container {
   readonly volumes: readonly string[];
   readonly #directory: string;
   readonly #enter: readonly string[];
+  readonly #runtime: Runtime;
   readonly #init: ContainerOptions["init"];
   #initActor: Actor | undefined;
   #initPid = 0;
@@ -330,6 +333,7 @@ export class Container {
     this.upper = join(directory, "upper");
     this.volumes = volumes;
     this.#enter = options.enter ?? [];
+    this.#runtime = options.runtime ?? "runc";
     this.#init = options.init;
   }
 
@@ -345,7 +349,7 @@ export class Container {
     try {
       container.#mountRoot(options);
       container.#writeConfig(options);
-      await container.#run();
+      await container.#start();
     } catch (error) {
       await container.stop();
       throw error;
@@ -431,26 +435,25 @@ export class Container {
     return [command, args];
   }
 
-  #runc(...rest: readonly string[]): readonly [string, string[]] {
-    return this.#command("runc", "--root", runcRoot(), ...rest);
+  #run(...rest: readonly string[]): readonly [string, string[]] {
+    return this.#command(this.#runtime, "--root", runtimeRoot(this.#runtime), ...rest);
   }
 
-  async #run(): Promise<void> {
-    const log = join(this.#directory, "runc.log");
-    const arguments_ = ["--bundle", this.#directory, this.id];
+  async #start(): Promise<void> {
+    const log = join(this.#directory, "log");
+    const pidFile = join(this.#directory, "pid");
+    const arguments_ = ["--bundle", this.#directory, "--pid-file", pidFile, this.id];
     if (this.#init === "actor") {
-      const [command, args] = this.#runc("--log", log, "run", ...arguments_);
+      const [command, args] = this.#run("--log", log, "run", ...arguments_);
       this.#initActor = new Actor(spawn(command, args, { stdio: "pipe" }));
       await this.#initActor.command("pid");
     } else {
-      const [command, args] = this.#runc("--log", log, "run", "--detach", ...arguments_);
+      const [command, args] = this.#run("--log", log, "run", "--detach", ...arguments_);
       // Not pipes: the container would hold them open for as long as it runs.
       const status = await exitOf(spawn(command, args, { stdio: "ignore" }));
-      if (status !== 0) throw new Error(`runc run: ${readFileSync(log, "utf8")}`);
+      if (status !== 0) throw new Error(`${this.#runtime} run: ${readFileSync(log, "utf8")}`);
     }
-    const state: unknown = JSON.parse(readFileSync(join(runcRoot(), this.id, "state.json"), "utf8"));
-    if (typeof state !== "object" || state === null || !("init_process_pid" in state)) throw new Error("runc state");
-    this.#initPid = Number(state.init_process_pid);
+    this.#initPid = Number(readFileSync(pidFile, "utf8"));
   }
 
   #execArguments(argv: readonly string[], options: ExecOptions): readonly [string, string[]] {
@@ -467,7 +470,7 @@ export class Container {
         capabilities: capabilitySet(options.capabilities ?? "default"),
       }),
     );
-    return this.#runc("exec", "--process", spec, this.id);
+    return this.#run("exec", "--process", spec, this.id);
   }
 
   /** `runc exec`. Takes some 50 ms. */
@@ -518,7 +521,7 @@ export class Container {
 
   /** Kills every process of the container, as a runtime does. The files stay until `stop`. */
   async kill(): Promise<void> {
-    const [command, args] = this.#runc("delete", "--force", this.id);
+    const [command, args] = this.#run("delete", "--force", this.id);
     await exitOf(spawn(command, args, { stdio: "ignore" }));
   }
 

@@ -1,0 +1,313 @@
+/**
+ * Runtimes that bring their own storage and monitors: podman, and containerd
+ * with `ctr` and with the CRI. All of a test process's is in its workspace, and
+ * in cgroups of its name.
+ */
+import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { createFileRegistry, fromBinary, fromJson, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { Client, credentials } from "@grpc/grpc-js";
+import { serviceDefinition } from "../../src/rpc/definition.js";
+import { cgroupParent, killAtExit, mountsBelow, removeTree, workspaceDirectory } from "./cleanup.js";
+import { eventually } from "./daemon.js";
+
+/** In every image of `image()`. */
+const secret = "/etc/secret";
+const sleep = ["/bin/sleep", "1000000"] as const;
+const imageName = "localhost/janusd-test:latest";
+
+/** A container, as its runtime knows it. */
+export interface RuntimeContainer {
+  readonly id: string;
+  readonly initPid: number;
+  /** A program run in it by the runtime. */
+  readonly exec: (...argv: readonly string[]) => Promise<{ readonly status: number | null; readonly stderr: string }>;
+}
+
+function resultOf({ status, stderr }: SpawnSyncReturns<string>) {
+  return { status, stderr };
+}
+
+/** Runs a program to its end; throws what it said if it fails. */
+function run(enter: readonly string[], program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): string {
+  const [command = program, ...rest] = [...enter, program, ...args];
+  return execFileSync(command, rest, { encoding: "utf8", env: { ...process.env, ...env }, stdio: "pipe" }).trim();
+}
+
+/** An image of busybox and /etc/secret, as a docker archive. Returns the file. */
+function image(): string {
+  const directory = join(workspaceDirectory(), "image");
+  const root = join(directory, "root");
+  for (const made of ["bin", "etc", "proc", "sys", "dev", "tmp", "run"])
+    mkdirSync(join(root, made), { recursive: true });
+  copyFileSync("/bin/busybox", join(root, "bin/busybox"));
+  for (const applet of ["sh", "cat", "sleep", "true"]) symlinkSync("busybox", join(root, "bin", applet));
+  writeFileSync(join(root, secret), "s3cret\n");
+  execFileSync("tar", ["-C", root, "-cf", join(directory, "layer.tar"), "."]);
+  const [sum = ""] = execFileSync("sha256sum", [join(directory, "layer.tar")], { encoding: "utf8" }).split(" ");
+  const config = {
+    ...{ architecture: process.arch === "x64" ? "amd64" : process.arch, os: "linux" },
+    config: { Cmd: sleep },
+    rootfs: { type: "layers", diff_ids: [`sha256:${sum}`] },
+  };
+  writeFileSync(join(directory, "config.json"), JSON.stringify(config));
+  const manifest = [{ Config: "config.json", RepoTags: [imageName], Layers: ["layer.tar"] }];
+  writeFileSync(join(directory, "manifest.json"), JSON.stringify(manifest));
+  const archive = join(directory, "image.tar");
+  execFileSync("tar", ["-C", directory, "-cf", archive, "manifest.json", "config.json", "layer.tar"]);
+  return archive;
+}
+
+let archive: string | undefined;
+
+interface Teardown {
+  teardown(handler: () => void): unknown;
+}
+
+/** podman, with the cgroupfs driver and a store of its own. */
+export class Podman {
+  readonly #directory: string;
+  readonly #enter: readonly string[];
+  readonly #environment: NodeJS.ProcessEnv;
+  readonly #options: readonly string[];
+
+  /** `enter`: prefix of every command, for example to enter another mount namespace. */
+  constructor(runtime: "runc" | "crun", t: Teardown, enter: readonly string[] = []) {
+    this.#enter = enter;
+    // crun wants CAP_SYS_RESOURCE for a device filter, and the pids controller, which v1 has here.
+    this.#options = runtime === "crun" ? ["--privileged", "--pids-limit=-1"] : [];
+    this.#directory = mkdtempSync(join(workspaceDirectory(), "p")); // podman takes 50 characters
+    const file = join(this.#directory, "containers.conf");
+    const limits = ["nofile", "nproc"].map((limit) => `"${limit}=1024:1024"`); // more would need CAP_SYS_RESOURCE
+    writeFileSync(
+      file,
+      `[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+lock_type = "file"
+runtime = "${runtime}"
+tmp_dir = "${this.#directory}/tmp"
+[containers]
+default_ulimits = [${limits.join(", ")}]
+`,
+    );
+    this.#environment = { CONTAINERS_CONF: file };
+    t.teardown(() => {
+      this.#podman("pod", "rm", "--force", "--all", "--time", "0");
+      this.#podman("rm", "--force", "--all", "--time", "0");
+      for (const point of mountsBelow(this.#directory)) spawnSync("umount", ["--lazy", point]);
+      removeTree(this.#directory);
+    });
+    archive ??= image();
+    this.#podman("load", "--quiet", "--input", archive);
+  }
+
+  #arguments(args: readonly string[]): string[] {
+    const stores = ["--root", join(this.#directory, "root"), "--runroot", this.#directory];
+    return [...stores, "--storage-driver", "overlay", ...args];
+  }
+
+  #podman(...args: readonly string[]): string {
+    return run(this.#enter, "podman", this.#arguments(args), this.#environment);
+  }
+
+  /** Starts what was created. */
+  start(id: string): void {
+    this.#podman("start", id);
+  }
+
+  /** Not started: its runtime has set it up, and waits. */
+  created(...command: readonly string[]): RuntimeContainer {
+    const id = this.#podman("create", "--network=none", "--cgroup-parent", cgroupParent(), imageName, ...command);
+    this.#podman("init", id);
+    return this.#container(id);
+  }
+
+  run(...options: readonly string[]): RuntimeContainer {
+    const where = options.length > 0 ? options : ["--network=none", "--cgroup-parent", cgroupParent()];
+    return this.#container(this.#podman("run", "--detach", ...this.#options, ...where, imageName, ...sleep));
+  }
+
+  /** A container in a pod, and the pod's infra container. They share their pid namespace. */
+  pod(): { readonly pod: string; readonly infra: RuntimeContainer; readonly container: RuntimeContainer } {
+    const pod = this.#podman(
+      ...["pod", "create", "--network=none", "--cgroup-parent", cgroupParent(), "--share", "ipc,pid,uts"],
+      ...["--infra-image", imageName, "--infra-command", sleep.join(" ")],
+    );
+    const container = this.run("--pod", pod);
+    const infra = this.#podman("pod", "inspect", pod, "--format", "{{.InfraContainerID}}");
+    return { pod, infra: this.#container(infra), container };
+  }
+
+  /** Of a container's conmon. */
+  monitor({ id }: RuntimeContainer): number {
+    return Number(this.#podman("inspect", id, "--format", "{{.State.ConmonPid}}"));
+  }
+
+  #container(id: string): RuntimeContainer {
+    const [command = "podman", ...rest] = [...this.#enter, "podman", ...this.#arguments(["exec", id])];
+    return {
+      id,
+      initPid: Number(this.#podman("inspect", id, "--format", "{{.State.Pid}}")),
+      exec: async (...argv) =>
+        resultOf(
+          spawnSync(command, [...rest, ...argv], {
+            encoding: "utf8",
+            env: { ...process.env, ...this.#environment },
+          }),
+        ),
+    };
+  }
+}
+
+/** containerd, driven by `ctr` and over the CRI. */
+export class Containerd {
+  readonly #directory = join(workspaceDirectory(), "containerd");
+  /** Of containerd; the first directory of `ctr`'s cgroups. */
+  readonly #namespace = cgroupParent().slice(1);
+  readonly #cri: Cri;
+
+  private constructor() {
+    this.#cri = new Cri(`unix:${join(this.#directory, "sock")}`);
+  }
+
+  static async start(t: Teardown): Promise<Containerd> {
+    const containerd = new Containerd();
+    const directory = containerd.#directory;
+    mkdirSync(directory);
+    const file = join(directory, "config.toml");
+    writeFileSync(
+      file,
+      `version = 2
+root = "${directory}/root"
+state = "${directory}/state"
+[grpc]
+  address = "${directory}/sock"
+[ttrpc]
+  address = "${directory}/ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${directory}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "${imageName}"
+  disable_tcp_service = true
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "${directory}/cni"
+    conf_dir = "${directory}/cni"
+`,
+    );
+    const child = spawn("containerd", ["--config", file, "--log-level", "warn"], { stdio: "ignore" });
+    const forget = child.pid === undefined ? () => undefined : killAtExit(child.pid);
+    t.teardown(() => {
+      containerd.#cri.close();
+      for (const id of containerd.#ctr("task", "list", "--quiet").split("\n").filter(Boolean))
+        containerd.#ctr("task", "delete", "--force", id);
+      child.kill("SIGKILL");
+      forget();
+      for (const point of mountsBelow(directory)) spawnSync("umount", ["--lazy", point]);
+    });
+    await eventually("containerd serves", () => spawnSync("ctr", containerd.#arguments(["version"])).status === 0);
+    archive ??= image();
+    for (const namespace of [containerd.#namespace, "k8s.io"])
+      run([], "ctr", ["--address", join(directory, "sock"), "--namespace", namespace, "image", "import", archive]);
+    return containerd;
+  }
+
+  #arguments(args: readonly string[]): string[] {
+    return ["--address", join(this.#directory, "sock"), "--namespace", this.#namespace, ...args];
+  }
+
+  #ctr(...args: readonly string[]): string {
+    return run([], "ctr", this.#arguments(args));
+  }
+
+  /** As `ctr` does: its cgroup is /NAMESPACE/NAME. */
+  run(name: string): RuntimeContainer {
+    this.#ctr("run", "--detach", "--snapshotter", "overlayfs", imageName, name);
+    const row = this.#ctr("task", "list")
+      .split("\n")
+      .find((line) => line.startsWith(`${name} `));
+    const exec = ["task", "exec", "--exec-id", "a-shell", name];
+    return {
+      id: name,
+      initPid: Number(row?.split(/\s+/)[1]),
+      exec: async (...argv) => resultOf(spawnSync("ctr", this.#arguments([...exec, ...argv]), { encoding: "utf8" })),
+    };
+  }
+
+  /** As the kubelet does, with the cgroupfs driver: a sandbox and a container in the pod's cgroup. */
+  async pod(cgroup: string, t: { teardown(handler: () => Promise<void>): unknown }) {
+    const namespaces = { network: "NODE", pid: "CONTAINER" };
+    const pod = {
+      metadata: { name: basename(cgroup), uid: "uid", namespace: "default" },
+      linux: { cgroupParent: cgroup, securityContext: { namespaceOptions: namespaces } },
+    };
+    const sandbox = String((await this.#cri.call("RunPodSandbox", { config: pod }))["podSandboxId"]);
+    t.teardown(async () => {
+      await this.#cri.call("StopPodSandbox", { podSandboxId: sandbox });
+      await this.#cri.call("RemovePodSandbox", { podSandboxId: sandbox });
+    });
+    const config = {
+      ...{ metadata: { name: "web" }, image: { image: imageName }, command: [...sleep] },
+      linux: { securityContext: { namespaceOptions: namespaces } },
+    };
+    const request = { podSandboxId: sandbox, config, sandboxConfig: pod };
+    const id = String((await this.#cri.call("CreateContainer", request))["containerId"]);
+    await this.#cri.call("StartContainer", { containerId: id });
+    const container: RuntimeContainer = {
+      id,
+      initPid: this.#pidOf(id),
+      exec: async (...argv) => {
+        const answer = await this.#cri.call("ExecSync", { containerId: id, cmd: [...argv], timeout: "10" });
+        const stderr = Buffer.from(String(answer["stderr"] ?? ""), "base64").toString();
+        return { status: Number(answer["exitCode"] ?? 0), stderr };
+      },
+    };
+    return { sandbox: { id: sandbox, initPid: this.#pidOf(sandbox) }, container };
+  }
+
+  #pidOf(id: string): number {
+    return Number(readFileSync(join(this.#directory, "state/io.containerd.runtime.v2.task/k8s.io", id, "init.pid")));
+  }
+}
+
+/** The CRI's calls, in protobuf's JSON. */
+class Cri {
+  readonly #client: Client;
+  readonly #service;
+  readonly #registry;
+
+  constructor(address: string) {
+    const set = join(workspaceDirectory(), "cri.binpb");
+    const proto = new URL("cri.proto", import.meta.url).pathname;
+    execFileSync("protoc", [`--proto_path=${join(proto, "..")}`, `--descriptor_set_out=${set}`, proto]);
+    this.#registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, readFileSync(set)));
+    const service = this.#registry.getService("runtime.v1.RuntimeService");
+    if (service === undefined) throw new Error("cri.proto has no RuntimeService");
+    this.#service = service;
+    this.#client = new Client(address, credentials.createInsecure());
+  }
+
+  call(name: string, request: JsonValue): Promise<JsonObject> {
+    const method = this.#service.methods.find((candidate) => candidate.name === name);
+    const definition = method === undefined ? undefined : serviceDefinition(this.#service)[method.localName];
+    if (method === undefined || definition === undefined) throw new Error(`no ${name} in cri.proto`);
+    const { path, requestSerialize, responseDeserialize } = definition;
+    return new Promise((resolve, reject) => {
+      const message = fromJson(method.input, request);
+      this.#client.makeUnaryRequest(path, requestSerialize, responseDeserialize, message, (error, response) => {
+        if (error !== null) return reject(new Error(`${name}: ${error.details}`));
+        const answer = toJson(method.output, response);
+        if (typeof answer !== "object" || answer === null || Array.isArray(answer)) return reject(new Error(name));
+        resolve(answer);
+      });
+    });
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}
