@@ -82,16 +82,13 @@ export interface EngineOptions {
 /** Bit n is FileEventKind n of native/file_event.h. */
 export type EventMask = number;
 
-/** One subject of a guard, on one container. */
-export interface NativeSubject {
-  /** Unique in the daemon; comes back in events as `subject_id`. 1 .. 2^31-1. */
-  readonly id: number;
-  /** 64 hex characters. */
-  readonly containerId: string;
+/** What a subject says, whichever container it is on. */
+export interface SubjectPolicy {
   /** Absolute paths as the container sees them, normalised (no `.`, `..`, `//`, trailing `/`). */
   readonly allow: readonly string[];
   readonly deny: readonly string[];
   readonly watch: readonly string[];
+  /** Globs, relative to the paths above. */
   readonly exclude: readonly string[];
   readonly events: EventMask;
   readonly onlyDir: boolean;
@@ -103,6 +100,14 @@ export interface NativeSubject {
   /** Only processes of the container are judged. */
   readonly onlyContainer: boolean;
   readonly exact: boolean;
+}
+
+/** One subject of a guard, on one container. */
+export interface NativeSubject extends SubjectPolicy {
+  /** Unique in the daemon; comes back in events as `subject_id`. 1 .. 2^31-1. */
+  readonly id: number;
+  /** 64 hex characters. */
+  readonly containerId: string;
 }
 
 export interface NativeGuard {

@@ -6,7 +6,7 @@ import { Buffer } from "node:buffer";
 import { type FieldViolation, JanusdError } from "../errors.js";
 import { type JanusdConfig, type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
 import { compileLogFormat, LogFormatError } from "../log-format.js";
-import type { EventMask } from "../native.js";
+import type { EventMask, SubjectPolicy } from "../native.js";
 
 export interface Guard {
   readonly name: string;
@@ -31,21 +31,7 @@ export interface ContainerRef {
 }
 
 /** Paths are absolute and normalised; each list holds a path once. */
-export interface Subject {
-  readonly allow: readonly string[];
-  readonly deny: readonly string[];
-  readonly watch: readonly string[];
-  /** Globs, relative to the paths above. */
-  readonly exclude: readonly string[];
-  readonly events: EventMask;
-  readonly onlyDir: boolean;
-  readonly autoAllowOwner: boolean;
-  readonly audit: boolean;
-  readonly recursive: boolean;
-  /** 0 = no limit. */
-  readonly maxDepth: number;
-  readonly onlyContainer: boolean;
-  readonly exact: boolean;
+export interface Subject extends SubjectPolicy {
   /** Sorted by key. */
   readonly tags: Readonly<Record<string, string>>;
 }

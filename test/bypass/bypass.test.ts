@@ -15,7 +15,7 @@ import {
   windowText,
 } from "./suite.js";
 
-/** Few, since `make test` is to take minutes: `make soak` makes it 10,000. */
+/** Few, since `make test` is to take minutes: `make soak` tries each race 10,000 times and more. */
 const iterations = { nothing: 300, janusd: 50 };
 
 // Some minutes: thousands of runs, each with a guard of its own.

@@ -10,7 +10,7 @@ to end in \`EPERM\` while a neighbour that nobody guards stays readable. A progr
 suite which one it wants, and goes on the moment \`CreateGuard\` returned.
 
     make bypass                                   # everything, as a table; races 300 times each
-    make soak                                     # races 10,000 times each
+    make soak                                     # races 10,000 times and more each, over all users and places
     test/bypass/run --only links,race-link        # families, names, or parts of names
     test/bypass/run --against nothing             # does it work at all?
     test/bypass/run --as userns-admin --place disk --iterations 2000 --tap
@@ -39,8 +39,9 @@ const limits = `
   \`read\`, \`preadv2\`, \`sendfile\`, \`splice\`, \`copy_file_range\` and io_uring alike. Up to Linux 6.13 that includes
   descriptors that are older than the guard. Since 6.14 the kernel decides once, at open, whether reads of a descriptor
   can ever ask: if nobody was interested then, it never asks again (\`access-before\`).
-- *Devices and FIFOs.* The kernel raises no permission event for special files (measured on 6.18). A guard on one is
-  refused; those inside a guarded tree stay as they are.
+- *Devices, FIFOs and sockets.* fanotify drops events of all that is neither a regular file nor a directory
+  (\`fanotify_group_event_mask()\` in fs/notify/fanotify/fanotify.c; so since Linux 2.6.37). A guard on one is refused; those inside a
+  guarded tree stay as they are (\`input.test.ts\`).
 - *\`mmap\` under a guard on \`access\` alone.* The kernel asks nobody when a file is mapped (\`access-mapped\`). Guard
   \`open\` as well (\`all\` does): what cannot be opened cannot be mapped.
 
@@ -52,15 +53,15 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
 
 - *A new mount over or below a guarded path* (\`tmpfs-over\`, \`tmpfs-over-file-guard\`, \`tmpfs-below\`, \`tmpfs-over-parent\`,
   \`public-over\`, \`file-over\`, \`race-mount-over\`, \`node-mounts-over\`, \`node-mounts-over-file-guard\`,
-  \`node-mounts-below\`, \`node-binds-over\`). Who owns a mount namespace can put another file system there, and neither
+  \`node-mounts-below\`, \`node-propagates-below\`, \`node-binds-over\`). Who owns a mount namespace can put another file system there, and neither
   fanotify nor a BPF program without LSM or fentry can hold a mount before it is there without a tax on every system
   call of the node. A mount in a namespace that the daemon knows makes its mountinfo readable (\`POLLPRI\`): 1 to 25
   milliseconds. A namespace of the attacker's own is known from a fork, an exec or an open that is asked about in it;
   at the latest from a look at all processes every 400 ms. What was guarded stays denied all the while, by
   whatever mount; only what the new mount brings is readable, which whoever mounts it has already, unless the
   node mounted it. Counted as \`janusd_exposure_total{cause="mount_changed"}\` (\`windows.test.ts\`).
-- *What is new at a guarded path of a volume, through a mount that nobody knows of* (\`rotated-data-clone\`,
-  \`node-grows-clone\`, \`node-moves-tree-in-clone\`, \`node-grows-moved\`), *or linked out of it at once* (\`node-grows-linked\`). A clone that
+- *What is new at a guarded path of a volume, through a mount that nobody knows of* (\`rotated-data-clone\`, \`node-replaces-clone\`,
+  \`node-creates-clone\`, \`node-grows-clone\`, \`node-moves-tree-in-clone\`, \`node-grows-moved\`), *or linked out of it at once* (\`node-grows-linked\`). A clone that
   \`open_tree\` made and that is mounted nowhere carries no mark and is listed nowhere, so only pinned inodes are denied there. A pinned
   directory covers its own entries. What is below a new directory, or below the new target of a re-pointed link, is pinned by the
   scanner thread: mostly before the attempt gets there, and in the worst case some milliseconds after. Below the container's own mounts it is
@@ -70,9 +71,10 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
   a moment later, and its files are not asked about until then. Counted as
   \`janusd_exposure_total{cause="directory_moved"}\`. With \`--ignore-after 0\` no such directory is ever ignored, and there
   (the default) is no such window. The suite expects none (\`warm-...\`, \`node-moves-in\`).
-- *A guarded path that becomes a symbolic link into an ignored directory of the image* (\`later-symlink\`). The target was
-  open under its own name until then, and its open asks nobody until the daemon has read that the name changed.
-  Counted as \`janusd_exposure_total{cause="path_changed"}\`.
+- *A guarded path that becomes a symbolic link into an ignored directory of the image* (\`later-symlink\`). The target is a
+  file of the image that nobody guards: it was open to all under its own name until then, so nothing is shown that was
+  hidden. Its open asks nobody until the daemon has read that the name changed. Counted as
+  \`janusd_exposure_total{cause="path_changed"}\`.
 `;
 
 function yes(on: boolean): string {

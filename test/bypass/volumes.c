@@ -96,6 +96,14 @@ static void replaced_file(void) {
   control("out/neighbour");
 }
 
+static void replaced_file_clone(void) {
+  GUARD_FILE("in/secret");
+  const char *clone = clone_of("in");
+  outside();
+  window(format("%s/secret", clone));
+  control("out/neighbour");
+}
+
 static void move_away(void) {
   if (rename("in", "out/moved") != 0) broken("rename");
   make_dir("in");
@@ -142,6 +150,14 @@ static void later(void) {
   GUARD_FILE("later/a/secret");
   outside();
   secret("later/a/secret");
+  control("out/neighbour");
+}
+
+static void later_clone(void) {
+  GUARD_FILE("later/a/secret");
+  const char *clone = clone_of(".");
+  outside();
+  window(format("%s/later/a/secret", clone));
   control("out/neighbour");
 }
 
@@ -331,6 +347,13 @@ static void mounted_below(void) {
   control("out/neighbour");
 }
 
+static void propagate_below(void) {
+  char made[] = "/tmp/bypass-XXXXXX";
+  if (!mkdtemp(made) || mount("tmpfs", made, "tmpfs", 0, "mode=777") != 0) broken("mount");
+  put(format("%s/secret", made), "SECRET tmpfs\n");
+  if (mount(made, "in/deep", NULL, MS_BIND, NULL) != 0 || umount(made) != 0 || rmdir(made) != 0) broken("bind");
+}
+
 static void mount_elsewhere(void) {
   enter_container();
   if (mount("in", "out", NULL, MS_BIND, NULL) != 0) broken("mount");
@@ -372,10 +395,12 @@ static const struct attempt list[] = {
     FROM_NODE("rotated-warm", "The same in a volume whose other files are read all the time", VOLUMES, credentials_setup, rotated_warm, rotate),
     SEEN_AFTER("rotated-data-clone", "The same, read below an open_tree clone that is mounted nowhere: directories below ..data", credentials_setup, rotated_data_clone, rotate_deep),
     FROM_NODE("node-replaces", "The node replaces a guarded file by rename", VOLUMES, NULL, replaced_file, replace),
+    SEEN_AFTER("node-replaces-clone", "The same, read below an open_tree clone that is mounted nowhere", NULL, replaced_file_clone, replace),
     FROM_NODE("node-moves", "The node moves a guarded directory away, and makes a new one", VOLUMES, NULL, moved, move_away),
     FROM_NODE("node-moves-file-guard", "The same with a guard on one file", VOLUMES, NULL, moved_file_guard, move_away),
     FROM_NODE("node-links", "The node hard links guarded files into a directory that is known to be outside", VOLUMES, NULL, linked, link_out),
     FROM_NODE("node-creates", "The node creates a guarded path", VOLUMES, NULL, later, make_later),
+    SEEN_AFTER("node-creates-clone", "The same, read below an open_tree clone that is mounted nowhere", NULL, later_clone, make_later),
     FROM_NODE("node-moves-in", "The node moves a directory that is known to be outside into a guarded tree", VOLUMES, warm_setup, warm_moved_in, move_in),
     FROM_NODE("node-grows", "The node makes a directory in a guarded tree", VOLUMES, NULL, grown, grow),
     SEEN_AFTER("node-grows-clone", "The node makes directories in a guarded tree, read below a clone that is mounted nowhere", NULL, grown_clone, grow_deep),
@@ -389,6 +414,7 @@ static const struct attempt list[] = {
     MOUNTED_BY_NODE("node-mounts-over", "The runtime mounts a tmpfs over a guarded directory of the running container", NULL, mounted_over, mount_over),
     MOUNTED_BY_NODE("node-mounts-over-file-guard", "The same over the parent of a guarded file", NULL, mounted_over_file_guard, mount_over),
     MOUNTED_BY_NODE("node-mounts-below", "The runtime mounts a tmpfs inside a guarded tree", NULL, mounted_below, mount_below),
+    {.name = "node-propagates-below", .summary = "The node mounts a tmpfs inside a guarded tree of a volume that is an rslave of the node's", .who = EVERYBODY, .places = DISK, .expected = WINDOW, .setup = NULL, .run = mounted_below, .outside = propagate_below},
     FROM_NODE("node-binds-elsewhere", "The runtime bind-mounts a guarded directory elsewhere in the container", ANYWHERE, NULL, mounted_elsewhere, mount_elsewhere),
     MOUNTED_BY_NODE("node-binds-over", "The runtime bind-mounts a directory that is known to be outside over the guarded one", warm_setup, public_mounted_over, bind_public_over),
 };

@@ -74,6 +74,33 @@ t.test("a bind mount elsewhere is the same file", async (t) => {
   await daemon.destroyGuard({ podName: "pod" });
 });
 
+t.test("a volume that another container has, too: everyone, or the guarded container alone", async (t) => {
+  const guarded = await startContainer({ volumes: [{ target: "/data" }] }, t);
+  const [volume = ""] = guarded.volumes;
+  const other = await startContainer({ volumes: [{ source: volume, target: "/shared" }] }, t);
+  guarded.writeVolume(0, "keys/key", "s3cret");
+  guarded.writeVolume(0, "neighbour", "");
+  const [inside, beside] = [await guarded.actor(), await other.actor()];
+  const key = join(volume, "keys/key");
+
+  await daemon.createGuard(guardOn(guarded, { deny: ["/data/keys"], recursive: true }));
+  t.equal(await inside.open("/data/keys/key"), EPERM);
+  t.equal(await beside.open("/shared/keys/key"), EPERM, "pinned for everyone");
+  t.throws(() => readFileSync(key), { code: "EPERM" });
+  t.equal(await beside.open("/shared/neighbour"), 0);
+  t.equal(readFileSync(join(volume, "neighbour"), "utf8"), "");
+
+  await daemon.createGuard(guardOn(guarded, { deny: ["/data/keys"], recursive: true, scope: 1 }));
+  t.equal(await inside.open("/data/keys/key"), EPERM);
+  t.equal(await beside.open("/shared/keys/key"), 0);
+  t.equal(readFileSync(key, "utf8"), "s3cret");
+  t.equal(await beside.mkdir("/shared/keys/new"), 0);
+  t.equal(await beside.write("/shared/keys/new/key", "s3cret"), 0);
+  t.equal(await inside.open("/data/keys/new/key"), EPERM, "what the other one makes");
+  t.equal(await beside.open("/shared/keys/new/key"), 0);
+  await daemon.destroyGuard({ podName: "pod" });
+});
+
 t.test("a root that shares its superblock with the node: only the container's mount is marked", async (t) => {
   const container = await startContainer({ rootType: "bind", files: { "/etc/secret": "", "/etc/public": "" } }, t);
   const actor = await container.actor();

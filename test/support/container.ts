@@ -33,6 +33,8 @@ export interface Volume {
   /** Absolute path in the container. */
   readonly target: string;
   readonly readonly?: boolean;
+  /** "rslave": what is mounted below `source` later appears in the container; `source` has to be shared. */
+  readonly propagation?: "rprivate" | "rslave";
 }
 
 export interface ContainerOptions {
@@ -419,7 +421,7 @@ export class Container {
           destination: volume.target,
           type: "bind",
           source: this.volumes[index],
-          options: ["rbind", "rprivate", volume.readonly ? "ro" : "rw"],
+          options: ["rbind", volume.propagation ?? "rprivate", volume.readonly ? "ro" : "rw"],
         })),
       ],
       linux: {
