@@ -90,13 +90,15 @@ bool Gate::asked_twice(const FanotifyGroup& group, const Location& location, std
 
 // A process that was killed while it waited has to be looked up: it was there
 // when its question was read, `ago_ns` ago.
-ProcessKey Gate::actor_key(std::int32_t pid, const janus_locate& raw, std::uint64_t ago_ns) const {
+Tracker::Actor Gate::identify(std::int32_t pid, const janus_locate& raw, std::uint64_t ago_ns) const {
   const auto tgid = static_cast<std::uint32_t>(pid);
-  if (raw.start_ns != 0) return {tgid, raw.start_ns};
-  const std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
+  if (raw.start_ns != 0)
+    return {.key = {tgid, raw.start_ns},
+            .container = raw.flags & JANUS_LOCATE_TRACKED ? raw.container : 0,
+            .flags = raw.task_flags};
+  const std::uint64_t then = clock_ns(CLOCK_BOOTTIME) - ago_ns;
   parts_.tracker.drain();
-  const auto actor = parts_.tracker.actor(tgid, now - ago_ns, now - ago_ns, true);
-  return actor ? actor->key : ProcessKey{tgid, 0};
+  return parts_.tracker.actor(tgid, then, then, true);
 }
 
 void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& event) {
@@ -134,7 +136,7 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
                             .response = static_cast<std::uint8_t>(decision.deny && in_time ? 1 : 0),
                             .flags = flags,
                             .blocked_ns = blocked,
-                            .actor = actor_key(event.pid, raw, blocked),
+                            .actor = identify(event.pid, raw, blocked),
                             .time_ns = clock_ns(CLOCK_REALTIME)});
     if (decision.entry->action == Action::deny && location.has_path()) {
       // The inode is guarded from now on, wherever it goes; and one of the two

@@ -55,7 +55,7 @@ class Gate {
   // Reads and answers one event, if one is there.
   void step(const FanotifyGroup& group);
   void answer(const FanotifyGroup& group, const fanotify_event_metadata& event);
-  ProcessKey actor_key(std::int32_t pid, const janus_locate& raw, std::uint64_t ago_ns) const;
+  Tracker::Actor identify(std::int32_t pid, const janus_locate& raw, std::uint64_t ago_ns) const;
   bool asked_twice(const FanotifyGroup& group, const Location& location, std::uint64_t mask) const;
   void allow_unread(const FanotifyGroup& group);
 

@@ -83,7 +83,7 @@ Tracker::Actor Observer::identify(std::uint32_t tgid, bool alive, const janus_lo
   // While it is not reaped, nobody else has its number. (Who began after the
   // read has it by now.)
   if (!alive || !(raw.flags & JANUS_LOCATE_ACTOR) || raw.start_ns > read_ns)
-    return parts_.tracker.actor(tgid, since_ns_, read_ns, alive).value_or(Tracker::Actor{.key = {tgid, 0}});
+    return parts_.tracker.actor(tgid, since_ns_, read_ns, alive);
   const ProcessKey key{tgid, raw.start_ns};
   return parts_.tracker.actor(key).value_or(
       Tracker::Actor{.key = key, .container = raw.flags & JANUS_LOCATE_TRACKED ? raw.container : 0});
@@ -113,7 +113,7 @@ void Observer::take(const fanotify_event_metadata& event, std::uint64_t read_ns)
                             .response = 0,
                             .flags = flags,
                             .blocked_ns = 0,
-                            .actor = actor.key,
+                            .actor = actor,
                             .time_ns = clock_ns(CLOCK_REALTIME)});
   }
   if (!anyone) parts_.learner.learn(true, locator_, location, *policy);

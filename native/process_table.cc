@@ -117,10 +117,11 @@ const ProcessTable::Process* ProcessTable::living(std::uint32_t tgid) const {
   return at->first.tgid == tgid && at->second.ended_ns == 0 ? &at->second : nullptr;
 }
 
-const ProcessTable::Process* ProcessTable::actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns,
-                                                 bool alive) const {
+ProcessTable::Match ProcessTable::actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns,
+                                        bool alive) const {
   // The number was a process's own from its start to the next one's.
-  const Process* found = nullptr;
+  Match match;
+  std::size_t candidates = 0;
   const auto last = table_.lower_bound({tgid, read_ns + 1});
   for (auto at = table_.lower_bound(first_of(tgid)); at != last; ++at) {
     const auto next = std::next(at);
@@ -129,10 +130,10 @@ const ProcessTable::Process* ProcessTable::actor(std::uint32_t tgid, std::uint64
     const Process& process = at->second;
     if (process.ended_ns != 0 && process.ended_ns + kClosingNs < since_ns) continue;
     if (alive ? used_again : process.ended_ns == 0) continue;
-    if (found != nullptr) return nullptr;
-    found = &process;
+    match = ++candidates == 1 ? Match{&process, process.container}
+                              : Match{nullptr, match.container == process.container ? match.container : 0};
   }
-  return found;
+  return match;
 }
 
 const std::set<ProcessKey>& ProcessTable::of(std::uint64_t container) const {

@@ -84,8 +84,13 @@ class ProcessTable {
 
   // Who raised an event that was read at `read_ns`, and happened after
   // `since_ns` (CLOCK_BOOTTIME). `alive`: the process was not reaped when it
-  // was read. Null: none of ours, or several may have.
-  const Process* actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns, bool alive) const;
+  // was read. If several may have, it is none of them, in particular; but if
+  // they are all of one container, that is known.
+  struct Match {
+    const Process* process = nullptr;
+    std::uint64_t container = 0;
+  };
+  Match actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns, bool alive) const;
 
   // The living ones of a container.
   const std::set<ProcessKey>& of(std::uint64_t container) const;

@@ -76,31 +76,30 @@ void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const L
   event.subject_id = subject.id;
   event.blocked_ns =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(what.blocked_ns, std::numeric_limits<std::uint32_t>::max()));
-  event.pid = static_cast<std::int32_t>(what.actor.tgid);
+  event.pid = static_cast<std::int32_t>(what.actor.key.tgid);
+  event.cgroup_id = what.actor.container;
   event.kind = what.kind;
   event.response = what.response;
   event.flags = what.flags;
-  if (what.actor.start_ns != 0) event.start_ns = what.actor.start_ns + epoch_ns_;
+  if (what.actor.key.start_ns != 0) event.start_ns = what.actor.key.start_ns + epoch_ns_;
   const janus_locate& raw = *location.raw;
   // What is in the ring happened before: the program that it runs is known then.
   tracker_.drain();
-  const auto process = tracker_.process(what.actor);
+  const auto process = tracker_.process(what.actor.key);
   std::string exe;
   std::string ancestry;
   if (process) {
-    event.cgroup_id = process->container;
     event.ppid = static_cast<std::int32_t>(process->ppid);
     event.uid = process->uid;
     std::memcpy(event.comm, process->comm.data(), std::min(process->comm.size(), sizeof(event.comm)));
     exe = process->exe;
     if (!add_ancestors(process->ancestors, ancestry) || process->cut) event.flags |= kFlagCut;
   }
-  if ((raw.flags & JANUS_LOCATE_ACTOR) && raw.start_ns == what.actor.start_ns) {  // it was there when we looked
-    if (raw.flags & JANUS_LOCATE_TRACKED) event.cgroup_id = raw.container;
+  if ((raw.flags & JANUS_LOCATE_ACTOR) && raw.start_ns == what.actor.key.start_ns) {  // it was there when we looked
     event.ppid = static_cast<std::int32_t>(raw.ppid);
     event.uid = raw.uid;
     std::memcpy(event.comm, raw.comm, sizeof(event.comm));
-    if (exe.empty()) exe = exe_from_proc(what.actor);
+    if (exe.empty()) exe = exe_from_proc(what.actor.key);
   }
   if (event.cgroup_id == subject.container) event.flags |= kFlagInside;
   if (location.directory()) event.flags |= kFlagDirectory;

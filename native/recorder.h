@@ -24,7 +24,7 @@ class Recorder {
     std::uint8_t response = 0;
     std::uint16_t flags = 0;  // FileEventFlag
     std::uint64_t blocked_ns = 0;
-    ProcessKey actor;  // start 0: not known
+    Tracker::Actor actor;
     std::uint64_t time_ns = 0;  // CLOCK_REALTIME
   };
 

@@ -16,11 +16,6 @@ std::string comm_of(const char (&comm)[16]) { return {comm, strnlen(comm, sizeof
 
 std::uint64_t boot_ns() { return clock_ns(CLOCK_BOOTTIME); }
 
-std::optional<Tracker::Actor> actor_of(const ProcessTable::Process* process) {
-  if (process == nullptr) return std::nullopt;
-  return Tracker::Actor{.key = process->image->key, .container = process->container, .flags = process->flags};
-}
-
 // How soon it is tried again to take in those for whom there was no room.
 constexpr std::uint64_t kRetryNs = 400'000'000;
 
@@ -302,13 +297,16 @@ std::optional<Tracker::Process> Tracker::process(const ProcessKey& key) const {
 
 std::optional<Tracker::Actor> Tracker::actor(const ProcessKey& key) const {
   const std::lock_guard lock(mutex_);
-  return actor_of(table_.find(key));
+  const ProcessTable::Process* process = table_.find(key);
+  if (process == nullptr) return std::nullopt;
+  return Actor{.key = key, .container = process->container, .flags = process->flags};
 }
 
-std::optional<Tracker::Actor> Tracker::actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns,
-                                             bool alive) const {
+Tracker::Actor Tracker::actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns, bool alive) const {
   const std::lock_guard lock(mutex_);
-  return actor_of(table_.actor(tgid, since_ns, read_ns, alive));
+  const auto [process, container] = table_.actor(tgid, since_ns, read_ns, alive);
+  if (process == nullptr) return {.key = {tgid, 0}, .container = container};
+  return {.key = process->image->key, .container = container, .flags = process->flags};
 }
 
 void Tracker::settle(std::uint64_t read_ns) {

@@ -81,8 +81,9 @@ class Tracker {
     std::uint32_t flags = 0;  // janus_task_flag
   };
   std::optional<Actor> actor(const ProcessKey& key) const;
-  // Who raised an asynchronous event; see ProcessTable::actor().
-  std::optional<Actor> actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns, bool alive) const;
+  // Who raised an asynchronous event; see ProcessTable::actor(). A start of 0:
+  // not known; a container of 0: none, as far as is known.
+  Actor actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns, bool alive) const;
   // All events that happened before `read_ns` (CLOCK_BOOTTIME) have been read.
   void settle(std::uint64_t read_ns);
 

@@ -113,8 +113,9 @@ void an_event_is_whose_who_had_the_number_then() {
   table.put(first, news("first"), first.start_ns);
   table.end(first, 105 * kSecond);
   const auto who = [&](std::uint64_t since, std::uint64_t read, bool alive) -> std::string {
-    const auto* process = table.actor(10, since * kSecond, read * kSecond, alive);
-    return process == nullptr ? "nobody" : process->image->comm;
+    const auto match = table.actor(10, since * kSecond, read * kSecond, alive);
+    if (match.process == nullptr) return match.container == kContainer ? "either" : "nobody";
+    return match.process->image->comm;
   };
   CHECK(who(101, 106, false) == "first");
   CHECK(who(99, 102, true) == "first");    // not reaped then
@@ -125,8 +126,11 @@ void an_event_is_whose_who_had_the_number_then() {
   CHECK(who(101, 109, false) == "first");
   table.end(second, 112 * kSecond);
   CHECK(who(111, 113, false) == "second");
-  CHECK(who(101, 113, false) == "nobody");  // either
-  CHECK(table.actor(11, 0, 200 * kSecond, true) == nullptr);
+  CHECK(who(101, 113, false) == "either");
+  table.put({10, 120 * kSecond}, news("third", {}, kOther), 120 * kSecond);
+  table.end({10, 120 * kSecond}, 121 * kSecond);
+  CHECK(who(101, 122, false) == "nobody");  // not even of one container
+  CHECK(table.actor(11, 0, 200 * kSecond, true).process == nullptr);
 }
 
 void the_past_is_kept_until_its_events_are_read() {

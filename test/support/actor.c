@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { kMaxFields = 16, kMaxSamples = 4000000, kMaxLingering = 16 };
+enum { kMaxFields = 32, kMaxSamples = 4000000, kMaxLingering = 16 };
 
 static int lingering[kMaxLingering], lingerers;  // where each reads its commands
 
@@ -150,8 +150,21 @@ static pid_t fork_as(pid_t own, pid_t above) {
   return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 }
 
-static void become_lingerer(int commands) {
-  dup2(commands, 0);
+static pid_t fork_into(const char *cgroup) {
+  const int directory = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0) return -1;
+  struct clone_args args = {
+      .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)directory};
+  const pid_t child = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+  const int error = errno;
+  close(directory);
+  errno = error;
+  return child;
+}
+
+static void become_lingerer(const int *ends) {
+  dup2(ends[0], 0);
+  close(ends[1]);
   __fpurge(stdin);
   for (int i = 0; i < lingerers; ++i) close(lingering[i]);
   lingerers = 0;
@@ -159,8 +172,8 @@ static void become_lingerer(int commands) {
   _exit(0);
 }
 
-static void *linger_from_thread(void *commands) {
-  if (fork() == 0) become_lingerer(*(int *)commands);
+static void *linger_from_thread(void *ends) {
+  if (fork() == 0) become_lingerer(ends);
   return NULL;
 }
 
@@ -179,11 +192,11 @@ static void linger(const char *mode) {
   fflush(stdout);
   if (!strcmp(mode, "thread")) {
     pthread_t thread;
-    pthread_create(&thread, NULL, linger_from_thread, &ends[0]);
+    pthread_create(&thread, NULL, linger_from_thread, ends);
     pthread_join(thread, NULL);
   } else {
     pid_t child = fork();
-    if (child == 0 && !strcmp(mode, "child")) become_lingerer(ends[0]);
+    if (child == 0 && !strcmp(mode, "child")) become_lingerer(ends);
     if (child == 0) {
       if (!strcmp(mode, "session")) setsid();
       if (!strcmp(mode, "exec")) {
@@ -192,7 +205,7 @@ static void linger(const char *mode) {
       }
       const int sibling = !strcmp(mode, "sibling");
       struct clone_args args = {.flags = sibling ? CLONE_PARENT : 0, .exit_signal = sibling ? 0 : SIGCHLD};
-      if (syscall(SYS_clone3, &args, sizeof args) == 0) become_lingerer(ends[0]);
+      if (syscall(SYS_clone3, &args, sizeof args) == 0) become_lingerer(ends);
       if (!strcmp(mode, "late")) raise(SIGSTOP);
       _exit(0);
     }
@@ -246,6 +259,16 @@ static void run(char **f, int n) {
       _exit(0);
     }
     waitpid(child, NULL, 0);
+  } else if (!strcmp(name, "childin") && n > 2) {  // DIRECTORY and the rest: "child", born in this cgroup
+    fflush(stdout);
+    pid_t child = fork_into(f[1]);
+    if (child < 0) return answer(errno);
+    if (child == 0) {
+      run(f + 2, n - 2);
+      fflush(stdout);
+      _exit(0);
+    }
+    waitpid(child, NULL, 0);
   } else if (!strcmp(name, "inthread")) {  // the rest, in a thread
     pthread_t thread;
     struct command command = {f + 1, n - 1};
@@ -264,6 +287,8 @@ static void run(char **f, int n) {
     fflush(stdout);
     execv(f[1], f + 1);
     _exit(126);
+  } else if (!strcmp(name, "pause")) {  // until it is killed
+    pause();
   } else if (!strcmp(name, "reap")) {  // one child that has ended
     answer_result(waitpid(-1, NULL, 0));
   } else if (!strcmp(name, "open") && n >= 2) {  // PATH [FLAGS]
