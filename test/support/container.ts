@@ -443,8 +443,7 @@ export class Container {
 
   async #start(): Promise<void> {
     const log = join(this.#directory, "log");
-    const pidFile = join(this.#directory, "pid");
-    const arguments_ = ["--bundle", this.#directory, "--pid-file", pidFile, this.id];
+    const arguments_ = ["--bundle", this.#directory, this.id];
     if (this.#init === "actor") {
       const [command, args] = this.#run("--log", log, "run", ...arguments_);
       this.#initActor = new Actor(spawn(command, args, { stdio: "pipe" }));
@@ -455,7 +454,10 @@ export class Container {
       const status = await exitOf(spawn(command, args, { stdio: "ignore" }));
       if (status !== 0) throw new Error(`${this.#runtime} run: ${readFileSync(log, "utf8")}`);
     }
-    this.#initPid = Number(readFileSync(pidFile, "utf8"));
+    const [command, args] = this.#run("state", this.id);
+    const state: unknown = JSON.parse(execFileSync(command, args, { encoding: "utf8" }));
+    if (typeof state !== "object" || state === null || !("pid" in state)) throw new Error(`${this.#runtime} state`);
+    this.#initPid = Number(state.pid);
   }
 
   #execArguments(argv: readonly string[], options: ExecOptions): readonly [string, string[]] {
