@@ -42,10 +42,10 @@ extern int bpf_send_signal_task(struct task_struct *task, int signal, enum pid_t
 extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
 extern void bpf_task_release(struct task_struct *task) __ksym __weak;
 
-// Containers whose processes are held -> janus_watch_flag.
+// Containers whose processes are held -> janus_watch_flag. As large as the map
+// of containers (native/map_sizes.h).
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 16384);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __type(key, __u64);
   __type(value, __u32);

@@ -327,9 +327,10 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
 
 // ---- the module -----------------------------------------------------------------
 
-Napi::Object trial_of(Napi::Env env, const Trial& trial) {
+Napi::Object trial_of(Napi::Env env, const Trial& trial, bool needed) {
   Napi::Object out = Napi::Object::New(env);
   out.Set("works", trial.works());
+  out.Set("needed", needed);
   out.Set("reason", trial.works() ? "" : std::strerror(trial.error));
   return out;
 }
@@ -343,7 +344,8 @@ Napi::Value probe(const Napi::CallbackInfo& info) {
   out.Set("btf", found.btf);
   out.Set("overlayBtf", found.overlay_btf);
   Napi::Object features = Napi::Object::New(env);
-  for (const auto& [name, trial] : kFeatures) features.Set(name, trial_of(env, found.*trial));
+  for (const auto& [name, trial, needed] : kFeatures)
+    features.Set(name, trial_of(env, found.*trial, needed != nullptr));
   out.Set("features", features);
   Napi::Array capabilities = Napi::Array::New(env);
   for (const Capability& capability : needed_capabilities()) {

@@ -74,6 +74,14 @@ std::string_view visit_whole(std::string_view bytes, const BpfPrograms::TaskVisi
 
 }  // namespace
 
+std::vector<MapUse> maps_of(const bpf_object* object) {
+  std::vector<MapUse> maps;
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object)
+    maps.push_back({.name = bpf_map__name(map), .bytes = bytes_of(map), .max_entries = bpf_map__max_entries(map)});
+  return maps;
+}
+
 int BpfPrograms::on_record(void* context, void* data, std::size_t size) {
   auto& batch = *static_cast<Batch*>(context);
   const auto* record = static_cast<const janus_record*>(data);
@@ -223,19 +231,16 @@ std::uint64_t BpfPrograms::counter(janus_counter which) const {
 
 std::uint64_t BpfPrograms::ring_peak() const { return skeleton_->bss->ring_peak; }
 
-std::vector<BpfPrograms::MapUse> BpfPrograms::maps() const {
-  const std::map<const bpf_map*, std::uint64_t> full = {
-      {skeleton_->maps.tasks, tasks_full_.get() + counter(JANUS_COUNT_TASKS_FULL)},
-      {skeleton_->maps.cgroups, cgroups_full_.get()},
-      {skeleton_->maps.identities, identities_full_.get()},
-      {skeleton_->maps.lower_identities, lower_identities_full_.get()},
-      {skeleton_->maps.records, counter(JANUS_COUNT_RING_FULL)}};
-  std::vector<MapUse> maps;
-  bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, skeleton_->obj) {
-    const auto it = full.find(map);
-    maps.push_back({bpf_map__name(map), bytes_of(map), bpf_map__max_entries(map), it == full.end() ? 0 : it->second});
-  }
+std::vector<MapUse> BpfPrograms::maps() const {
+  const std::map<std::string, std::uint64_t> full = {
+      {"tasks", tasks_full_.get() + counter(JANUS_COUNT_TASKS_FULL)},
+      {"cgroups", cgroups_full_.get()},
+      {"identities", identities_full_.get()},
+      {"lower_identities", lower_identities_full_.get()},
+      {"records", counter(JANUS_COUNT_RING_FULL)}};
+  std::vector<MapUse> maps = maps_of(skeleton_->obj);
+  for (MapUse& map : maps)
+    if (const auto it = full.find(map.name); it != full.end()) map.full = it->second;
   return maps;
 }
 

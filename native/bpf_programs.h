@@ -19,10 +19,21 @@
 #include "stats.h"
 
 struct bpf_map;
+struct bpf_object;
 struct janusd_bpf;
 struct ring_buffer;
 
 namespace janus {
+
+struct MapUse {
+  std::string name;
+  std::uint64_t bytes = 0;        // of kernel memory now, by its own account
+  std::uint64_t max_entries = 0;  // of a ring, bytes
+  std::uint64_t full = 0;         // entries that found no room
+};
+
+// Of each map of a loaded object; `full` is not known here.
+std::vector<MapUse> maps_of(const bpf_object* object);
 
 class BpfPrograms {
  public:
@@ -75,12 +86,6 @@ class BpfPrograms {
   std::uint64_t counter(janus_counter which) const;
   // Bytes of the ring that waited at once, at most.
   std::uint64_t ring_peak() const;
-  struct MapUse {
-    std::string name;
-    std::uint64_t bytes = 0;        // of kernel memory now, by its own account
-    std::uint64_t max_entries = 0;  // of a ring, bytes
-    std::uint64_t full = 0;         // entries that found no room
-  };
   std::vector<MapUse> maps() const;
   std::vector<std::string> attached() const;
 

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "error.h"
@@ -323,6 +324,7 @@ EngineStats Engine::stats() {
   stats.processes = all.tracker.processes();
   stats.programs = all.programs.attached();
   stats.maps = all.programs.maps();
+  std::ranges::copy(all.holder.maps(), std::back_inserter(stats.maps));
   stats.bpf_records = all.programs.counter(JANUS_COUNT_RECORDS);
   stats.bpf_ring_peak = all.programs.ring_peak();
   stats.hold_tier = all.holder.tier();

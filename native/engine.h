@@ -49,7 +49,7 @@ struct EngineStats {
   std::map<std::string, std::uint64_t> asked, losses, exposure, marks, holds;
   std::size_t containers = 0, processes = 0, scans_pending = 0;
   std::vector<std::string> programs;
-  std::vector<BpfPrograms::MapUse> maps;
+  std::vector<MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
   std::string hold_tier;
   Ring ring{};

@@ -93,6 +93,7 @@ bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
   listen_to_libbpf();
   skeleton_ = hold_bpf::open();
   if (skeleton_ == nullptr) return false;
+  bpf_map__set_max_entries(skeleton_->maps.watched, map_sizes(Machine::read()).cgroups);
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, skeleton_->obj) bpf_program__set_autoload(program, belongs(program, tier));
   if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) == 0 && hold_bpf::load(skeleton_) == 0) {
@@ -218,6 +219,13 @@ void Holder::release(std::uint32_t tgid, const janus_held& held) const {
   // Off the list first: held again at once, it would come off that hold's.
   strike(bpf_map__fd(skeleton_->maps.held), tgid, held);
   if (process) continue_process(process.get(), tgid);
+}
+
+std::vector<MapUse> Holder::maps() const {
+  if (skeleton_ == nullptr) return {};
+  std::vector<MapUse> maps = maps_of(skeleton_->obj);
+  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks"; });
+  return maps;
 }
 
 std::uint64_t Holder::counter(janus_hold_counter which) const {

@@ -15,6 +15,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "../bpf/event.h"
 #include "bpf_programs.h"
@@ -58,6 +59,7 @@ class Holder {
   void mind_keeper();
 
   std::uint64_t counter(janus_hold_counter which) const;
+  std::vector<MapUse> maps() const;  // its own
 
  private:
   void load(HoldMode mode, const BpfPrograms& programs);

@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <sys/fanotify.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -164,6 +165,11 @@ void try_fanotify(Probe& probe) {
 
 // ---- what follows -------------------------------------------------------------
 
+bool in_first_pid_namespace() {
+  struct stat here {};
+  return stat("/proc/self/ns/pid", &here) == 0 && here.st_ino == 0xEFFFFFFC;  // PROC_PID_INIT_INO, since Linux 3.8
+}
+
 void find_missing(Probe& probe) {
   std::string lacking;
   for (const Capability& capability : needed_capabilities())
@@ -171,17 +177,13 @@ void find_missing(Probe& probe) {
       lacking += (lacking.empty() ? "" : ", ") + std::string(capability.name) + " (" + capability.what + ")";
   if (!lacking.empty()) probe.missing.push_back("must run as root in the initial user namespace, or at least with " + lacking);
   if (!probe.btf) probe.missing.emplace_back("this kernel has no BTF (/sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF)");
+  if (!in_first_pid_namespace())
+    probe.missing.emplace_back("must run in the node's own pid namespace (Kubernetes: hostPID): eBPF tells processes by their numbers there");
   // Everything else is refused for the same reasons.
   if (!probe.missing.empty()) return;
-  const auto need = [&](const Trial& trial, const std::string& what) {
-    if (!trial.works()) probe.missing.push_back("this kernel has no " + what + ": " + std::strerror(trial.error));
-  };
-  need(probe.permission_events, "fanotify permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)");
-  need(probe.tp_btf, "eBPF programs on tracepoints by BTF (Linux 5.5)");
-  need(probe.task_iterator, "eBPF iterator over tasks (Linux 5.8)");
-  need(probe.syscall_program, "eBPF programs that are called (Linux 5.14)");
-  need(probe.ring_buffer, "eBPF ring buffer (Linux 5.8)");
-  need(probe.loop, "bpf_loop (Linux 5.17)");
+  for (const auto& [name, trial, needed] : kFeatures)
+    if (needed != nullptr && !(probe.*trial).works())
+      probe.missing.push_back(std::string("this kernel has no ") + needed + ": " + std::strerror((probe.*trial).error));
 }
 
 Probe try_all() {

@@ -38,28 +38,31 @@ struct Probe {
   std::vector<std::string> missing;  // a line each, of what the daemon cannot do without
 };
 
-// The trials by the name that operators see.
+// The trials by the name that operators see, and what the daemon cannot do
+// without, in words; null: it does less without.
 struct Feature {
   const char* name;
   Trial Probe::*trial;
+  const char* needed = nullptr;
 };
 inline constexpr Feature kFeatures[] = {
-    {"tp_btf", &Probe::tp_btf},
-    {"task_iterator", &Probe::task_iterator},
-    {"syscall_program", &Probe::syscall_program},
-    {"fentry", &Probe::fentry},
-    {"lsm", &Probe::lsm},
-    {"syscall_tracepoints", &Probe::syscall_tracepoints},
-    {"ring_buffer", &Probe::ring_buffer},
-    {"bpf_loop", &Probe::loop},
-    {"bpf_task_from_pid", &Probe::task_from_pid},
-    {"bpf_send_signal_task", &Probe::send_signal_task},
-    {"fanotify_permission_events", &Probe::permission_events},
+    {"fanotify_permission_events", &Probe::permission_events,
+     "fanotify permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)"},
     {"fanotify_directory_ignore_marks", &Probe::directory_ignore_marks},
     {"fanotify_evictable_marks", &Probe::evictable_marks},
     {"fanotify_overlay_file_handles", &Probe::overlay_file_handles},
     {"fanotify_audit", &Probe::audit},
     {"fanotify_pidfd", &Probe::pidfd},
+    {"tp_btf", &Probe::tp_btf, "eBPF programs on tracepoints by BTF (Linux 5.5)"},
+    {"task_iterator", &Probe::task_iterator, "eBPF iterator over tasks (Linux 5.8)"},
+    {"syscall_program", &Probe::syscall_program, "eBPF programs that are called (Linux 5.14)"},
+    {"ring_buffer", &Probe::ring_buffer, "eBPF ring buffer (Linux 5.8)"},
+    {"bpf_loop", &Probe::loop, "bpf_loop (Linux 5.17)"},
+    {"bpf_task_from_pid", &Probe::task_from_pid},
+    {"bpf_send_signal_task", &Probe::send_signal_task},
+    {"fentry", &Probe::fentry},
+    {"syscall_tracepoints", &Probe::syscall_tracepoints},
+    {"lsm", &Probe::lsm},
 };
 
 struct Capability {

@@ -114,25 +114,26 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const http = await openHttpServer({
       listen: config.http,
       health: () => health.assess(),
-      about: { kernel: probe },
+      about: { holdTier: engine.stats().holdTier, kernel: probe },
       metrics,
     });
     steps.push({ what: "HTTP", close: () => http.close() });
     signal.throwIfAborted();
     const status = () => {
       const { ready, checks } = health.assess();
-      const { programs, exposure } = engine.stats();
+      const { programs, exposure, holdTier } = engine.stats();
       return {
         ...build,
         nodeName: config.nodeName,
         pid: process.pid,
-        startedMs: performance.timeOrigin,
+        startedMs: Math.round(performance.timeOrigin),
         ready,
         checks,
         features: probe.features,
         guards: registry.size,
         programs,
         exposure,
+        holdTier,
       };
     };
     const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });

@@ -15,6 +15,8 @@ export interface NativeLayout {
 /** What became of trying one thing. */
 export interface Trial {
   readonly works: boolean;
+  /** The daemon does not start without. */
+  readonly needed: boolean;
   /** The kernel's words; empty if it works. */
   readonly reason: string;
 }

@@ -53,7 +53,10 @@ function metricsOf(state: { stats: EngineStats; subjects: Map<number, SubjectCon
     stats: () => state.stats,
     lookup: (id) => state.subjects.get(id),
     build: { version: "1.2.3", commit: "abc", kernel: "6.18" },
-    features: { fentry: { works: false, reason: "Operation not permitted" }, tp_btf: { works: true, reason: "" } },
+    features: {
+      fentry: { works: false, needed: false, reason: "Operation not permitted" },
+      tp_btf: { works: true, needed: true, reason: "" },
+    },
     guards: () => 4,
     pipeline: () => pipeline,
     sinks: [sink],

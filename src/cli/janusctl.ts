@@ -1,6 +1,6 @@
 /**
  * The command line client. Exit status: 0 done, 1 the daemon (or the network,
- * or a file) refused, 2 the command line makes no sense.
+ * or a file) refused, or the doctor misses something, 2 the command line makes no sense.
  */
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
@@ -18,7 +18,10 @@ import {
 } from "../gen/janus/v1/inspection_pb.js";
 import { type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
 import { parseGuardFile } from "../guard/file.js";
+import { loadAddon } from "../native.js";
 import { JanusClient, RpcError } from "./client.js";
+import { type Diagnosis, diagnose, formatDiagnosis } from "./doctor.js";
+import { lookAtMachine } from "./machine.js";
 import { formatTable } from "./table.js";
 
 export interface Io {
@@ -136,6 +139,21 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
       }),
     );
 
+  program
+    .command("doctor")
+    .description("say what this machine lets the daemon do, and what is missing; needs no daemon")
+    .action(() =>
+      run(async (client, print) => {
+        const daemon = await client.getStatus().then(
+          (status) => ({ status }),
+          (error: unknown) => ({ error: linesOf(error).join("; ") }),
+        );
+        const diagnosis = diagnose(loadAddon().probe(), lookAtMachine(), daemon);
+        print.diagnosis(diagnosis);
+        return diagnosis.missing.length === 0 ? 0 : 1;
+      }),
+    );
+
   try {
     await program.parseAsync(args, { from: "user" });
     return exitStatus;
@@ -156,6 +174,7 @@ interface Printer {
     columns: Columns<MessageShape<D>>,
   ): void;
   deleted(name: string): void;
+  diagnosis(diagnosis: Diagnosis): void;
 }
 
 function printerOf(format: GlobalOptions["output"], out: Io["stdout"]): Printer {
@@ -165,10 +184,12 @@ function printerOf(format: GlobalOptions["output"], out: Io["stdout"]): Printer 
         messages: (schema, messages) =>
           json(messages.map((message) => toJson(schema, message, { alwaysEmitImplicit: true }))),
         deleted: (name) => json({ name }),
+        diagnosis: json,
       }
     : {
         messages: (_schema, messages, columns) => out(formatTable(columns, messages)),
         deleted: (name) => out(`${singleLine(name)} deleted\n`),
+        diagnosis: (diagnosis) => out(formatDiagnosis(diagnosis)),
       };
 }
 

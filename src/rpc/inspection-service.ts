@@ -38,6 +38,7 @@ export interface DaemonStatus {
   readonly guards: number;
   readonly programs: readonly string[];
   readonly exposure: EngineStats["exposure"];
+  readonly holdTier: string;
 }
 
 export interface InspectionServiceOptions {

@@ -14,6 +14,11 @@ t.test("readiness is made of what can be proven", async (t) => {
   const text = await response.text();
   for (const part of ["gate", "ring"]) t.match(text, part);
   t.match(text, /ebpf|bpf/i);
+  const { holdTier, kernel } = JSON.parse(text);
+  t.equal(await daemon.metric("janusd_hold_tier", { tier: holdTier }), 1);
+  for (const [feature, { works }] of Object.entries<{ works: boolean }>(kernel.features)) {
+    t.equal(await daemon.metric("janusd_feature", { feature }), works ? 1 : 0, feature);
+  }
   t.equal((await daemon.http("/livez")).status, 200);
   for (const thread of ["gate", "observer", "tracker", "watchdog"]) {
     t.match(await daemon.metrics(), `janusd_thread_heartbeat_age_seconds{thread="${thread}"}`);

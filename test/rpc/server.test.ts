@@ -37,6 +37,7 @@ const daemonStatus: DaemonStatus = {
   guards: 1,
   programs: ["on_fork"],
   exposure: { deadline: 3 },
+  holdTier: "scheduler",
 };
 
 async function serve(t: { teardown(handler: () => Promise<void>): unknown }, waitMs = 0) {
@@ -118,6 +119,7 @@ t.test("inspection: containers with their guards, processes with their roles, th
     checks: [{ name: "gate", ok: false, detail: "moved 9000 ms ago" }],
     features: { tp_btf: true },
     exposure: { deadline: 3n },
+    holdTier: "scheduler",
   });
 });
 

@@ -1,0 +1,78 @@
+/** What the doctor concludes of machines that are not this one. */
+import { create } from "@bufbuild/protobuf";
+import t from "tap";
+import { diagnose, formatDiagnosis } from "../../src/cli/doctor.js";
+import type { Machine } from "../../src/cli/machine.js";
+import { GetStatusResponseSchema } from "../../src/gen/janus/v1/inspection_pb.js";
+import { type Feature, loadAddon, type Probe } from "../../src/native.js";
+
+const noDaemon = { error: "UNAVAILABLE" };
+
+const machine: Machine = {
+  securityModules: ["lockdown", "bpf"],
+  lockdown: "none",
+  renameLock: true,
+  capabilities: "000001ffffffffff",
+  maxUserGroups: 128,
+  maxUserMarks: 100_000,
+  openFiles: 1_048_576,
+  lockedMemory: Number.POSITIVE_INFINITY,
+  cgroups: { layout: "v2", inV2: 3, inV1: 0 },
+};
+
+/** A machine that can do all but these. */
+function probeWithout(...features: readonly Feature[]): Probe {
+  const here = loadAddon().probe();
+  const all = Object.fromEntries(
+    Object.entries(here.features).map(([name, trial]) => {
+      const works = !features.some((feature) => feature === name);
+      return [name, { ...trial, works, reason: works ? "" : "Invalid argument" }];
+    }),
+  );
+  return { ...here, btf: true, overlayBtf: true, missing: [], features: { ...here.features, ...all } };
+}
+
+t.test("nothing is missing, and nothing would be better", async (t) => {
+  const diagnosis = diagnose(probeWithout(), machine, noDaemon);
+  t.match(diagnosis, { holdTier: "fentry", missing: [], next: [] });
+  t.notMatch(formatDiagnosis(diagnosis), /MISSING|missing:|next:/);
+});
+
+t.test("the next tier up, and what to change for it", async (t) => {
+  const tier = (...features: readonly Feature[]) => diagnose(probeWithout(...features), machine, noDaemon);
+  t.match(tier("fentry"), {
+    holdTier: "scheduler",
+    missing: [],
+    next: [/^hold tier fentry: .*Invalid argument$/, /^hold tier syscalls: start with --hold=syscalls/],
+  });
+  t.match(tier("fentry", "syscall_tracepoints").next[1], /^hold tier syscalls: mount -t tracefs .* --hold=syscalls/);
+  const old = tier("fanotify_directory_ignore_marks", "fanotify_overlay_file_handles", "bpf_task_from_pid");
+  t.match(old.next, [/^Linux 6\.0 /, /^Linux 6\.6 /, /^Linux 6\.2 /]);
+  t.match(diagnose(probeWithout(), { ...machine, renameLock: false, openFiles: 1024 }, noDaemon).next, [
+    /rename_lock .*kptr_restrict/,
+    /4096 open files/,
+  ]);
+});
+
+t.test("what is missing, a line each", async (t) => {
+  const probe = { ...probeWithout("fanotify_permission_events"), missing: ["this kernel has no permission events"] };
+  const status = create(GetStatusResponseSchema, {
+    version: "1.2.3",
+    checks: [
+      { name: "gate", ok: false, detail: "moved 9000 ms ago" },
+      { name: "ring", ok: true, detail: "empty" },
+    ],
+  });
+  const diagnosis = diagnose(probe, { ...machine, lockdown: "confidentiality", maxUserGroups: 4 }, { status });
+  t.match(diagnosis.missing, [
+    "this kernel has no permission events",
+    /^lockdown .*lockdown=integrity$/,
+    /^fs\.fanotify\.max_user_groups is 4: sysctl -w /,
+    "the daemon's gate: moved 9000 ms ago",
+  ]);
+  t.equal(diagnosis.missing.length, 4);
+  const text = formatDiagnosis(diagnosis);
+  for (const line of diagnosis.missing) t.ok(text.includes(`\nmissing: ${line}\n`), line);
+  t.match(text, /^fanotify +permission_events +MISSING +Invalid argument$/m);
+  t.match(text, /^daemon +answers +ok +janusd 1\.2\.3/m);
+});
