@@ -82,6 +82,7 @@ struct janus_iter_record {
   struct janus_task task;  // of a tracked container, or container is 0
   __u64 start_ns;
   __u64 mnt_ns;
+  __u64 mnt_event;    // which state of its mounts
   __u32 pid;          // of the thread
   __u32 node_root;    // 1: its root directory is that of the node's pid 1
   __u32 exe_len;
@@ -187,6 +188,7 @@ enum janus_counter {
 enum janus_hold_cause {
   JANUS_HOLD_NAMESPACE = 1,  // it is in a mount namespace that nobody has looked at
   JANUS_HOLD_MOUNT = 2,      // it has changed what is mounted
+  JANUS_HOLD_OPEN = 3,       // it opens something through a mount that nobody has looked at
 };
 
 enum janus_watch_flag {
@@ -198,10 +200,20 @@ enum janus_watch_flag {
 struct janus_held {
   __u64 container;
   __u64 start_ns;  // boot time: with the id, which process
-  __u64 since_ns;  // monotonic: which hold of it; 0 = it could not be stopped
-  __u64 mnt_ns;
+  __u64 since_ns;  // monotonic: which hold of it; 0 = it was not stopped
+  __u64 mnt_ns;    // its own; of an open: the mount's, 0 = it is in none
+  __u64 mnt_event; // which state of that namespace's mounts
+  __u64 mount;     // of an open through a mount in no namespace: kernel address
+  __u32 mount_id;  // ... and number
   __u32 pid;       // the thread: its namespace may be its own
   __u32 cause;     // janus_hold_cause
+  __u32 waits;     // it was not stopped, but does not get on either
+};
+
+// A mount in no namespace: open_tree(2) makes such, and umount -l.
+struct janus_loose_mount {
+  __u64 mount;
+  __u64 id;
 };
 
 // Ring record, to the daemon and to the keeper.
@@ -211,18 +223,19 @@ struct janus_hold {
   struct janus_held held;
 };
 
-// Who lets held processes go. Holding needs a keeper that runs.
+// Who lets held processes go. Mapped into both.
 struct janus_guardians {
   __u64 keeper_task;  // kernel address
   __u32 keeper;       // thread group ids
   __u32 daemon;
-  __u32 enabled;
+  __u32 enabled;      // holding: on by the daemon while it answers and has a keeper; off by
+                      // the end of either, and by whoever was held for too long
   __u32 pad;
 };
 
 enum janus_hold_counter {
   JANUS_HOLD_COUNT_HELD = 0,
-  JANUS_HOLD_COUNT_SKIPPED = 1,  // stopped or traced by somebody else, or nobody would let it go
-  JANUS_HOLD_COUNT_EXPIRED = 2,  // let go by the keeper: the daemon was too slow
+  JANUS_HOLD_COUNT_SKIPPED = 1,  // stopped or traced by somebody else, or holding is off
+  JANUS_HOLD_COUNT_EXPIRED = 2,  // of those held: the daemon was too slow
   JANUS_HOLD_COUNTERS = 3,
 };

@@ -1,18 +1,21 @@
-// Holds a process of a guarded container that has just changed what it sees of
-// the file system, until user space has marked what is new (DESIGN section 2).
+// Holds a process of a guarded container that is about to see the file system
+// through a mount that nobody has looked at, until user space has marked it
+// (DESIGN section 2).
 //
 // Owns: whom to stop, and the list of who is. Three sets of programs; user
 // space loads the best that the kernel takes (native/holder.h):
-//   fentry      fexit of the system calls that make mounts and namespaces
-//   syscalls    the same by syscall tracepoints, which slow every system call
-//               of the node a little
-//   scheduler   exec, and fork where a signal can be sent to another task:
-//               always loaded. A process that opens files between unshare(2)
+//   fentry      at each open (fmod_ret): one through a mount that is new since
+//               the last look is put off, and tried again. It leaves no window.
+//   syscalls    after the system calls that make mounts and namespaces, by
+//               syscall tracepoints, which slow every one of the node's a little
+//   scheduler   at exec and fork. A process that opens files between unshare(2)
 //               and its next fork or exec is not held.
 //
-// SIGSTOP takes effect before the process runs one more instruction of its own.
-// It can't be lost on the way: the list is written before the signal is sent,
-// the records after it (so nobody continues a process before it was stopped).
+// The latter two stop the process (SIGSTOP), before it runs one more instruction
+// of its own. That can't be lost on the way: the list is written before the
+// signal is sent, the records after it (so nobody continues a process before it
+// was stopped). They are only for kernels on which a program can continue
+// another process, so that the end of those who would do it lets everybody go.
 #include "kernel.h"
 
 #include <bpf/bpf_core_read.h>
@@ -31,11 +34,12 @@ char LICENSE[] SEC("license") = "GPL";
 #define TASK_NOT_RUNNING (0x4 | 0x8 | 0x8000)  // __TASK_STOPPED, __TASK_TRACED, TASK_FROZEN
 #define JOBCTL_TRAP_FREEZE (1ul << 23)         // the cgroup v2 freezer
 
-#if defined(__TARGET_ARCH_arm64)
-#define SYSCALL(name) "__arm64_sys_" name
-#else
-#define SYSCALL(name) "__x64_sys_" name
-#endif
+#define PF_USER_WORKER (0x10 | 0x4000)         // PF_IO_WORKER; since 6.4 PF_USER_WORKER
+#define FMODE_CREATED 0x100000
+#define NR_io_uring_enter 426  // on every architecture
+#define EAGAIN 11
+#define ERESTARTNOINTR 513  // include/linux/errno.h: with a signal, do the system call again
+#define MAX_ERRNO 4095
 
 // Linux 6.13; bpf_send_signal() reaches only the caller.
 extern int bpf_send_signal_task(struct task_struct *task, int signal, enum pid_type type, __u64 value) __ksym __weak;
@@ -51,14 +55,22 @@ struct {
   __type(value, __u32);
 } watched SEC(".maps");
 
-// Mount namespaces that user space has looked at. One that falls out is looked
-// at once more.
+// Mount namespaces that user space has looked at -> their state (`event`) before
+// it did. One that falls out is looked at once more.
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 4096);
   __type(key, __u64);
-  __type(value, __u8);
+  __type(value, __u64);
 } namespaces SEC(".maps");
+
+// The same for mounts that are in none.
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 4096);
+  __type(key, struct janus_loose_mount);
+  __type(value, __u8);
+} loose_mounts SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -73,9 +85,24 @@ struct {
   __uint(max_entries, 1 << 17);
 } to_daemon SEC(".maps"), to_keeper SEC(".maps");
 
+// Thread -> the open that it tries again and again.
+struct waiting {
+  __u64 since_ns;
+  __u64 mnt_ns;
+  __u64 mnt_event;
+  __u64 mount;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 4096);
+  __type(key, __u32);
+  __type(value, struct waiting);
+} waits SEC(".maps");
+
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __type(key, __u32);
   __type(value, struct janus_guardians);
 } guardians SEC(".maps");
@@ -87,6 +114,8 @@ struct {
   __type(value, __u64);
 } hold_counters SEC(".maps");
 
+const volatile __u64 limit_ns = 100000000;  // set by user space
+
 static __always_inline void count(__u32 which) {
   __u64 *value = bpf_map_lookup_elem(&hold_counters, &which);
   if (value) __sync_fetch_and_add(value, 1);
@@ -97,68 +126,151 @@ static __always_inline struct janus_guardians *the_guardians(void) {
   return bpf_map_lookup_elem(&guardians, &zero);
 }
 
-// Whether somebody who runs would let a held process go.
-static __always_inline bool kept(void) {
+// Whether the daemon answers.
+static __always_inline bool is_on(void) {
+  struct janus_guardians *who = the_guardians();
+  return who && who->enabled;
+}
+
+// ... and the keeper runs, who would let a stopped process go.
+static __always_inline bool is_kept(void) {
   struct janus_guardians *who = the_guardians();
   if (!who || !who->enabled) return 0;
   struct task_struct *keeper = (void *)who->keeper_task;
   return !(BPF_CORE_READ(keeper, __state) & TASK_NOT_RUNNING) && !(BPF_CORE_READ(keeper, jobctl) & JOBCTL_TRAP_FREEZE);
 }
 
-// A stop of somebody else's is not ours to end, and a tracer would see ours.
-static __always_inline bool somebody_elses(struct task_struct *task) {
-  return BPF_CORE_READ(task, ptrace) || (BPF_CORE_READ(task, signal, flags) & SIGNAL_STOP_STOPPED) ||
-         BPF_CORE_READ(task, signal, group_stop_count) ||
+static __always_inline bool is_traced(struct task_struct *task) { return BPF_CORE_READ(task, ptrace) != 0; }
+
+// Stopped, or about to be: that stop is not ours to end.
+static __always_inline bool is_stopping(struct task_struct *task) {
+  return (BPF_CORE_READ(task, signal, flags) & SIGNAL_STOP_STOPPED) || BPF_CORE_READ(task, signal, group_stop_count) ||
          ((BPF_CORE_READ(task, pending.signal.sig[0]) | BPF_CORE_READ(task, signal, shared_pending.signal.sig[0])) &
           STOP_SIGNALS);
 }
 
-static __always_inline void hold(struct task_struct *task, __u32 cause, bool is_current) {
-  __u32 tgid = BPF_CORE_READ(task, tgid);
-  struct janus_task *known = bpf_map_lookup_elem(&tasks, &tgid);
-  if (!known) return;
-  __u64 container = known->container;
-  __u32 *flags = bpf_map_lookup_elem(&watched, &container);
-  if (!flags) return;
-  struct janus_hold hold = {.tgid = tgid};
-  hold.held.container = container;
-  hold.held.start_ns = known->start_ns;
-  hold.held.mnt_ns = mount_namespace(task);
-  hold.held.pid = BPF_CORE_READ(task, pid);
-  hold.held.cause = cause;
-  if (cause == JANUS_HOLD_NAMESPACE) {
-    if (!(*flags & JANUS_WATCH_NAMESPACES) || bpf_map_lookup_elem(&namespaces, &hold.held.mnt_ns)) return;
-  } else if (!(*flags & JANUS_WATCH_MOUNTS)) {
-    return;
-  }
-  // Room for the records first: whoever is stopped has to be heard of. (Each is
-  // asked for null once: Linux 6.1 forgets the answer.)
-  struct janus_hold *to_mark = bpf_ringbuf_reserve(&to_daemon, sizeof(hold), 0);
-  if (!to_mark) {
-    count(JANUS_HOLD_COUNT_SKIPPED);
-    return;
-  }
-  struct janus_hold *to_keep = bpf_ringbuf_reserve(&to_keeper, sizeof(hold), 0);
+// What a process is held for, if it is.
+static __always_inline __u32 watched_for(struct task_struct *task, struct janus_hold *hold) {
+  hold->tgid = BPF_CORE_READ(task, tgid);
+  struct janus_task *known = bpf_map_lookup_elem(&tasks, &hold->tgid);
+  if (!known) return 0;
+  hold->held.container = known->container;
+  hold->held.start_ns = known->start_ns;
+  hold->held.pid = BPF_CORE_READ(task, pid);
+  __u32 *flags = bpf_map_lookup_elem(&watched, &hold->held.container);
+  return flags ? *flags : 0;
+}
+
+// Not stopped, it is looked at as soon as may be.
+static __always_inline void stop(struct task_struct *task, struct janus_hold *hold, bool may_stop, bool is_current) {
+  // Room for the keeper's record first: whoever is stopped has to be heard of.
+  struct janus_hold *to_keep = bpf_ringbuf_reserve(&to_keeper, sizeof(*hold), 0);
   if (!to_keep) {
     count(JANUS_HOLD_COUNT_SKIPPED);
-    *to_mark = hold;  // not stopped: looked at as soon as may be
-    bpf_ringbuf_submit(to_mark, 0);
     return;
   }
-  if (kept() && !somebody_elses(task)) {
-    hold.held.since_ns = bpf_ktime_get_ns();
-    if (bpf_map_update_elem(&held, &tgid, &hold.held, BPF_ANY)) {
-      hold.held.since_ns = 0;
+  if (may_stop && is_kept()) {
+    hold->held.since_ns = bpf_ktime_get_ns();
+    if (bpf_map_update_elem(&held, &hold->tgid, &hold->held, BPF_ANY)) {
+      hold->held.since_ns = 0;
     } else if (is_current ? bpf_send_signal(SIGSTOP) : bpf_send_signal_task(task, SIGSTOP, PIDTYPE_TGID, 0)) {
-      bpf_map_delete_elem(&held, &tgid);
-      hold.held.since_ns = 0;
+      bpf_map_delete_elem(&held, &hold->tgid);
+      hold->held.since_ns = 0;
     }
   }
-  count(hold.held.since_ns ? JANUS_HOLD_COUNT_HELD : JANUS_HOLD_COUNT_SKIPPED);
-  *to_mark = hold;
-  bpf_ringbuf_submit(to_mark, 0);
-  *to_keep = hold;
+  count(hold->held.since_ns ? JANUS_HOLD_COUNT_HELD : JANUS_HOLD_COUNT_SKIPPED);
+  *to_keep = *hold;
   bpf_ringbuf_submit(to_keep, 0);
+  bpf_ringbuf_output(&to_daemon, hold, sizeof(*hold), 0);  // no room: the keeper lets it go
+}
+
+// A tracer would see the signal, and could take it away.
+static __always_inline void hold(struct task_struct *task, __u32 cause, bool is_current) {
+  struct janus_hold hold = {.held.cause = cause};
+  __u32 flags = watched_for(task, &hold);
+  hold.held.mnt_ns = mount_namespace(task);
+  hold.held.mnt_event = BPF_CORE_READ(task, nsproxy, mnt_ns, event);
+  if (cause == JANUS_HOLD_MOUNT ? !(flags & JANUS_WATCH_MOUNTS)
+                                : !(flags & JANUS_WATCH_NAMESPACES) || bpf_map_lookup_elem(&namespaces, &hold.held.mnt_ns))
+    return;
+  stop(task, &hold, !is_traced(task) && !is_stopping(task), is_current);
+}
+
+// ---- opens -------------------------------------------------------------------
+
+// Whether nobody has looked at the mount since it has changed. Fills in which.
+static __always_inline bool is_new(struct file *file, struct janus_held *held) {
+  struct mount *mount = (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+  struct mnt_namespace *mnt_ns = BPF_CORE_READ(mount, mnt_ns);
+  if ((__u64)mnt_ns >= (__u64)-MAX_ERRNO) return 0;  // the kernel's own: pipes, memfds
+  held->mnt_ns = namespace_id(mnt_ns);
+  if (held->mnt_ns) {
+    held->mnt_event = BPF_CORE_READ(mnt_ns, event);
+    __u64 *seen = bpf_map_lookup_elem(&namespaces, &held->mnt_ns);
+    return !seen || *seen != held->mnt_event;
+  }
+  held->mount = (__u64)mount;
+  held->mount_id = BPF_CORE_READ(mount, mnt_id);
+  struct janus_loose_mount loose = {.mount = held->mount, .id = held->mount_id};
+  return !bpf_map_lookup_elem(&loose_mounts, &loose);
+}
+
+// What io_uring does is not a system call that could be done again: there -EAGAIN
+// means that a worker tries, and from a worker it reaches the program.
+static __always_inline bool by_io_uring(struct task_struct *task) {
+  struct pt_regs *registers = (void *)bpf_task_pt_regs(task);
+#if defined(__TARGET_ARCH_arm64)
+  long number = BPF_CORE_READ(registers, syscallno);
+#else
+  long number = BPF_CORE_READ(registers, orig_ax);
+#endif
+  return (BPF_CORE_READ(task, flags) & PF_USER_WORKER) || number == NR_io_uring_enter;
+}
+
+// Whether this open may be put off (again). The first time the daemon is told.
+static __always_inline bool may_wait(struct janus_hold *hold) {
+  struct waiting now = {
+      .since_ns = bpf_ktime_get_ns(),
+      .mnt_ns = hold->held.mnt_ns,
+      .mnt_event = hold->held.mnt_event,
+      .mount = hold->held.mount,
+  };
+  struct waiting *before = bpf_map_lookup_elem(&waits, &hold->held.pid);
+  bool again = before && before->mnt_ns == now.mnt_ns && before->mnt_event == now.mnt_event && before->mount == now.mount;
+  hold->held.waits = is_on();
+  if (hold->held.waits && again) {
+    if (now.since_ns - before->since_ns < limit_ns) return 1;
+    count(JANUS_HOLD_COUNT_EXPIRED);
+    struct janus_guardians *who = the_guardians();
+    if (who) who->enabled = 0;
+    return 0;
+  }
+  if (hold->held.waits && bpf_map_update_elem(&waits, &hold->held.pid, &now, BPF_ANY)) hold->held.waits = 0;
+  if (bpf_ringbuf_output(&to_daemon, hold, sizeof(*hold), 0)) hold->held.waits = 0;
+  count(hold->held.waits ? JANUS_HOLD_COUNT_HELD : JANUS_HOLD_COUNT_SKIPPED);
+  return hold->held.waits;
+}
+
+// Before an open is asked about, or does anything. With a signal pending, the
+// kernel does the system call again from its start. A stop that is taken back at
+// once leaves just that: the thread goes round, some microseconds a turn, until
+// the mount has been looked at. It never stands still, so nobody has to let it
+// go, and a parent sees nothing. (Its handler of SIGCONT, if it has one, runs.)
+SEC("fmod_ret/security_file_open")
+int BPF_PROG(hold_open, struct file *file, int result) {
+  if (result) return result;
+  struct task_struct *task = bpf_get_current_task_btf();
+  struct janus_hold hold = {.held.cause = JANUS_HOLD_OPEN};
+  if (!(watched_for(task, &hold) & JANUS_WATCH_MOUNTS) || !is_new(file, &hold.held)) return 0;
+  // It is empty; and doing O_EXCL again would fail.
+  if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED) return 0;
+  if (!may_wait(&hold)) return 0;
+  // Somebody else's stop is as good, and must not be taken back.
+  if (!is_stopping(task)) {
+    if (bpf_send_signal_thread(SIGSTOP)) return 0;
+    bpf_send_signal_thread(SIGCONT);
+  }
+  return by_io_uring(task) ? -EAGAIN : -ERESTARTNOINTR;
 }
 
 // ---- scheduler -------------------------------------------------------------
@@ -187,7 +299,7 @@ static long continue_held(struct bpf_map *map, __u32 *tgid, struct janus_held *h
 }
 
 // The end of a held process, and of those who would let it go: with them ends
-// the holding, and where the kernel allows it, they are let go here.
+// the holding, and all are let go here.
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(hold_exit, struct task_struct *task) {
   if (BPF_CORE_READ(task, signal, live.counter) != 0) return 0;
@@ -195,7 +307,7 @@ int BPF_PROG(hold_exit, struct task_struct *task) {
   struct janus_guardians *who = the_guardians();
   if (who && (tgid == who->keeper || tgid == who->daemon)) {
     who->enabled = 0;
-    if (bpf_send_signal_task && bpf_task_from_pid && bpf_task_release) bpf_for_each_map_elem(&held, continue_held, 0, 0);
+    if (bpf_send_signal_task) bpf_for_each_map_elem(&held, continue_held, 0, 0);
     return 0;
   }
   bpf_map_delete_elem(&held, &tgid);
@@ -210,7 +322,6 @@ int become_keeper(void *context) {
   struct task_struct *self = bpf_get_current_task_btf();
   who->keeper_task = (__u64)self;
   who->keeper = BPF_CORE_READ(self, tgid);
-  who->enabled = 1;
   return 0;
 }
 
@@ -221,14 +332,10 @@ static __always_inline int changed(long result, __u32 cause) {
   return 0;
 }
 
-#define ON_EXIT_OF(name, cause)                                          \
-  SEC("fexit/" SYSCALL(#name))                                           \
-  int BPF_PROG(fexit_##name, const void *registers, long result) {       \
-    return changed(result, cause);                                       \
-  }                                                                      \
-  SEC("tp/syscalls/sys_exit_" #name)                                     \
-  int tracepoint_##name(struct trace_event_raw_sys_exit *context) {      \
-    return changed(context->ret, cause);                                 \
+#define ON_EXIT_OF(name, cause)                                  \
+  SEC("tp/syscalls/sys_exit_" #name)                             \
+  int after_##name(struct trace_event_raw_sys_exit *context) {   \
+    return changed(context->ret, cause);                         \
   }
 
 ON_EXIT_OF(unshare, JANUS_HOLD_NAMESPACE)

@@ -531,6 +531,7 @@ int on_task(struct bpf_iter__task *ctx) {
   record->uid = BPF_CORE_READ(task, real_cred, uid.val);
   bpf_probe_read_kernel(record->comm, sizeof(record->comm), &task->comm);
   record->mnt_ns = mount_namespace(task);
+  record->mnt_event = BPF_CORE_READ(task, nsproxy, mnt_ns, event);
   struct pid *pid = BPF_CORE_READ(task, thread_pid);
   __u64 level = BPF_CORE_READ(pid, level);
   int ns_pid = 0;

@@ -112,6 +112,7 @@ struct path {
 };
 struct file {
   void *private_data;
+  unsigned int f_mode;
   struct path f_path;
 };
 struct fdtable {
@@ -124,8 +125,10 @@ struct fs_struct {
 struct files_struct {
   struct fdtable *fdt;
 };
+struct mnt_namespace;
 struct mount {
   struct vfsmount mnt;
+  struct mnt_namespace *mnt_ns;
   int mnt_id;
 };
 
@@ -134,7 +137,8 @@ struct ns_common {
 };
 struct mnt_namespace {
   struct ns_common ns;
-  __u64 seq;  // before
+  __u64 seq;    // before
+  __u64 event;  // changes with every change of its mounts
 };
 struct nsproxy {
   struct mnt_namespace *mnt_ns;
@@ -197,6 +201,15 @@ struct mm_struct {
 typedef struct {
   unsigned long sig[1];
 } sigset_t;
+struct sigaction {
+  void *sa_handler;
+};
+struct k_sigaction {
+  struct sigaction sa;
+};
+struct sighand_struct {
+  struct k_sigaction action[64];
+};
 struct sigpending {
   sigset_t signal;
 };
@@ -214,6 +227,8 @@ struct task_struct {
   unsigned int ptrace;
   unsigned long jobctl;
   struct sigpending pending;
+  sigset_t blocked;
+  struct sighand_struct *sighand;
   int pid;
   int tgid;
   unsigned int flags;
@@ -233,6 +248,13 @@ struct task_struct {
   struct signal_struct *signal;
   struct css_set *cgroups;
   struct pid *thread_pid;
+};
+struct pt_regs {
+#if defined(__TARGET_ARCH_arm64)
+  int syscallno;
+#else
+  unsigned long orig_ax;
+#endif
 };
 struct linux_binprm {
   struct file *file;

@@ -19,10 +19,14 @@ struct {
   __type(value, struct janus_task);
 } tasks SEC(".maps");
 
-// Unique since boot; the number in /proc/PID/ns is used again.
-static __always_inline __u64 mount_namespace(struct task_struct *task) {
-  struct mnt_namespace *mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
+// Unique since boot; the number in /proc/PID/ns is used again. 0: none, or an
+// anonymous one.
+static __always_inline __u64 namespace_id(struct mnt_namespace *mnt_ns) {
   if (!mnt_ns) return 0;
   if (bpf_core_field_exists(mnt_ns->ns.ns_id)) return BPF_CORE_READ(mnt_ns, ns.ns_id);
   return BPF_CORE_READ(mnt_ns, seq);
+}
+
+static __always_inline __u64 mount_namespace(struct task_struct *task) {
+  return namespace_id(BPF_CORE_READ(task, nsproxy, mnt_ns));
 }

@@ -108,6 +108,7 @@ SubjectSpec subject_of(const Napi::Object& from) {
 
 HoldMode hold_mode_of(const std::string& name) {
   if (name == "off") return HoldMode::off;
+  if (name == "scheduler") return HoldMode::scheduler;
   return name == "syscalls" ? HoldMode::syscalls : HoldMode::automatic;
 }
 

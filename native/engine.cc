@@ -151,11 +151,16 @@ struct Engine::Running {
       poll(fds.data(), fds.size(), kBeatMs);
       tracker.drain();
       if (fds[3].revents != 0) holder.serve([this](const janus_hold& hold) { mark_for(hold); });
-      holder.mind_keeper();
+      holder.answering();
       tracker.check_losses();
-      for (std::size_t i = 0; i < order.size(); ++i)
-        if (fds[i + fixed].revents != 0) replanned(planner.replan_container(order[i]), false);
-      if (std::exchange(last_look, monotonic_ns() / kLookNs) != monotonic_ns() / kLookNs) tracker.look_for_namespaces();
+      bool mounts_changed = false;
+      for (std::size_t i = 0; i < order.size(); ++i) {
+        if (fds[i + fixed].revents == 0) continue;
+        mounts_changed = true;
+        replanned(planner.replan_container(order[i]), false);
+      }
+      const std::uint64_t now = monotonic_ns() / kLookNs;
+      if (std::exchange(last_look, now) != now || (mounts_changed && holder.holds_opens())) look();
       if (fds[2].revents != 0) follow_mounts(mountinfos);
     }
   }
@@ -163,15 +168,40 @@ struct Engine::Running {
   // `held`: whoever made the change stood still meanwhile, so there was no window.
   void replanned(MarkPlanner::Replan replan, bool held) {
     scanner.queue(std::move(replan.jobs));
-    if (replan.changed && !held) counters.exposed_mount.add();
+    if (replan.changed && !held && !holder.holds_opens()) counters.exposed_mount.add();
   }
 
   void mark_for(const janus_hold& hold) {
     const janus_held& held = hold.held;
+    if (held.cause == JANUS_HOLD_OPEN) {
+      const auto seen = look();
+      const bool loose = std::none_of(seen.begin(), seen.end(), [&](const auto& each) { return each.id == held.mnt_ns; });
+      // Nobody lives in its namespace, or it is in none: only descriptors lead there.
+      const bool marked = !loose || planner.mark_loose(held.pid, held.mount_id);
+      if (!marked || (!held.waits && !holder.holds(hold.tgid))) counters.exposed_mount.add();
+      return;
+    }
     auto replan = held.cause == JANUS_HOLD_NAMESPACE ? planner.add_namespace(held.container, held.pid, held.mnt_ns)
                                                      : planner.replan_container(held.container);
     replanned(std::move(replan), holder.holds(hold.tgid));  // now: it may not have been for long enough
     eventfd_write(mounts_event.get(), 1);
+  }
+
+  // Where opens wait for it: which state each namespace is in is read before its
+  // mounts are, so that a change between the two is met by the next open.
+  std::vector<Tracker::Namespace> look() {
+    auto seen = tracker.look_for_namespaces();
+    if (!holder.holds_opens()) return seen;
+    std::map<std::uint64_t, std::uint64_t> now;
+    for (const Tracker::Namespace& each : seen) {
+      now.emplace(each.id, each.event);
+      const auto before = states.find(each.id);
+      if (before != states.end() && before->second == each.event) continue;
+      replanned(planner.replan_container(each.container), true);
+      holder.know(each.id, each.event);
+    }
+    states.swap(now);
+    return seen;
   }
 
   // A change of mounts makes its descriptor readable (POLLPRI, proc(5)).
@@ -193,6 +223,7 @@ struct Engine::Running {
       replanned(planner.replan_container(place.container), false);
     }
     holder.watch(planner.watched());
+    if (holder.holds_opens()) look();
   }
 
   const Probe& probe;
@@ -216,6 +247,7 @@ struct Engine::Running {
   const std::function<void()> wake_javascript;
   Heartbeat tracker_heartbeat;
   std::uint64_t last_look = 0;
+  std::map<std::uint64_t, std::uint64_t> states;  // of mount namespaces, at the last look
   std::mutex ended_mutex;
   std::map<std::uint64_t, std::string> ids;  // guarded containers
   std::vector<std::string> ended;
@@ -312,6 +344,7 @@ EngineStats Engine::stats() {
                     {"scan_pending", counters.exposed_scan.get()},
                     {"unresolved_path", counters.exposed_rescan.get()},
                     {"mount_changed", counters.exposed_mount.get()},
+                    {"hold_expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
                     {"path_changed", counters.exposed_path.get()}};
   const auto marks = all.planner.mark_counts();
   stats.marks = {{"superblock", marks.superblock},

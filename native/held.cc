@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "error.h"
 #include "unique_fd.h"
 
 namespace janus {
@@ -55,5 +57,13 @@ void continue_all(int held_map) {
     bpf_map_delete_elem(held_map, &each);
   }
 }
+
+HoldSwitch::HoldSwitch(int guardians_map) {
+  void* mapped = mmap(nullptr, sizeof(janus_guardians), PROT_READ | PROT_WRITE, MAP_SHARED, guardians_map, 0);
+  if (mapped == MAP_FAILED) throw Error::system(errno, "mmap", "map guardians");
+  guardians_ = static_cast<janus_guardians*>(mapped);
+}
+
+HoldSwitch::~HoldSwitch() { munmap(guardians_, sizeof(janus_guardians)); }
 
 }  // namespace janus

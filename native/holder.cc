@@ -23,6 +23,7 @@
 #include "held.h"
 #include "keeper.h"
 #include "libbpf_log.h"
+#include "probe.h"
 
 namespace janus {
 namespace {
@@ -40,26 +41,27 @@ int on_hold(void* context, void* data, std::size_t) {
   return 0;
 }
 
-// A program belongs to the tier that its section names, or to all.
+// An open that waits makes all else needless.
 bool belongs(const bpf_program* program, std::string_view tier) {
-  const std::string_view section = bpf_program__section_name(program);
-  if (section.starts_with("fexit/")) return tier == "fentry";
+  const std::string_view section = bpf_program__section_name(program), name = bpf_program__name(program);
+  if (section.starts_with("fmod_ret/")) return tier == "fentry";
   if (section.starts_with("tp/")) return tier == "syscalls";
+  if (name == "hold_exec" || name == "hold_fork") return tier != "fentry";
   return true;
 }
 
 }  // namespace
 
 Holder::Holder(const BpfPrograms& programs, HoldMode mode, std::chrono::milliseconds limit) : limit_(limit) {
-  if (mode == HoldMode::off) return;
-  load(mode, programs);
+  if (mode == HoldMode::off || !load(mode, programs)) return;
   try {
     ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.to_daemon), on_hold, &visit_, nullptr);
     wake_.reset(epoll_create1(EPOLL_CLOEXEC));
     if (ring_ == nullptr || !wake_) throw Error::system(errno, "ring_buffer__new", "map to_daemon");
     epoll_event readable{.events = EPOLLIN, .data = {}};
     epoll_ctl(wake_.get(), EPOLL_CTL_ADD, ring_buffer__epoll_fd(ring_), &readable);
-    start_keeper();
+    holding_.emplace(bpf_map__fd(skeleton_->maps.guardians));
+    if (!holds_opens()) start_keeper();
   } catch (...) {
     close();
     throw;
@@ -75,17 +77,21 @@ void Holder::close() {
   keeper_life_.reset();
   if (keeper_) waitid(P_PIDFD, static_cast<id_t>(keeper_.get()), nullptr, WEXITED);
   keeper_.reset();
+  holding_.reset();
   ring_buffer__free(std::exchange(ring_, nullptr));
   hold_bpf::destroy(std::exchange(skeleton_, nullptr));
 }
 
-void Holder::load(HoldMode mode, const BpfPrograms& programs) {
-  if (try_tier("fentry", programs)) return;
-  if (mode == HoldMode::syscalls) {
-    if (try_tier("syscalls", programs)) return;
-    throw refused_by_libbpf("load fexit programs nor syscall tracepoints (is tracefs mounted at /sys/kernel/tracing?)", "bpf/hold.bpf.o");
-  }
-  if (!try_tier("scheduler", programs)) throw refused_by_libbpf("load the programs that hold", "bpf/hold.bpf.o");
+bool Holder::load(HoldMode mode, const BpfPrograms& programs) {
+  if (mode != HoldMode::scheduler && try_tier("fentry", programs)) return true;
+  const bool can_stop = probe_kernel().send_signal_task.works();
+  if (can_stop && try_tier(mode == HoldMode::syscalls ? "syscalls" : "scheduler", programs)) return true;
+  if (mode == HoldMode::automatic) return false;
+  if (!can_stop)
+    throw Error(ErrorCode::unsupported, "--hold: this kernel takes no fmod_ret programs, and to stop processes needs Linux 6.13 (bpf_send_signal_task)");
+  throw refused_by_libbpf(mode == HoldMode::syscalls ? "use syscall tracepoints (is tracefs mounted at /sys/kernel/tracing?)"
+                                                     : "use the scheduler's tracepoints",
+                          "bpf/hold.bpf.o");
 }
 
 // errno tells why not.
@@ -96,6 +102,7 @@ bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
   bpf_map__set_max_entries(skeleton_->maps.watched, map_sizes(Machine::read()).cgroups);
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, skeleton_->obj) bpf_program__set_autoload(program, belongs(program, tier));
+  skeleton_->rodata->limit_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(limit_).count());
   if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) == 0 && hold_bpf::load(skeleton_) == 0) {
     // Known before the first program runs: our own end, too, ends the holding.
     const std::uint32_t zero = 0;
@@ -113,6 +120,7 @@ bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
 }
 
 void Holder::start_keeper() {
+  keeper_.reset();
   std::array<int, 2> ends{};
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) throw Error::system(errno, "socketpair", "of the keeper");
   UniqueFd ours(ends[0]), theirs(ends[1]);
@@ -123,6 +131,7 @@ void Holder::start_keeper() {
   descriptors[kKeeperHeld] = bpf_map__fd(skeleton_->maps.held);
   descriptors[kKeeperRing] = bpf_map__fd(skeleton_->maps.to_keeper);
   descriptors[kKeeperCounters] = bpf_map__fd(skeleton_->maps.hold_counters);
+  descriptors[kKeeperGuardians] = bpf_map__fd(skeleton_->maps.guardians);
 
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -177,10 +186,10 @@ void Holder::watch(const std::map<std::uint64_t, std::uint32_t>& containers) {
   watched_ = containers;
 }
 
-void Holder::know(std::uint64_t mnt_ns) {
+void Holder::know(std::uint64_t mnt_ns, std::optional<std::uint64_t> event) {
   if (skeleton_ == nullptr) return;
-  const std::uint8_t yes = 1;
-  bpf_map_update_elem(bpf_map__fd(skeleton_->maps.namespaces), &mnt_ns, &yes, BPF_ANY);
+  const std::uint64_t state = event.value_or(0);  // what a new namespace has that nobody has changed
+  bpf_map_update_elem(bpf_map__fd(skeleton_->maps.namespaces), &mnt_ns, &state, event ? BPF_ANY : BPF_NOEXIST);
 }
 
 bool Holder::holds(std::uint32_t tgid) const {
@@ -191,24 +200,27 @@ bool Holder::holds(std::uint32_t tgid) const {
 void Holder::serve(const std::function<void(const janus_hold&)>& mark) {
   visit_ = [&](const janus_hold& hold) {
     mark(hold);
-    if (hold.held.cause == JANUS_HOLD_NAMESPACE) know(hold.held.mnt_ns);
+    if (hold.held.mnt_ns != 0) {
+      know(hold.held.mnt_ns, hold.held.mnt_event);
+    } else {
+      const janus_loose_mount loose{.mount = hold.held.mount, .id = hold.held.mount_id};
+      const std::uint8_t yes = 1;
+      bpf_map_update_elem(bpf_map__fd(skeleton_->maps.loose_mounts), &loose, &yes, BPF_ANY);
+    }
     if (hold.held.since_ns != 0) release(hold.tgid, hold.held);
   };
   ring_buffer__consume(ring_);
 }
 
-void Holder::mind_keeper() {
+void Holder::answering() {
   if (skeleton_ == nullptr) return;
   siginfo_t ended{};
-  if (keeper_) {
-    waitid(P_PIDFD, static_cast<id_t>(keeper_.get()), &ended, WEXITED | WNOHANG);
-    if (ended.si_pid == 0) return;
-    keeper_.reset();
-  }
-  // Nobody is held while there is none (hold_exit), and those who were have been
-  // let go by serve().
+  if (keeper_) waitid(P_PIDFD, static_cast<id_t>(keeper_.get()), &ended, WEXITED | WNOHANG);
+  // Nobody is stopped while there is none (hold_exit), and those who were have
+  // been let go by serve().
   try {
-    start_keeper();
+    if (!holds_opens() && (!keeper_ || ended.si_pid != 0)) start_keeper();
+    holding_->set(true);
   } catch (const Error&) {
     // No process or memory to be had: again at the next beat.
   }

@@ -1,12 +1,12 @@
-// Drives the marks from eBPF: a process of a guarded container that is in a
-// mount namespace nobody has looked at, or that has changed what is mounted,
-// stands still until the planner has marked what is new.
+// Drives the marks from eBPF: a process of a guarded container that is about to
+// see the file system through mounts that nobody has looked at waits until the
+// planner has marked what is new.
 //
-// Owns: the programs of bpf/hold.bpf.c and the keeper, a small process of its
-// own (native/keeper.cc) that continues whoever is held for longer than the
-// limit: also when this process is stopped, killed, or slow. Nobody is held
-// unless the keeper runs; that is checked in the kernel, at each hold. What the
-// programs are, and why there are three tiers, is said there.
+// Owns: the programs of bpf/hold.bpf.c, and which of their tiers is used; see
+// there. Where processes are stopped, it also owns the keeper, a small process of
+// its own (native/keeper.cc) that continues whoever is held for longer than the
+// limit: also when this process is stopped, killed, or slow. Nobody is stopped
+// unless the keeper runs; that is checked in the kernel, at each hold.
 #pragma once
 
 #include <chrono>
@@ -14,11 +14,14 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "../bpf/event.h"
 #include "bpf_programs.h"
+#include "held.h"
 #include "unique_fd.h"
 
 struct hold_bpf;
@@ -27,14 +30,15 @@ struct ring_buffer;
 namespace janus {
 
 // What may be used. `automatic`: fentry where it loads, else the scheduler's
-// tracepoints. `syscalls`: fentry, else syscall tracepoints.
-enum class HoldMode { off, automatic, syscalls };
+// tracepoints. `syscalls`: fentry, else syscall tracepoints. The last two of the
+// tiers need bpf_send_signal_task (Linux 6.13).
+enum class HoldMode { off, scheduler, syscalls, automatic };
 
 class Holder {
  public:
-  // Throws Error(unsupported) if `syscalls` is wanted and cannot be had, or no
-  // tier loads, and Error(system) if the keeper cannot be started. Nobody is held
-  // for longer than `limit`; marking takes some hundred microseconds.
+  // Throws Error(unsupported) if what is wanted cannot be had (`automatic` is then
+  // off), and Error(system) if the keeper cannot be started. Nobody is held for
+  // longer than `limit`; marking takes some hundred microseconds.
   Holder(const BpfPrograms& programs, HoldMode mode, std::chrono::milliseconds limit);
   ~Holder();  // lets everybody go
   Holder(const Holder&) = delete;
@@ -44,8 +48,11 @@ class Holder {
 
   // Whose processes are held, and for what: container -> janus_watch_flag.
   void watch(const std::map<std::uint64_t, std::uint32_t>& containers);
-  // This mount namespace has been looked at.
-  void know(std::uint64_t mnt_ns);
+  // This mount namespace has been looked at, after it was in the state `event`;
+  // without: after it was made.
+  void know(std::uint64_t mnt_ns, std::optional<std::uint64_t> event = std::nullopt);
+  // Whether know() needs the states: opens wait for a look after each change.
+  bool holds_opens() const { return std::string_view(tier_) == "fentry"; }
 
   // Whether a process stands still, or is about to.
   bool holds(std::uint32_t tgid) const;
@@ -55,14 +62,15 @@ class Holder {
   int fd() const { return wake_.get(); }
   // Calls `mark` for each who is held, and continues it after.
   void serve(const std::function<void(const janus_hold&)>& mark);
-  // Starts the keeper again if it has ended.
-  void mind_keeper();
+  // Twice a second or more: whoever is held is served soon. Starts the keeper
+  // again if it has ended.
+  void answering();
 
   std::uint64_t counter(janus_hold_counter which) const;
   std::vector<MapUse> maps() const;  // its own
 
  private:
-  void load(HoldMode mode, const BpfPrograms& programs);
+  bool load(HoldMode mode, const BpfPrograms& programs);
   bool try_tier(const char* tier, const BpfPrograms& programs);
   void start_keeper();
   void release(std::uint32_t tgid, const janus_held& held) const;
@@ -72,8 +80,9 @@ class Holder {
   const char* tier_ = "off";
   hold_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
+  std::optional<HoldSwitch> holding_;
   UniqueFd wake_;         // epoll: the ring and the keeper
-  UniqueFd keeper_;       // pidfd
+  UniqueFd keeper_;       // pidfd; none where nobody is stopped
   UniqueFd keeper_life_;  // the keeper ends when this does
   std::function<void(const janus_hold&)> visit_;  // during serve()
   std::mutex watched_mutex_;

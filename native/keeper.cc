@@ -3,7 +3,8 @@
 // Owns: a pidfd of each process that was held lately. A process of its own, so
 // that nothing that happens to the daemon can keep it from this. It ends with
 // the daemon, and continues everybody then. Signals that end a service are not
-// for it: its daemon tells it.
+// for it: its daemon tells it. Holding is off after somebody was held too long,
+// until the daemon answers again.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <poll.h>
@@ -55,6 +56,7 @@ int main(int argc, char** argv) {
   ring_buffer* ring = ring_buffer__new(argument(janus::kKeeperRing), on_hold, &kept, nullptr);
   LIBBPF_OPTS(bpf_test_run_opts, run);
   if (ring == nullptr || bpf_prog_test_run_opts(argument(janus::kKeeperBecome), &run) != 0 || run.retval != 0) return 1;
+  const janus::HoldSwitch holding(argument(janus::kKeeperGuardians));
   if (write(life, "", 1) != 1) return 1;
 
   for (;;) {
@@ -70,6 +72,7 @@ int main(int argc, char** argv) {
     while (!kept.empty() && kept.front().held.since_ns + limit_ns <= janus::monotonic_ns()) {
       const Kept& late = kept.front();
       if (janus::strike(held_map, late.tgid, late.held)) {
+        holding.set(false);  // an open is tried again, and would be held again
         janus::continue_process(late.process.get(), late.tgid);
         const std::uint32_t which = JANUS_HOLD_COUNT_EXPIRED;
         std::uint64_t value = 0;

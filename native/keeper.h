@@ -11,6 +11,7 @@ enum KeeperArgument {
   kKeeperHeld,       // map held
   kKeeperRing,       // map to_keeper
   kKeeperCounters,   // map hold_counters
+  kKeeperGuardians,  // map guardians
   kKeeperLimit,      // not a descriptor: milliseconds
   kKeeperArguments,
 };

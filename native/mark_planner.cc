@@ -1,8 +1,10 @@
 #include "mark_planner.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
 #include <set>
 #include <unordered_set>
@@ -36,6 +38,15 @@ std::uint64_t notification_mask(std::uint32_t events) {
          ((events & mask_of(FileEventKind::modify)) ? FAN_MODIFY : 0) |
          ((events & mask_of(FileEventKind::closewrite)) ? FAN_CLOSE_WRITE : 0) |
          ((events & mask_of(FileEventKind::closenowrite)) ? FAN_CLOSE_NOWRITE : 0);
+}
+
+// Everything that a process can name a mount by.
+std::vector<std::string> magic_links_of(std::uint32_t pid) {
+  const std::string process = "/proc/" + std::to_string(pid);
+  std::vector<std::string> links = {process + "/cwd", process + "/root"};
+  std::error_code gone;
+  for (const auto& entry : std::filesystem::directory_iterator(process + "/fd", gone)) links.push_back(entry.path());
+  return links;
 }
 
 std::uint32_t levels_in(std::string_view tail) {
@@ -653,6 +664,25 @@ MarkPlanner::Replan MarkPlanner::add_namespace(std::uint64_t container, std::uin
     view->second->add_namespace(mnt_ns, pid);
   }
   return replan_container(container);
+}
+
+bool MarkPlanner::mark_loose(std::uint32_t pid, std::uint32_t mount_id) {
+  const std::lock_guard lock(mutex_);
+  for (const std::string& path : magic_links_of(pid)) {
+    const UniqueFd at(open(path.c_str(), O_PATH | O_CLOEXEC));
+    if (!at) continue;
+    const Location location = locator_.locate(at.get());
+    if (!location.found() || location.raw->mount_id != mount_id) continue;
+    // What is asked about on this file system is asked about here, too. The
+    // kernel forgets the mark with the mount.
+    for (const auto& [key, plan] : marks_) {
+      if (key.device != location.raw->dev || key.mount == 0) continue;
+      if (plan.gate != 0) parts_.groups.gate.try_mark(FAN_MARK_ADD | FAN_MARK_MOUNT, plan.gate | FAN_ONDIR, at.get());
+      if (plan.observer != 0) parts_.groups.observer.try_mark(FAN_MARK_ADD | FAN_MARK_MOUNT, plan.observer | FAN_ONDIR, at.get());
+    }
+    return true;
+  }
+  return false;
 }
 
 std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -250,24 +251,29 @@ void Tracker::tell() {
   }
 }
 
-void Tracker::look_for_namespaces() {
-  if (containers() == 0) return;
+std::vector<Tracker::Namespace> Tracker::look_for_namespaces() {
+  if (containers() == 0) return {};
+  std::map<std::uint64_t, Namespace> namespaces;
   std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> found;
-  std::unordered_map<std::uint64_t, std::set<std::uint32_t>> there;  // by namespace
+  std::set<std::pair<std::uint64_t, std::uint32_t>> there;
   programs_.each_namespaced([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view) {
     const std::lock_guard lock(mutex_);
     const ProcessTable::Process* process = table_.living(record.tgid);
     if (process == nullptr) return;
     found.emplace_back(process->container, record.pid, record.mnt_ns);
-    there[record.mnt_ns].insert(record.pid);
+    there.emplace(record.mnt_ns, record.pid);
+    namespaces.try_emplace(record.mnt_ns, Namespace{process->container, record.mnt_ns, record.mnt_event});
   });
   {
     // One that is known by a thread that has ended or gone elsewhere needs another.
     const std::lock_guard lock(mutex_);
     for (auto& [cgroup, container] : containers_)
-      std::erase_if(container.namespaces, [&](const auto& seen) { return !there[seen.first].contains(seen.second); });
+      std::erase_if(container.namespaces, [&](const auto& seen) { return !there.contains(seen); });
   }
   for (const auto& [container, pid, mnt_ns] : found) see_namespace(container, pid, mnt_ns);
+  std::vector<Namespace> result;
+  for (const auto& [id, each] : namespaces) result.push_back(each);
+  return result;
 }
 
 void Tracker::check_losses() {

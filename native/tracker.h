@@ -90,8 +90,12 @@ class Tracker {
   // The process asked about was in this namespace. Cheap when it is known.
   void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
   // Looks at every thread of the node: a namespace that is entered without a
-  // fork, an exec or a question is told by nothing.
-  void look_for_namespaces();
+  // fork, an exec or a question is told by nothing. Returns those of the tracked
+  // containers, and which state their mounts were in before (it changes with them).
+  struct Namespace {
+    std::uint64_t container = 0, id = 0, event = 0;
+  };
+  std::vector<Namespace> look_for_namespaces();
 
   struct Tracked {
     std::string id;

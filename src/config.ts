@@ -223,7 +223,7 @@ const OPTIONS = {
     env: "JANUSD_HOLD",
     value: "mode",
     default: "auto",
-    help: "A process of a guarded container that is in a mount namespace not seen before, or changes mounts, is stopped (SIGSTOP) until the new mounts are guarded. `auto`: told by fentry programs where the kernel takes them, else by the scheduler (exec and fork only). `syscalls`: where there is no fentry, by syscall tracepoints, which slow every system call of the node. `off`: nobody is stopped.",
+    help: "A process of a guarded container that is about to see files through mounts that are new is held until they are guarded. `auto`: at its open, by an fmod_ret program, where the kernel takes one (nobody notices); else at exec and fork (`scheduler`), by SIGSTOP. `syscalls`: where there is no fmod_ret, after each mount and unshare, by syscall tracepoints, which slow every system call of the node. `off`: nobody is held.",
     parse: choice(HOLD_MODES),
   }),
   holdLimit: row({
@@ -231,7 +231,7 @@ const OPTIONS = {
     env: "JANUSD_HOLD_LIMIT",
     value: "ms",
     default: 100,
-    help: "Milliseconds after which a process that is held goes on, guarded or not. A process of its own (janusd-keeper) sees to it, whatever happens to the daemon.",
+    help: "Milliseconds after which a process that is held goes on, guarded or not (counted as exposure). The kernel, or a process of its own (janusd-keeper), sees to it, whatever happens to the daemon.",
     parse: wholeNumber(1, 10_000),
   }),
 } satisfies Record<string, OptionRow<never> | OptionRow<unknown>>;

@@ -56,7 +56,7 @@ export interface Probe {
   readonly missing: readonly string[];
 }
 
-export const HOLD_MODES = ["auto", "syscalls", "off"] as const;
+export const HOLD_MODES = ["auto", "syscalls", "scheduler", "off"] as const;
 export type HoldMode = (typeof HOLD_MODES)[number];
 
 export interface EngineOptions {

@@ -36,6 +36,7 @@ run() {
     types) test/kernels/load test/kernels/types.bpf.o ;;
     no-btf) no_btf ;;
     bypass) node test/bypass/runner.js --tap --against janusd --iterations 5 ;;
+    hold-open) node test/kernels/hold-open.js ;;
     *) node "test/kernel/$1.test.js" ;;
   esac
 }

@@ -33,7 +33,7 @@ const core = [
   "gate",
   "paths",
   "owner",
-  "hold",
+  "hold-open",
   "lifecycle",
   "volume",
   "health",

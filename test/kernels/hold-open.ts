@@ -1,0 +1,47 @@
+/** Opens that wait until new mounts are guarded: where the kernel takes fmod_ret programs, which CI's does not. */
+import t from "tap";
+import { eventually, startDaemon } from "../support/daemon.js";
+import { freeze } from "../support/freeze.js";
+import { CLONE_NEWNS, neverUnseen, seen, volumeContainer } from "../support/new-mounts.js";
+
+// Processors are emulated here.
+const PATIENT = { flags: ["--hold-limit=10000"] };
+
+t.test("no moment in which a new mount is not guarded", async (t) => {
+  const daemon = await startDaemon(PATIENT, t);
+  t.equal(await daemon.metric("janusd_hold_tier", { tier: "fentry" }), 1);
+  await neverUnseen(t, daemon);
+  await daemon.stop();
+});
+
+t.test("a handler of SIGCONT makes no difference", async (t) => {
+  const daemon = await startDaemon(PATIENT, t);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  const script = "trap 'echo continued' CONT; read line < /data/file; echo $line";
+  t.match(await container.exec(["unshare", "-m", "sh", "-c", script], { capabilities: "sys_admin" }), {
+    stdout: /^(continued\n)*seen\n(continued\n)*$/,
+  });
+  t.equal(await daemon.metric("janusd_events_total", { event: "open" }), 1);
+  t.equal(await daemon.metric("janusd_exposure_total"), 0);
+  await daemon.stop();
+});
+
+t.test("a daemon that does not answer delays one open, and then none until it answers", async (t) => {
+  const daemon = await startDaemon({ flags: ["--hold-limit=200"] }, t);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  const actor = await container.actor({ capabilities: "sys_admin" });
+  const thaw = await freeze(daemon, "tracker");
+  t.equal(await actor.unshare(CLONE_NEWNS), 0);
+  t.equal(await actor.open("/data/file"), 0);
+  t.equal(await actor.open("/data/file"), 0);
+  t.equal(await daemon.metric("janusd_exposure_total", { cause: "hold_expired" }), 1);
+  await thaw();
+  await eventually("it is guarded", async () => {
+    t.equal(await actor.open("/data/file"), 0);
+    return (await daemon.metric("janusd_events_total", { event: "open" })) > 0;
+  });
+  await actor.stop();
+  await daemon.stop();
+});
