@@ -103,14 +103,11 @@ static struct iter_cgroup {
   struct janus_iter_cgroup head;
   __u32 off;   // where in `path` it starts; it ends at JANUS_CGROUP_MAX
   __u32 hash;  // of the path
-  char path[2 * JANUS_CGROUP_MAX];  // the second half is slack, for the verifier
+  char path[2 * JANUS_CGROUP_MAX];  // the second half is slack: a name, and for the verifier
 } iter_cgroups[JANUS_TASK_CGROUPS];
 
 // Bumped by every rename on the node (fs/dcache.c). Odd: one is under way.
 extern const void rename_lock __ksym __weak;
-
-extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
-extern void bpf_task_release(struct task_struct *task) __ksym __weak;
 
 // Bytes of the ring that waited at once, at most.
 __u64 ring_peak;
@@ -379,8 +376,8 @@ static __noinline int add_cgroup(struct cgroup *cgroup) {
   for (int level = 0; level < JANUS_CGROUP_LEVELS && kn; level++) {
     struct kernfs_node *parent = kernfs_parent(kn);
     if (!parent) break;
-    char name[256];
-    long size = bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(kn, name));
+    char *name = to->path + JANUS_CGROUP_MAX;  // in the slack: the stack is too small
+    long size = bpf_probe_read_kernel_str(name, NAME_MASK + 1, BPF_CORE_READ(kn, name));
     if (size < 1 || off < size) break;
     __u64 len = (size - 1) & NAME_MASK;
     off -= len + 1;
@@ -576,33 +573,48 @@ struct path_walk {
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define OVL_REDIRECT_ON 3  // an enum without a name in fs/overlayfs/params.h
 
-static __always_inline struct ovl_entry *overlay_entry(struct inode *inode) {
-  if (!bpf_core_field_exists(struct ovl_inode, oe)) return 0;
-  if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC) return 0;
+static __noinline struct dentry *overlay_lower(struct inode *inode) {
   struct ovl_inode *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
-  return BPF_CORE_READ(overlay, oe);
-}
-
-// The topmost image layer's inode below an overlay inode; 0: none.
-static __always_inline struct inode *lower_inode(struct inode *inode) {
-  struct ovl_entry *entry = overlay_entry(inode);
+  struct ovl_entry *entry = BPF_CORE_READ(overlay, oe);
   if (!entry || BPF_CORE_READ(entry, __numlower) == 0) return 0;
   struct dentry *lower = 0;
   bpf_probe_read_kernel(&lower, sizeof(lower),
                         (void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack) +
                             bpf_core_field_offset(struct ovl_path, dentry));
+  return lower;
+}
+static __noinline struct dentry *overlay_lower_old(struct inode *inode) {
+  struct ovl_inode___old *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode___old, vfs_inode);
+  return BPF_CORE_READ(overlay, lowerpath.dentry);
+}
+
+// What the topmost image layer has below an overlay inode; 0: nothing.
+static __always_inline struct dentry *lower_dentry(struct inode *inode) {
+  if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC) return 0;
+  if (bpf_core_field_exists(struct ovl_inode, oe)) return overlay_lower(inode);
+  if (bpf_core_field_exists(struct ovl_inode___old, lowerpath)) return overlay_lower_old(inode);
+  return 0;
+}
+
+static __always_inline struct inode *lower_inode(struct inode *inode) {
+  struct dentry *lower = lower_dentry(inode);
   return lower ? BPF_CORE_READ(lower, d_inode) : 0;
 }
+
+static __noinline bool redirects(struct ovl_fs *overlay) {
+  return BPF_CORE_READ(overlay, config.redirect_mode) == OVL_REDIRECT_ON;
+}
+static __noinline bool redirects_old(struct ovl_fs___old *overlay) { return BPF_CORE_READ(overlay, config.redirect_dir); }
 
 // Whether a directory can never be renamed: it comes from the image, and the
 // overlay refuses (EXDEV) to rename those unless redirect_dir is on
 // (ovl_can_move() in fs/overlayfs/dir.c). All above it come from the image, too.
 static __always_inline bool settled(struct inode *inode) {
-  struct ovl_entry *entry = overlay_entry(inode);
-  if (!entry || BPF_CORE_READ(entry, __numlower) == 0) return 0;
-  if (!bpf_core_field_exists(struct ovl_config, redirect_mode)) return 0;
-  struct ovl_fs *overlay = BPF_CORE_READ(inode, i_sb, s_fs_info);
-  return BPF_CORE_READ(overlay, config.redirect_mode) != OVL_REDIRECT_ON;
+  if (!lower_dentry(inode)) return 0;
+  void *overlay = BPF_CORE_READ(inode, i_sb, s_fs_info);
+  if (bpf_core_field_exists(struct ovl_config___old, redirect_dir)) return !redirects_old(overlay);
+  if (bpf_core_field_exists(struct ovl_config, redirect_mode)) return !redirects(overlay);
+  return 0;
 }
 
 #define MARKS_LOOKED_AT 16  // of one inode; other programs' marks are among them
@@ -676,20 +688,50 @@ static __always_inline void match_lower(struct janus_locate *args) {
   args->flags |= JANUS_LOCATE_BY_LOWER;
 }
 
-static __always_inline void locate_actor(struct janus_locate *args) {
-  if (!bpf_task_from_pid) {  // before Linux 6.2: what the table knows
-    __u32 tgid = args->pid;
-    struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
-    if (!entry) return;
-    args->flags |= JANUS_LOCATE_TRACKED;
-    args->container = entry->container;
-    args->task_flags = entry->flags;
-    args->start_ns = entry->start_ns;
-    return;
+#define XA_INTERNAL 2         // the low two bits of a pointer to a node (include/linux/xarray.h)
+#define XA_RESERVED 4096      // numbers below are no pointers, but say "look again"
+#define XA_LEVELS 6           // of 64 slots: more than pids have
+#define LOOKUPS 4             // while others come and go
+
+// The kernel's entry for a pid of the namespace, as find_pid_ns() finds it: the
+// kernel's own function for us, bpf_task_from_pid(), is there from Linux 6.2,
+// and for a program that is called from 6.10.
+static __noinline struct pid *find_pid(struct pid_namespace *ns, __u32 number) {
+  __u64 mask = bpf_core_field_size(struct xa_node, slots) / sizeof(void *) - 1;
+  for (int lookup = 0; lookup < LOOKUPS; lookup++) {
+    __u64 entry = (__u64)BPF_CORE_READ(ns, idr.idr_rt.xa_head);
+    for (int level = 0; level < XA_LEVELS && (entry & 3) == XA_INTERNAL && entry > XA_RESERVED; level++) {
+      struct xa_node *node = (void *)(entry - XA_INTERNAL);
+      __u32 shift = BPF_CORE_READ(node, shift);
+      __u64 slot = (__u64)number >> (shift & 63);
+      if (level == 0 && slot > mask) return 0;
+      entry = 0;
+      bpf_probe_read_kernel(&entry, sizeof(entry),
+                            (void *)node + bpf_core_field_offset(struct xa_node, slots) + (slot & mask) * sizeof(entry));
+    }
+    if ((entry & 3) == 0) return (void *)entry;
   }
-  struct task_struct *task = bpf_task_from_pid(args->pid);
+  return 0;
+}
+
+// The process of that number, as the caller counts (so does fanotify). Nothing
+// holds it: what is read of it counts if it is found again after.
+static __noinline struct task_struct *find_process(__u32 number) {
+  struct pid *self = BPF_CORE_READ(bpf_get_current_task_btf(), thread_pid);
+  struct upid own = {};
+  bpf_probe_read_kernel(&own.ns, sizeof(own.ns),
+                        (void *)self + bpf_core_field_offset(self->numbers) +
+                            BPF_CORE_READ(self, level) * bpf_core_type_size(struct upid) +
+                            bpf_core_field_offset(struct upid, ns));
+  struct pid *pid = find_pid(own.ns, number);
+  if (!pid) return 0;
+  void *link = BPF_CORE_READ(pid, tasks[PIDTYPE_TGID].first);
+  return link ? link - bpf_core_field_offset(struct task_struct, pid_links[PIDTYPE_TGID]) : 0;
+}
+
+static __always_inline void locate_actor(struct janus_locate *args) {
+  struct task_struct *task = find_process(args->pid);
   if (!task) return;
-  args->flags |= JANUS_LOCATE_ACTOR;
   args->start_ns = start_of(task);
   args->ppid = BPF_CORE_READ(task, real_parent, tgid);
   args->uid = BPF_CORE_READ(task, real_cred, uid.val);
@@ -700,8 +742,9 @@ static __always_inline void locate_actor(struct janus_locate *args) {
   // still tells whose it is; but nobody's owner.
   args->container = entry ? entry->container : container_of_task(task);
   args->task_flags = entry ? entry->flags : 0;
+  if (find_process(args->pid) != task) return;
+  args->flags |= JANUS_LOCATE_ACTOR;
   if (args->container) args->flags |= JANUS_LOCATE_TRACKED;
-  bpf_task_release(task);
 }
 
 static __always_inline void *identity_group(struct file **table) {

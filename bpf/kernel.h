@@ -85,9 +85,19 @@ struct dentry {
   struct inode *d_inode;
 };
 
-// overlayfs, Linux 6.5 and later (fs/overlayfs/ovl_entry.h).
+// overlayfs (fs/overlayfs/ovl_entry.h), Linux 6.5 and later; `___old`: 6.0 to 6.4.
 struct ovl_path {
   struct dentry *dentry;
+};
+struct ovl_inode___old {
+  struct inode vfs_inode;
+  struct ovl_path lowerpath;
+};
+struct ovl_config___old {
+  bool redirect_dir;
+};
+struct ovl_fs___old {
+  struct ovl_config___old config;
 };
 struct ovl_entry {
   unsigned int __numlower;
@@ -180,16 +190,30 @@ struct css_set {
   struct list_head cgrp_links;
 };
 
+// What pid numbers are looked up in (include/linux/xarray.h).
+struct xarray {
+  void *xa_head;
+};
+struct xa_node {
+  unsigned char shift;
+  void *slots[64];
+};
+struct idr {
+  struct xarray idr_rt;
+};
 struct task_struct;
 struct pid_namespace {
+  struct idr idr;
   struct task_struct *child_reaper;
 };
 struct upid {
   int nr;
   struct pid_namespace *ns;
 };
+enum pid_type { PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID };
 struct pid {
   unsigned int level;
+  struct hlist_head tasks[PIDTYPE_SID + 1];
   struct upid numbers[1];
 };
 struct cred {
@@ -213,7 +237,6 @@ struct sighand_struct {
 struct sigpending {
   sigset_t signal;
 };
-enum pid_type { PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID };
 struct signal_struct {
   atomic_t live;
   int nr_threads;
@@ -248,6 +271,7 @@ struct task_struct {
   struct signal_struct *signal;
   struct css_set *cgroups;
   struct pid *thread_pid;
+  struct hlist_node pid_links[PIDTYPE_SID + 1];
 };
 struct pt_regs {
 #if defined(__TARGET_ARCH_arm64)

@@ -27,17 +27,18 @@ void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
   // poll(2) looks at them in this order: when a question is there, whatever
   // happened before it was asked is seen in the queues that are looked at later.
   // So drain, then decide, costs no extra system call.
-  std::array<pollfd, 5> fds = {{{parts_.groups.identity.fd(), POLLIN, 0},
+  std::array<pollfd, 6> fds = {{{parts_.groups.identity.fd(), POLLIN, 0},
                                 {parts_.groups.gate.fd(), POLLIN, 0},
                                 {parts_.groups.moves.fd(), POLLIN, 0},
                                 {parts_.groups.names.fd(), POLLIN, 0},
+                                {parts_.names.inotify_fd(), POLLIN, 0},
                                 {stop_fd, POLLIN, 0}}};
   urgency_.begin(1, heartbeat_.beat());
   while (!stop.load(std::memory_order_relaxed)) {
     urgency_.pace(heartbeat_.beat());
     poll(fds.data(), fds.size(), kBeatMs);
     if (fds[2].revents != 0) parts_.learner.drain_moves();
-    if (fds[3].revents != 0) parts_.names.drain();
+    if (fds[3].revents != 0 || fds[4].revents != 0) parts_.names.drain();
     if (fds[0].revents != 0) step(parts_.groups.identity);
     if (fds[1].revents != 0) step(parts_.groups.gate);
   }
