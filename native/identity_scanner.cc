@@ -195,7 +195,8 @@ void IdentityScanner::grow() {
 }
 
 void IdentityScanner::sweep_now(const Sweep& sweep) {
-  const auto& [device, before] = sweep;
+  const Device device = sweep.first;
+  const auto& before = sweep.second;
   // Called with the table locked, which is when the policy is looked up: a guard
   // that is made meanwhile pins after it publishes, so whatever we unpin by an
   // older policy it pins again.
