@@ -17,7 +17,9 @@ const subject = [{ deny: ["/etc/secret"], event: ["open"] }];
 async function isGuarded(t: Test, container: RuntimeContainer, ids = [container.id]) {
   for (const id of ids) {
     const podName = `pod-${++pods}`;
-    t.match(engine.findContainer(id), { id: container.id, initPid: container.initPid, pids: [container.initPid] });
+    const found = engine.findContainer(id);
+    t.match(found, { id: container.id, initPid: container.initPid });
+    t.same(found.pids, [container.initPid], "no monitor, shim or sandbox");
     t.equal((await container.exec("cat", "/etc/secret")).status, 0);
     const handle = await daemon.createGuard({ name: "guard", podName, cid: [id], subject });
     t.match(handle, { pid: [container.initPid], cid: [container.id] });
