@@ -52,8 +52,8 @@ type Measure = (round: number) => Promise<number>;
 async function measureOpens({ figures, watched, unwatched, allowed, denied, guarded }: Stage): Promise<void> {
   const variants: readonly (readonly [FigureName, Measure])[] = [
     ["null_syscall_ns", () => unwatched.load.nullCall()],
-    ["unwatched_ns", () => unwatched.load.open("/g/plain/file", 1, 20_000, "opened")],
-    ["unguarded_warm_ns", () => guarded.load.open("/g/plain/file", 1, 20_000, "opened")],
+    ["unwatched_ns", () => unwatched.load.openUndisturbed("/g/plain/file")],
+    ["unguarded_warm_ns", () => guarded.load.openUndisturbed("/g/plain/file")],
     ["unguarded_written_ns", () => guarded.load.open("/g/written/file", 1, 4000, "opened")],
     ["floor_allow_ns", () => allowed.load.open("/g/exact/file", 1, 4000, "opened")],
     ["allow_answered_ns", () => guarded.load.open("/g/exact/file", 1, 4000, "opened")],

@@ -73,9 +73,9 @@ async function main(wanted: readonly string[]): Promise<void> {
     if (!known.includes(name)) throw new Error(`no section ${name}; there are ${known.join(", ")}`);
   const figures = new Figures();
   const load = loadavg()[0] ?? 0;
-  console.log(
-    `Linux ${release()}, ${cpus().length} processors, load average ${load.toFixed(2)}${load > 0.5 ? ": others are at work, expect noise" : ""}`,
-  );
+  const noise =
+    load > 0.5 ? `Others were at work when it began (load average ${load.toFixed(2)}): expect noise.\n` : "";
+  console.log(`Linux ${release()}, ${cpus().length} processors\n${noise}`);
   await runEach(alone, wanted, figures);
   await using watched = await Watched.start();
   await sleep(1000);
@@ -84,7 +84,7 @@ async function main(wanted: readonly string[]): Promise<void> {
   const out = new URL(`out/${wanted.length > 0 ? "part" : "latest"}.json`, import.meta.url);
   mkdirSync(new URL(".", out), { recursive: true });
   writeFileSync(out, `${JSON.stringify(figures, null, 2)}\n`);
-  console.log(`\n${figures.table()}\n\n${whereItGoes(figures).join("\n")}\n${out.pathname}`);
+  console.log(`\n${figures.table()}\n\n${whereItGoes(figures).join("\n")}\n${noise}${out.pathname}`);
 }
 
 await main(process.argv.slice(2));

@@ -351,7 +351,7 @@ EngineStats Engine::stats() {
                  {"mount", marks.mount},
                  {"identity", all.identities.size()},
                  {"watch", all.names.marks()},
-                 {"ignore", all.learner.learned()}};
+                 {"ignore", all.learner.marks()}};
   stats.scans_pending = all.scanner.pending();
   stats.containers = all.tracker.containers();
   stats.processes = all.tracker.processes();

@@ -72,7 +72,7 @@ void IgnoreLearner::leave_to_identity(int fd, Device device, bool directory) {
   const std::lock_guard lock(mutex_);
   devices_.insert(device);
   const std::uint64_t mask = kPermissionMask | (directory ? FAN_EVENT_ON_CHILD | FAN_ONDIR : 0);
-  groups_.gate.try_mark(kIgnore | FAN_MARK_EVICTABLE, mask, fd);
+  if (groups_.gate.try_mark(kIgnore | FAN_MARK_EVICTABLE, mask, fd) == 0) left_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void IgnoreLearner::forget(const std::vector<Device>& devices) {
@@ -87,6 +87,7 @@ void IgnoreLearner::forget_all() {
   groups_.observer.flush_inode_marks();
   groups_.moves.flush_inode_marks();
   learned_.store(0, std::memory_order_relaxed);
+  left_.store(0, std::memory_order_relaxed);
   devices_.clear();
   asked_.clear();
   counters_.forgotten.add();

@@ -54,7 +54,10 @@ class IgnoreLearner {
   // group is readable, before it decides.
   void drain_moves();
 
-  std::size_t learned() const { return learned_.load(std::memory_order_relaxed); }
+  // Ignore marks made since all were last forgotten.
+  std::size_t marks() const {
+    return learned_.load(std::memory_order_relaxed) + left_.load(std::memory_order_relaxed);
+  }
 
  private:
   void forget_all();
@@ -70,6 +73,7 @@ class IgnoreLearner {
   // Questions by the directory's kernel address: a guess, and no more is needed.
   std::unordered_map<std::uint64_t, std::size_t> asked_;
   std::atomic<std::size_t> learned_{0};
+  std::atomic<std::size_t> left_{0};  // to the identity group; as many as that pins
   std::atomic<bool> unsupported_{false};  // this kernel has no directory ignore marks
 };
 

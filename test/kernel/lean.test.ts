@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import t from "tap";
 import { startContainer } from "../support/container.js";
 import { eventually, startDaemon } from "../support/daemon.js";
-import { guardOn } from "../support/guard.js";
+import { EPERM, guardOn } from "../support/guard.js";
 
 const daemon = await startDaemon({}, t);
 
@@ -39,3 +39,35 @@ t.test("eBPF maps are as large as the machine, and say what they take", async (t
     t.equal(await daemon.metric("janusd_ebpf_map_full_total", { map }), 0, map);
   }
 });
+
+t.test("ignore marks are the kernel's to take back, and no more than --ignore-limit", async (t) => {
+  const limit = 8;
+  const daemon = await startDaemon({ flags: [`--ignore-limit=${limit}`] }, t);
+  const directories = Array.from({ length: 3 * limit }, (_, index) => `/image/${index}`);
+  const files = Object.fromEntries(directories.map((directory) => [`${directory}/file`, ""]));
+  const container = await startContainer({ files: { ...files, "/etc/secret": "" } }, t);
+  await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
+  const actor = await container.actor();
+  let most = 0;
+  for (const directory of directories) {
+    t.equal(await actor.open(`${directory}/file`), 0);
+    most = Math.max(most, ignoreMarks(daemon.pid).length);
+  }
+  t.ok(most >= limit, `${most} at most`);
+  // The guarded file, and what the loader of the actor opened, may be among them.
+  t.ok(most <= limit + 1, `${most} at most`);
+  t.ok(ignoreMarks(daemon.pid).every((flags) => (flags & FAN_MARK_EVICTABLE) !== 0));
+  t.equal(await daemon.metric("janusd_marks", { kind: "ignore" }), ignoreMarks(daemon.pid).length);
+  t.equal(await actor.open("/etc/secret"), EPERM);
+  await daemon.stop();
+});
+
+const FAN_MARK_EVICTABLE = 0x200;
+
+/** Flags of each ignore mark that the kernel holds for a process: proc(5), fdinfo. */
+function ignoreMarks(pid: number): number[] {
+  const directory = `/proc/${pid}/fdinfo`;
+  const text = readdirSync(directory).map((fd) => readFileSync(`${directory}/${fd}`, "utf8"));
+  const marks = text.join("").matchAll(/^fanotify ino:.* mflags:([0-9a-f]+) mask:0 ignored_mask:(?!0 )[0-9a-f]+/gm);
+  return [...marks].map(([, flags]) => Number.parseInt(flags ?? "", 16));
+}
