@@ -349,10 +349,11 @@ Napi::Value probe(const Napi::CallbackInfo& info) {
     features.Set(name, trial_of(env, found.*trial, needed != nullptr));
   out.Set("features", features);
   Napi::Array capabilities = Napi::Array::New(env);
-  for (const Capability& capability : needed_capabilities()) {
+  for (const Capability& capability : used_capabilities()) {
     Napi::Object item = Napi::Object::New(env);
     item.Set("name", capability.name);
     item.Set("for", capability.what);
+    item.Set("needed", capability.needed);
     item.Set("held", has_capability(capability.number));
     capabilities.Set(capabilities.Length(), item);
   }

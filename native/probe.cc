@@ -172,8 +172,8 @@ bool in_first_pid_namespace() {
 
 void find_missing(Probe& probe) {
   std::string lacking;
-  for (const Capability& capability : needed_capabilities())
-    if (!has_capability(capability.number))
+  for (const Capability& capability : used_capabilities())
+    if (capability.needed && !has_capability(capability.number))
       lacking += (lacking.empty() ? "" : ", ") + std::string(capability.name) + " (" + capability.what + ")";
   if (!lacking.empty()) probe.missing.push_back("must run as root in the initial user namespace, or at least with " + lacking);
   if (!probe.btf) probe.missing.emplace_back("this kernel has no BTF (/sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF)");
@@ -202,17 +202,19 @@ Probe try_all() {
 
 }  // namespace
 
-const std::vector<Capability>& needed_capabilities() {
-  static const std::vector<Capability> needed = {
-      {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "fanotify, eBPF, mount namespaces"},
-      {CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "the roots of containers"},
-      {CAP_SYS_CHROOT, "CAP_SYS_CHROOT", "entering mount namespaces"},
-      {CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "directories that are closed to others"},
-      {CAP_FOWNER, "CAP_FOWNER", "reading directories of others and leaving their times alone"},
-      {CAP_KILL, "CAP_KILL", "letting go whom it held"},
-      {CAP_SYSLOG, "CAP_SYSLOG", "the kernel's address of rename_lock"},
+const std::vector<Capability>& used_capabilities() {
+  static const std::vector<Capability> used = {
+      {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "fanotify, eBPF, mount namespaces", true},
+      {CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "the roots of containers", true},
+      {CAP_SYS_CHROOT, "CAP_SYS_CHROOT", "entering mount namespaces", true},
+      {CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "directories that are closed to others", true},
+      {CAP_FOWNER, "CAP_FOWNER", "reading directories of others and leaving their times alone", true},
+      {CAP_KILL, "CAP_KILL", "letting go whom it held", true},
+      {CAP_SYSLOG, "CAP_SYSLOG", "the kernel's address of rename_lock", true},
+      {CAP_AUDIT_WRITE, "CAP_AUDIT_WRITE", "subjects with audit", false},
+      {CAP_SYS_NICE, "CAP_SYS_NICE", "answering before other threads get the processor", false},
   };
-  return needed;
+  return used;
 }
 
 bool has_capability(int number) {

@@ -69,10 +69,11 @@ struct Capability {
   int number;
   const char* name;
   const char* what;  // for
+  bool needed;       // the daemon does not start without
 };
-// Those that the daemon does not start without. (CAP_SYS_ADMIN stands for
-// CAP_BPF and CAP_PERFMON, too: capabilities(7).)
-const std::vector<Capability>& needed_capabilities();
+// All that the daemon uses. (CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON,
+// too: capabilities(7).)
+const std::vector<Capability>& used_capabilities();
 bool has_capability(int number);
 
 // Tries once, and remembers: 10 to 30 ms, most of it reading the kernel's BTF. Any thread.

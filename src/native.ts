@@ -50,8 +50,13 @@ export interface Probe {
   /** Types of overlayfs, built in or of its loaded module. */
   readonly overlayBtf: boolean;
   readonly features: Readonly<Record<Feature, Trial>>;
-  /** Those that the daemon does not start without, and what for. */
-  readonly capabilities: readonly { readonly name: string; readonly for: string; readonly held: boolean }[];
+  /** All that the daemon uses, and what for; without those that are `needed` it does not start. */
+  readonly capabilities: readonly {
+    readonly name: string;
+    readonly for: string;
+    readonly needed: boolean;
+    readonly held: boolean;
+  }[];
   /** One line for each thing that is missing and needed. Empty: the daemon can run. */
   readonly missing: readonly string[];
 }

@@ -46,7 +46,7 @@ export function diagnose(probe: Probe, machine: Machine, daemon: DaemonAnswer): 
         return { group, name: name.replace("fanotify_", ""), ok: works, needed, detail: reason } as const;
       }),
       ...probe.capabilities.map(
-        ({ name, held, for: what }) => ({ group: "capability", name, ok: held, needed: true, detail: what }) as const,
+        ({ name, held, needed, for: what }) => ({ group: "capability", name, ok: held, needed, detail: what }) as const,
       ),
       info("capability", "effective", machine.capabilities),
       ...limitFindings(machine),
@@ -138,7 +138,7 @@ const ADVICE: Partial<Readonly<Record<Feature, string>>> = {
   fanotify_evictable_marks: "Linux 5.19 for evictable marks: without, nothing is learned to be outside of guards",
   fanotify_overlay_file_handles:
     "Linux 6.6 for file handles on overlayfs: without, symlinks that are re-pointed there go unnoticed",
-  fanotify_audit: "CAP_AUDIT_WRITE and a kernel with CONFIG_AUDIT for subjects with audit: without, they are refused",
+  fanotify_audit: "CONFIG_AUDIT (and CAP_AUDIT_WRITE) for subjects with audit: without, they are refused",
   fanotify_pidfd: "Linux 5.15 for pidfds in events: without, a number that is used again is told apart by time alone",
   bpf_task_from_pid:
     "Linux 6.2 for bpf_task_from_pid: without, parent, user and name are known of tracked processes only",
@@ -146,10 +146,11 @@ const ADVICE: Partial<Readonly<Record<Feature, string>>> = {
     "Linux 6.13 for bpf_send_signal_task: without, nobody lets go who is held in the moment in which daemon and keeper are both killed",
 };
 
-function nextOf({ features, overlayBtf, missing }: Probe, machine: Machine): string[] {
+function nextOf({ features, capabilities, overlayBtf, missing }: Probe, machine: Machine): string[] {
   // Without privilege everything is refused, and says nothing about the kernel.
   if (missing.length > 0) return [];
   const next = Object.entries(ADVICE).flatMap(([feature, line]) => (features[feature as Feature].works ? [] : [line]));
+  for (const { name, held, for: what } of capabilities) if (!held) next.push(`${name} for ${what}`);
   if (!features.fentry.works) {
     next.push(
       `hold tier fentry: a kernel that takes fentry programs (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS); this one says: ${features.fentry.reason}`,

@@ -29,7 +29,8 @@ function probeWithout(...features: readonly Feature[]): Probe {
       return [name, { ...trial, works, reason: works ? "" : "Invalid argument" }];
     }),
   );
-  return { ...here, btf: true, overlayBtf: true, missing: [], features: { ...here.features, ...all } };
+  const capabilities = here.capabilities.map((capability) => ({ ...capability, held: true }));
+  return { ...here, capabilities, btf: true, overlayBtf: true, missing: [], features: { ...here.features, ...all } };
 }
 
 t.test("nothing is missing, and nothing would be better", async (t) => {
@@ -48,6 +49,9 @@ t.test("the next tier up, and what to change for it", async (t) => {
   t.match(tier("fentry", "syscall_tracepoints").next[1], /^hold tier syscalls: mount -t tracefs .* --hold=syscalls/);
   const old = tier("fanotify_directory_ignore_marks", "fanotify_overlay_file_handles", "bpf_task_from_pid");
   t.match(old.next, [/^Linux 6\.0 /, /^Linux 6\.6 /, /^Linux 6\.2 /]);
+  const { capabilities, ...probe } = probeWithout();
+  const plain = { ...probe, capabilities: capabilities.map((one) => ({ ...one, held: one.name !== "CAP_SYS_NICE" })) };
+  t.match(diagnose(plain, machine, noDaemon), { missing: [], next: [/^CAP_SYS_NICE for answering before /] });
   t.match(diagnose(probeWithout(), { ...machine, renameLock: false, openFiles: 1024 }, noDaemon).next, [
     /rename_lock .*kptr_restrict/,
     /4096 open files/,
