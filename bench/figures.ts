@@ -39,6 +39,7 @@ const DEFINITIONS = {
   fork_exec_untracked_us: { unit: "us" },
   fork_exec_vs_untracked: { unit: "ratio", aim: 1.02 },
   fork_exec_programs_ns: { unit: "ns" },
+  search_us_per_process: { unit: "us" },
   storm_fork_exec_us: { unit: "us" },
   storm_lost: { unit: "records", aim: 0 },
   storm_ring_peak_kb: { unit: "KB" },

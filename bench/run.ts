@@ -11,11 +11,12 @@ import { create } from "./create.js";
 import { Figures } from "./figures.js";
 import { opens } from "./opens.js";
 import { residentMegabytes } from "./process.js";
+import { search } from "./search.js";
 import { forks, storm } from "./tracker.js";
 import { Watched } from "./watched.js";
 
 /** Measured first, while no daemon runs but their own. */
-const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks, busy };
+const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks, search, busy };
 
 const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => Promise<void>>> = {
   opens,

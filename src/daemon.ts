@@ -80,7 +80,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const notices = new Notices(log);
     const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
     steps.push({ what: "notices", close: () => clearInterval(noticing) });
-    const fileGuards = new FileGuards(fileConfigs, registry, log);
+    const fileGuards = new FileGuards(fileConfigs, { registry, engine, log });
     fileGuards.start();
     steps.push({ what: "the file's guards", close: () => fileGuards.close() });
     log.info(

@@ -5,28 +5,38 @@
 import { JanusdError } from "../errors.js";
 import type { JanusdConfig } from "../gen/janus_pb.js";
 import type { Log } from "../log.js";
+import type { Engine } from "../native.js";
+import { containerId } from "./guard.js";
 import type { GuardRegistry } from "./registry.js";
 
-const RETRY_MS = 3000;
+const LOOK_MS = 1000;
+
+interface Parts {
+  readonly registry: Pick<GuardRegistry, "create">;
+  readonly engine: Pick<Engine, "missingContainers">;
+  readonly log: Log;
+}
 
 export class FileGuards {
   readonly #configs: readonly JanusdConfig[];
-  readonly #registry: Pick<GuardRegistry, "create">;
+  readonly #registry: Parts["registry"];
+  readonly #engine: Parts["engine"];
   readonly #log: Log;
   /** Why a guard isn't held, as it was last logged. */
   readonly #waiting = new Map<JanusdConfig, string>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(configs: readonly JanusdConfig[], registry: Pick<GuardRegistry, "create">, log: Log) {
+  constructor(configs: readonly JanusdConfig[], { registry, engine, log }: Parts) {
     this.#configs = configs;
     this.#registry = registry;
+    this.#engine = engine;
     this.#log = log;
   }
 
   start(): void {
     if (this.#configs.length === 0) return;
     this.holdAll();
-    this.#timer = setInterval(() => this.holdAll(), RETRY_MS);
+    this.#timer = setInterval(() => this.holdAll(), LOOK_MS);
   }
 
   close(): void {
@@ -35,7 +45,9 @@ export class FileGuards {
 
   /** Creates what can be created now; what is held already is left as it is. */
   holdAll(): void {
+    const missing = new Set(this.#missing());
     for (const config of this.#configs) {
+      if (this.#waiting.has(config) && idsOf(config).some((id) => missing.has(id))) continue;
       const about = { guard: config.name, namespace: config.namespace };
       try {
         const { containerIds } = this.#registry.create(config, "file");
@@ -49,4 +61,18 @@ export class FileGuards {
       }
     }
   }
+
+  /** One look at the processes for all guards that aren't held. */
+  #missing(): readonly string[] {
+    if (this.#waiting.size === 0) return [];
+    try {
+      return this.#engine.missingContainers([...this.#waiting.keys()].flatMap(idsOf));
+    } catch {
+      return []; // Then each guard is tried, and says what is wrong.
+    }
+  }
+}
+
+function idsOf({ cid }: JanusdConfig): string[] {
+  return cid.flatMap((id) => containerId(id) ?? []);
 }

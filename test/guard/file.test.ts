@@ -129,7 +129,7 @@ t.test(
     const engine = new EngineRecorder();
     const log = new LogRecorder();
     const registry = new GuardRegistry({ engine, node: "n", log: new LogRecorder() });
-    const guards = new FileGuards(parseGuardFile(minimal), registry, log);
+    const guards = new FileGuards(parseGuardFile(minimal), { registry, engine, log });
     for (let round = 0; round < 2; round++) {
       guards.holdAll();
       guards.holdAll();
