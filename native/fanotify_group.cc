@@ -53,9 +53,13 @@ void FanotifyGroup::respond(int event_fd, bool allow, bool audit) const {
   }
 }
 
+// `identity` is of the class that the kernel asks first. Within a class it asks
+// in the order of the groups' addresses (fsnotify_compare_groups()), and after
+// one has denied, it asks no other: the account, which `identity` keeps of what
+// both are asked about, would depend on chance.
 Groups::Groups(bool audit)
     : gate("gate", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
-      identity("identity", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
+      identity("identity", kCommon | FAN_CLASS_PRE_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
       observer("observer", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_PIDFD, kEventFlags),
       moves("moves", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_FID, 0),
       names("names", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
