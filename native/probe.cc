@@ -71,13 +71,6 @@ class Programs {
     return {errno};
   }
 
-  Trial task_from_pid() const {
-    const int find = function("bpf_task_from_pid"), release = function("bpf_task_release");
-    if (find < 0 || release < 0) return {ENOENT};
-    return call_program(std::initializer_list<bpf_insn>{set(1, 1), call(find), skip_if_zero(0, 2), copy(1, 0),
-                                                        call(release), set(0, 0), kExit});
-  }
-
   Trial send_signal_task() const {
     const int find = function("bpf_task_from_pid"), release = function("bpf_task_release");
     const int send = function("bpf_send_signal_task");
@@ -116,7 +109,6 @@ void try_programs(Probe& probe) {
   probe.lsm = programs.trace(BPF_PROG_TYPE_LSM, BPF_LSM_MAC, "bpf_lsm_task_getpgid", BTF_KIND_FUNC);
   probe.syscall_program = programs.call_program(std::initializer_list<bpf_insn>{set(0, 0), kExit});
   probe.syscall_tracepoints = programs.syscall_tracepoints();
-  probe.task_from_pid = programs.task_from_pid();
   probe.send_signal_task = programs.send_signal_task();
   const UniqueFd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "janusd_probe", 0, 0, static_cast<__u32>(getpagesize()), nullptr));
   probe.ring_buffer = outcome(static_cast<bool>(ring));

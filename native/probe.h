@@ -27,7 +27,7 @@ struct Probe {
   Trial syscall_tracepoints;  // loaded, and tracefs has them; not attached, which slows every system call
   Trial ring_buffer;
   Trial loop;                            // helper bpf_loop
-  Trial task_from_pid, send_signal_task;  // kfuncs
+  Trial send_signal_task;                // kfunc
 
   // fanotify: marks on file systems made for it.
   Trial permission_events;
@@ -58,7 +58,6 @@ inline constexpr Feature kFeatures[] = {
     {"syscall_program", &Probe::syscall_program, "eBPF programs that are called (Linux 5.14)"},
     {"ring_buffer", &Probe::ring_buffer, "eBPF ring buffer (Linux 5.8)"},
     {"bpf_loop", &Probe::loop, "bpf_loop (Linux 5.17)"},
-    {"bpf_task_from_pid", &Probe::task_from_pid},
     {"bpf_send_signal_task", &Probe::send_signal_task},
     {"fentry", &Probe::fentry},
     {"syscall_tracepoints", &Probe::syscall_tracepoints},

@@ -31,7 +31,6 @@ export type Feature =
   | "syscall_tracepoints"
   | "ring_buffer"
   | "bpf_loop"
-  | "bpf_task_from_pid"
   | "bpf_send_signal_task"
   | "fanotify_permission_events"
   | "fanotify_directory_ignore_marks"

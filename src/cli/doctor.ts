@@ -137,11 +137,9 @@ const ADVICE: Partial<Readonly<Record<Feature, string>>> = {
     "Linux 6.0 for directory ignore marks: without, every open on a guarded container's file system asks",
   fanotify_evictable_marks: "Linux 5.19 for evictable marks: without, nothing is learned to be outside of guards",
   fanotify_overlay_file_handles:
-    "Linux 6.6 for file handles on overlayfs: without, symlinks that are re-pointed there go unnoticed",
+    "Linux 6.6 for file handles on overlayfs: without, names there are watched by inotify, within its limits",
   fanotify_audit: "CONFIG_AUDIT (and CAP_AUDIT_WRITE) for subjects with audit: without, they are refused",
   fanotify_pidfd: "Linux 5.15 for pidfds in events: without, a number that is used again is told apart by time alone",
-  bpf_task_from_pid:
-    "Linux 6.2 for bpf_task_from_pid: without, parent, user and name are known of tracked processes only",
   bpf_send_signal_task:
     "Linux 6.13 for bpf_send_signal_task: without, nobody lets go who is held in the moment in which daemon and keeper are both killed",
 };
@@ -160,7 +158,7 @@ function nextOf({ features, capabilities, overlayBtf, missing }: Probe, machine:
   }
   if (!overlayBtf)
     next.push(
-      "BTF of the overlay module (CONFIG_DEBUG_INFO_BTF_MODULES): without, no directory of an image is ignored",
+      "BTF of the overlay module (CONFIG_DEBUG_INFO_BTF_MODULES): without, no directory of an image is ignored, and other names of a guarded file in it are not known",
     );
   if (!machine.renameLock)
     next.push(

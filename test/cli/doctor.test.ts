@@ -47,8 +47,8 @@ t.test("the next tier up, and what to change for it", async (t) => {
     next: [/^hold tier fentry: .*Invalid argument$/, /^hold tier syscalls: start with --hold=syscalls/],
   });
   t.match(tier("fentry", "syscall_tracepoints").next[1], /^hold tier syscalls: mount -t tracefs .* --hold=syscalls/);
-  const old = tier("fanotify_directory_ignore_marks", "fanotify_overlay_file_handles", "bpf_task_from_pid");
-  t.match(old.next, [/^Linux 6\.0 /, /^Linux 6\.6 /, /^Linux 6\.2 /]);
+  const old = tier("fanotify_directory_ignore_marks", "fanotify_overlay_file_handles");
+  t.match(old.next, [/^Linux 6\.0 /, /^Linux 6\.6 /]);
   const { capabilities, ...probe } = probeWithout();
   const plain = { ...probe, capabilities: capabilities.map((one) => ({ ...one, held: one.name !== "CAP_SYS_NICE" })) };
   t.match(diagnose(plain, machine, noDaemon), { missing: [], next: [/^CAP_SYS_NICE for answering before /] });

@@ -21,7 +21,8 @@ for applet in cut dd head ip modprobe poweroff printf sed seq stat sysctl touch 
   ln -s busybox "$root/bin/$applet"
 done
 ln -s /bin/env "$root/usr/bin/env"
-ldd "$root"/bin/{node,runc,sh,find,mount,setpriv,unshare} "$top/native/build/Release/janusd.node" 2>/dev/null |
+# (ldd minds what is static.)
+{ ldd "$root"/bin/* "$top/native/build/Release/janusd.node" 2>/dev/null || true; } |
   grep -o '/lib[^ ]*' | sort -u | while read -r library; do
   mkdir -p "$root$(dirname "$library")"
   cp -L "$library" "$root$library"

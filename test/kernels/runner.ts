@@ -10,7 +10,7 @@ import { createWriteStream, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import type { Probe } from "../../src/native.js";
+import type { Diagnosis } from "../../src/cli/doctor.js";
 import { attemptProgram } from "../bypass/suite.js";
 import { killAtExit } from "../support/cleanup.js";
 import { staticProgram } from "../support/container.js";
@@ -28,7 +28,7 @@ const kernels: Readonly<Record<string, string>> = {
 const core = [
   "types",
   "programs",
-  "probe",
+  "doctor",
   "no-btf",
   "gate",
   "paths",
@@ -37,10 +37,11 @@ const core = [
   "lifecycle",
   "volume",
   "health",
+  "bypass",
 ] as const;
 
 /** A machine that hangs is ended. */
-const patienceMs = 30 * 60_000;
+const patienceMs = 90 * 60_000;
 
 const usage = `usage: test/kernels/run [options]
   --kernel SERIES  ${Object.keys(kernels).join(" | ")} | all (default)
@@ -104,19 +105,25 @@ function tests(output: readonly string[]): string {
   return good === top.length ? `${good} tests` : `${good} of ${top.length} tests`;
 }
 
-/** What the daemon found out about the kernel, each a yes or the reason why not. */
-function features(output: readonly string[]): ReadonlyMap<string, string> {
-  const line = output.find((text) => text.startsWith("{"));
-  if (line === undefined) return new Map();
-  const probe: Probe = JSON.parse(line);
-  return new Map([
-    ["BTF", probe.btf ? "yes" : "no"],
-    ["BTF of overlayfs", probe.overlayBtf ? "yes" : "no"],
-    ...Object.entries(probe.features).map(([name, { works, reason }]): [string, string] => [
-      name,
-      works ? "yes" : reason.toLowerCase(),
+interface Doctor {
+  /** Each feature, and the tier. */
+  readonly rows: ReadonlyMap<string, string>;
+  readonly next: readonly string[];
+}
+
+function doctorOf(output: readonly string[] = []): Doctor {
+  const json = output.join("\n").trim();
+  if (!json.startsWith("{")) return { rows: new Map(), next: [] };
+  const { findings, next }: Diagnosis = JSON.parse(json);
+  const features = findings.filter(({ group }) => group === "ebpf" || group === "fanotify");
+  const tiers = findings.filter(({ group }) => group === "tier");
+  return {
+    rows: new Map([
+      ...features.map(({ group, name, ok }) => [`${group} ${name}`, ok ? "yes" : "no"] as const),
+      ...tiers.map(({ name, detail }) => [`tier of ${name}`, detail] as const),
     ]),
-  ]);
+    next,
+  };
 }
 
 function table(rows: readonly (readonly string[])[]): void {
@@ -154,14 +161,16 @@ async function main(series: readonly string[], names: readonly string[]): Promis
 
   const cell = (step: Step | undefined) =>
     step?.ok ? tests(step.output) || "ok" : `FAILED ${tests(step?.output ?? [])}`;
-  const probes = series.map((name) => features(results.get(name)?.get("probe")?.output ?? []));
-  const known = new Set(probes.flatMap((probe) => [...probe.keys()]));
+  const doctors = series.map((name) => doctorOf(results.get(name)?.get("doctor")?.output));
+  const known = new Set(doctors.flatMap(({ rows }) => [...rows.keys()]));
   console.log();
   table([
     ["", ...series],
     ...names.map((name) => [name, ...series.map((one) => cell(results.get(one)?.get(name)))]),
-    ...[...known].map((name) => [name, ...probes.map((probe) => probe.get(name) ?? "")]),
+    ...[...known].map((name) => [name, ...doctors.map(({ rows }) => rows.get(name) ?? "")]),
   ]);
+  for (const [index, { next }] of doctors.entries())
+    for (const line of next) console.log(`${series[index]} next: ${line}`);
   const failed = [...results.values()].flatMap((steps) => [...steps.values()]).filter((step) => !step.ok).length;
   console.log(`\n${failed === 0 ? "all steps ok" : `${failed} steps failed`}; logs in ${build}`);
   return failed === 0 ? 0 : 1;
