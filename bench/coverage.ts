@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { workspaceDirectory } from "../test/support/cleanup.js";
-import type { Daemon, GuardInit } from "../test/support/daemon.js";
+import { type Daemon, eventually, type GuardInit, startDaemon } from "../test/support/daemon.js";
 import type { Figures } from "./figures.js";
 import { Load, LoadedContainer, type Work } from "./load.js";
 import { residentMegabytes, threadTimes, timesSince } from "./process.js";
@@ -143,6 +143,30 @@ export async function node(figures: Figures, { daemon }: Watched): Promise<void>
     if (round > 0) figures.add("node_open_vs_unwatched", during / ((before + (await measure())) / 2));
   }
   await load.stop();
+}
+
+/** From CreateGuard until 100,000 files in 100 directories below its path are pinned. The limit is higher than the default for that. */
+export async function scan(figures: Figures): Promise<void> {
+  const daemon = await startDaemon({ flags: ["--identity-limit", "200000"] });
+  await withLayer("scan", async (layer) => {
+    const maker = Load.onNode();
+    for (let directory = 0; directory < 100; ++directory)
+      await maker.makeFiles(join(layer, `tree/${directory}/#`), 1000);
+    await maker.stop();
+    await using container = await LoadedContainer.start({ layers: [layer] });
+    const guard = guardOf(container, "/tree");
+    for (let round = 0; round < 3; ++round) {
+      const start = performance.now();
+      await daemon.createGuard(guard);
+      await eventually("all is scanned", async () => (await daemon.metric("janusd_scans_pending")) === 0);
+      figures.add("scan_100k_ms", performance.now() - start);
+      const pinned = () => daemon.metric("janusd_marks", { kind: "identity" });
+      if ((await pinned()) < 100_000) throw new Error("not all is pinned");
+      await daemon.destroyGuard(guard);
+      await eventually("all is unpinned", async () => (await pinned()) === 0);
+    }
+  });
+  await daemon.stop();
 }
 
 /** A recursive guard on 1,000,000 directories. They are on a tmpfs, only since that is made and gone in seconds. */

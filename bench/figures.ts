@@ -56,6 +56,7 @@ const DEFINITIONS = {
   rename_storm_ns: { unit: "ns" },
   rename_storm_slips: { unit: "opens", aim: 0 },
   node_open_vs_unwatched: { unit: "ratio", aim: 1.05 },
+  scan_100k_ms: { unit: "ms" },
   recursive_million_create_ms: { unit: "ms", aim: 10 },
   recursive_million_rss_mb: { unit: "MB", aim: 1 },
 } as const satisfies Record<string, Definition>;

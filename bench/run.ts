@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { busy } from "./busy.js";
-import { build, find, million, node, renames } from "./coverage.js";
+import { build, find, million, node, renames, scan } from "./coverage.js";
 import { create } from "./create.js";
 import { Figures } from "./figures.js";
 import { opens } from "./opens.js";
@@ -26,6 +26,7 @@ const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => 
   node,
   find,
   build,
+  scan,
   million,
 };
 
