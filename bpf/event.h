@@ -69,8 +69,7 @@ struct janus_record {
   char exe[JANUS_EXE_MAX];
 };
 
-// One per process from iter/task, and one per thread whose mount namespace is
-// not its process's. After it come `exe_len` bytes of executable,
+// One per process from iter/task. After it come `exe_len` bytes of executable,
 // then its cgroups: v2's, v1's of the `pids` controller, other v1's. Roots are
 // left out, and so is a path that came before.
 struct janus_iter_record {
@@ -82,11 +81,10 @@ struct janus_iter_record {
   struct janus_task task;  // of a tracked container, or container is 0
   __u64 start_ns;
   __u64 mnt_ns;
-  __u64 mnt_event;    // which state of its mounts
-  __u32 pid;          // of the thread
   __u32 node_root;    // 1: its root directory is that of the node's pid 1
   __u32 exe_len;
   __u32 cgroups;
+  __u32 pad;
 };
 
 // After it come `path_len` bytes: "/a/b/c".
@@ -96,6 +94,16 @@ struct janus_iter_cgroup {
   __u32 path_len;
   __u32 pad;
   __u64 ids[JANUS_CGROUP_LEVELS];  // the deepest first
+};
+
+// The first thread of each tracked process, and those whose mount namespace is
+// not their process's.
+struct janus_thread {
+  __u64 container;
+  __u64 mnt_ns;
+  __u64 mnt_event;  // which state of its mounts
+  __u32 pid;
+  __u32 pad;
 };
 
 enum janus_locate_flag {
@@ -203,18 +211,13 @@ struct janus_held {
   __u64 since_ns;  // monotonic: which hold of it; 0 = it was not stopped
   __u64 mnt_ns;    // its own; of an open: the mount's, 0 = it is in none
   __u64 mnt_event; // which state of that namespace's mounts
-  __u64 mount;     // of an open through a mount in no namespace: kernel address
-  __u32 mount_id;  // ... and number
+  __u64 loose;     // of an open through a mount in no namespace: which one (Linux 6.8)
+  __u32 mount_id;  // ... and its number, which is used again
   __u32 pid;       // the thread: its namespace may be its own
   __u32 cause;     // janus_hold_cause
   __u32 waits;     // it was not stopped, but does not get on either
 };
 
-// A mount in no namespace: open_tree(2) makes such, and umount -l.
-struct janus_loose_mount {
-  __u64 mount;
-  __u64 id;
-};
 
 // Ring record, to the daemon and to the keeper.
 struct janus_hold {

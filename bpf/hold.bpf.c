@@ -64,11 +64,12 @@ struct {
   __type(value, __u64);
 } namespaces SEC(".maps");
 
-// The same for mounts that are in none.
+// The same for mounts that are in none (open_tree(2) makes such, and umount -l),
+// by what is unique of them.
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 4096);
-  __type(key, struct janus_loose_mount);
+  __type(key, __u64);
   __type(value, __u8);
 } loose_mounts SEC(".maps");
 
@@ -88,9 +89,10 @@ struct {
 // Thread -> the open that it tries again and again.
 struct waiting {
   __u64 since_ns;
+  __u64 last_ns;
   __u64 mnt_ns;
   __u64 mnt_event;
-  __u64 mount;
+  __u64 loose;
 };
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -114,7 +116,7 @@ struct {
   __type(value, __u64);
 } hold_counters SEC(".maps");
 
-const volatile __u64 limit_ns = 100000000;  // set by user space
+const volatile __u64 limit_ns = 1000000000;  // set by user space
 
 static __always_inline void count(__u32 which) {
   __u64 *value = bpf_map_lookup_elem(&hold_counters, &which);
@@ -209,10 +211,11 @@ static __always_inline bool is_new(struct file *file, struct janus_held *held) {
     __u64 *seen = bpf_map_lookup_elem(&namespaces, &held->mnt_ns);
     return !seen || *seen != held->mnt_event;
   }
-  held->mount = (__u64)mount;
   held->mount_id = BPF_CORE_READ(mount, mnt_id);
-  struct janus_loose_mount loose = {.mount = held->mount, .id = held->mount_id};
-  return !bpf_map_lookup_elem(&loose_mounts, &loose);
+  // Before 6.8 nothing is unique of it: it is looked at until it has a mark.
+  if (!bpf_core_field_exists(mount->mnt_id_unique)) return !BPF_CORE_READ(mount, mnt_fsnotify_marks);
+  held->loose = BPF_CORE_READ(mount, mnt_id_unique);
+  return !bpf_map_lookup_elem(&loose_mounts, &held->loose);
 }
 
 // What io_uring does is not a system call that could be done again: there -EAGAIN
@@ -229,17 +232,21 @@ static __always_inline bool by_io_uring(struct task_struct *task) {
 
 // Whether this open may be put off (again). The first time the daemon is told.
 static __always_inline bool may_wait(struct janus_hold *hold) {
+  __u64 now_ns = bpf_ktime_get_ns();
   struct waiting now = {
-      .since_ns = bpf_ktime_get_ns(),
+      .since_ns = now_ns,
+      .last_ns = now_ns,
       .mnt_ns = hold->held.mnt_ns,
       .mnt_event = hold->held.mnt_event,
-      .mount = hold->held.mount,
+      .loose = hold->held.loose,
   };
   struct waiting *before = bpf_map_lookup_elem(&waits, &hold->held.pid);
-  bool again = before && before->mnt_ns == now.mnt_ns && before->mnt_event == now.mnt_event && before->mount == now.mount;
+  bool again = before && before->mnt_ns == now.mnt_ns && before->mnt_event == now.mnt_event &&
+               before->loose == now.loose && now_ns - before->last_ns < limit_ns;
   hold->held.waits = is_on();
   if (hold->held.waits && again) {
-    if (now.since_ns - before->since_ns < limit_ns) return 1;
+    before->last_ns = now_ns;
+    if (now_ns - before->since_ns < limit_ns) return 1;
     count(JANUS_HOLD_COUNT_EXPIRED);
     struct janus_guardians *who = the_guardians();
     if (who) who->enabled = 0;

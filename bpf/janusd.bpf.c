@@ -2,7 +2,8 @@
 //
 // Owns: the hooks and the maps below. Must not decide anything: policy lives in
 // native/. The hooks, and why each:
-//   iter/task           what runs now: containers and their processes
+//   iter/task           what runs now: containers and their processes; the mount
+//                       namespaces of tracked ones
 //   sched_process_fork  a child of a container's process is the container's
 //   sched_process_exec  its executable
 //   sched_process_exit  it is gone
@@ -513,22 +514,19 @@ SEC("iter/task")
 int on_task(struct bpf_iter__task *ctx) {
   struct task_struct *task = ctx->task;
   if (!task) return 0;
-  struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-  if (task != leader && (!BPF_CORE_READ(task, mm) || mount_namespace(task) == mount_namespace(leader))) return 0;
+  if (BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid)) return 0;
   // Kernel threads and zombies open nothing. (A first thread that ended has no
   // memory either, but the others go on.)
   if ((BPF_CORE_READ(task, flags) & PF_KTHREAD) || BPF_CORE_READ(task, signal, live.counter) == 0) return 0;
   struct janus_iter_record *record = &iter_record;
   record->task = (struct janus_task){};
-  adopt(leader, &record->task);
+  adopt(task, &record->task);
   record->tgid = BPF_CORE_READ(task, tgid);
-  record->pid = BPF_CORE_READ(task, pid);
   record->ppid = BPF_CORE_READ(task, real_parent, tgid);
   record->start_ns = BPF_CORE_READ(task, start_boottime);
   record->uid = BPF_CORE_READ(task, real_cred, uid.val);
   bpf_probe_read_kernel(record->comm, sizeof(record->comm), &task->comm);
   record->mnt_ns = mount_namespace(task);
-  record->mnt_event = BPF_CORE_READ(task, nsproxy, mnt_ns, event);
   struct pid *pid = BPF_CORE_READ(task, thread_pid);
   __u64 level = BPF_CORE_READ(pid, level);
   int ns_pid = 0;
@@ -561,6 +559,25 @@ int on_task(struct bpf_iter__task *ctx) {
     bpf_seq_write(ctx->meta->seq, &from->head, sizeof(from->head));
     bpf_seq_write(ctx->meta->seq, from->path + path_off, path_len);
   }
+  return 0;
+}
+
+// Only of tracked processes: a look that is had often.
+SEC("iter/task")
+int on_thread(struct bpf_iter__task *ctx) {
+  struct task_struct *task = ctx->task;
+  if (!task) return 0;
+  struct janus_task *entry = known(task);
+  if (!entry) return 0;
+  struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+  if (task != leader && mount_namespace(task) == mount_namespace(leader)) return 0;
+  struct janus_thread thread = {
+      .container = entry->container,
+      .mnt_ns = mount_namespace(task),
+      .mnt_event = BPF_CORE_READ(task, nsproxy, mnt_ns, event),
+      .pid = BPF_CORE_READ(task, pid),
+  };
+  if (thread.mnt_ns) bpf_seq_write(ctx->meta->seq, &thread, sizeof(thread));
   return 0;
 }
 
@@ -729,9 +746,9 @@ static __noinline struct task_struct *find_process(__u32 number) {
   return link ? link - bpf_core_field_offset(struct task_struct, pid_links[PIDTYPE_TGID]) : 0;
 }
 
-static __noinline bool read_actor(struct janus_locate *args) {
+static __always_inline void locate_actor(struct janus_locate *args) {
   struct task_struct *task = find_process(args->pid);
-  if (!task) return 0;
+  if (!task) return;
   args->start_ns = start_of(task);
   args->ppid = BPF_CORE_READ(task, real_parent, tgid);
   args->uid = BPF_CORE_READ(task, real_cred, uid.val);
@@ -742,16 +759,9 @@ static __noinline bool read_actor(struct janus_locate *args) {
   // still tells whose it is; but nobody's owner.
   args->container = entry ? entry->container : container_of_task(task);
   args->task_flags = entry ? entry->flags : 0;
-  return find_process(args->pid) == task;
-}
-
-static __always_inline void locate_actor(struct janus_locate *args) {
-  for (int lookup = 0; lookup < LOOKUPS; lookup++) {
-    if (!read_actor(args)) continue;
-    args->flags |= JANUS_LOCATE_ACTOR;
-    if (args->container) args->flags |= JANUS_LOCATE_TRACKED;
-    return;
-  }
+  if (find_process(args->pid) != task) return;
+  args->flags |= JANUS_LOCATE_ACTOR;
+  if (args->container) args->flags |= JANUS_LOCATE_TRACKED;
 }
 
 static __always_inline void *identity_group(struct file **table) {

@@ -139,7 +139,9 @@ struct mnt_namespace;
 struct mount {
   struct vfsmount mnt;
   struct mnt_namespace *mnt_ns;
+  struct fsnotify_mark_connector *mnt_fsnotify_marks;
   int mnt_id;
+  __u64 mnt_id_unique;  // Linux 6.8
 };
 
 struct ns_common {

@@ -72,6 +72,25 @@ std::string_view visit_whole(std::string_view bytes, const BpfPrograms::TaskVisi
   }
 }
 
+// `visit` takes what is there as a whole, and returns what is left.
+template <typename Visit>
+void read_iterator(const bpf_link* link, Visit visit) {
+  const UniqueFd iterator(bpf_iter_create(bpf_link__fd(link)));
+  if (!iterator) throw Error::system(errno, "bpf_iter_create", "iter/task");
+  std::vector<char> buffer(kIterBytes);
+  std::size_t have = 0;
+  for (;;) {
+    const ssize_t got = ::read(iterator.get(), buffer.data() + have, buffer.size() - have);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (got < 0) throw Error::system(errno, "read", "iter/task");
+    if (got == 0) return;
+    have += static_cast<std::size_t>(got);
+    const std::string_view rest = visit(std::string_view{buffer.data(), have});
+    have = rest.size();
+    std::memmove(buffer.data(), rest.data(), have);
+  }
+}
+
 }  // namespace
 
 std::vector<MapUse> maps_of(const bpf_object* object) {
@@ -136,27 +155,15 @@ void BpfPrograms::close() {
 }
 
 void BpfPrograms::each_task(const TaskVisitor& visit) {
-  each_namespaced([&](const janus_iter_record& record, std::span<const TaskCgroup> cgroups, std::string_view exe) {
-    if (record.pid == record.tgid) visit(record, cgroups, exe);
-  });
+  const std::lock_guard lock(iterate_);  // the program's buffers are shared
+  read_iterator(skeleton_->links.on_task, [&](std::string_view bytes) { return visit_whole(bytes, visit); });
 }
 
-void BpfPrograms::each_namespaced(const TaskVisitor& visit) {
-  const std::lock_guard lock(iterate_);  // the program's buffers are shared
-  const UniqueFd iterator(bpf_iter_create(bpf_link__fd(skeleton_->links.on_task)));
-  if (!iterator) throw Error::system(errno, "bpf_iter_create", "iter/task");
-  std::vector<char> buffer(kIterBytes);
-  std::size_t have = 0;
-  for (;;) {
-    const ssize_t got = ::read(iterator.get(), buffer.data() + have, buffer.size() - have);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    if (got < 0) throw Error::system(errno, "read", "iter/task");
-    if (got == 0) return;
-    have += static_cast<std::size_t>(got);
-    const std::string_view rest = visit_whole({buffer.data(), have}, visit);
-    have = rest.size();
-    std::memmove(buffer.data(), rest.data(), have);
-  }
+void BpfPrograms::each_thread(const std::function<void(const janus_thread&)>& visit) {
+  read_iterator(skeleton_->links.on_thread, [&](std::string_view bytes) {
+    for (janus_thread thread; take(bytes, thread);) visit(thread);
+    return bytes;
+  });
 }
 
 bool BpfPrograms::update(const bpf_map* map, const void* key, const void* value, std::uint64_t flags, Counter& full) {

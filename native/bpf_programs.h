@@ -54,8 +54,9 @@ class BpfPrograms {
   using TaskVisitor =
       std::function<void(const janus_iter_record&, std::span<const TaskCgroup> cgroups, std::string_view exe)>;
   void each_task(const TaskVisitor& visit);
-  // ... and every thread that has a mount namespace of its own.
-  void each_namespaced(const TaskVisitor& visit);
+  // Walks the tracked processes, and those of their threads that have a mount
+  // namespace of their own.
+  void each_thread(const std::function<void(const janus_thread&)>& visit);
 
   // Throws Error(exhausted) when the map is full. That, and each false below, is
   // counted as the map's `full`.

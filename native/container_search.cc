@@ -60,7 +60,6 @@ bool ContainerSearch::match(const BpfPrograms::TaskCgroup& cgroup, Match& into) 
 
 void ContainerSearch::see(const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
                           std::string_view exe) {
-  if (record.pid != record.tgid) return;  // a thread that went its own way
   ++processes_;
   for (const auto& cgroup : cgroups) cgroups_.emplace(cgroup.raw->hierarchy, cgroup.raw->ids[0]);
   for (const auto& cgroup : cgroups) {

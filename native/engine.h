@@ -38,7 +38,7 @@ struct EngineOptions {
   std::size_t ignore_limit = 262144;
   std::size_t ignore_after = 64;
   HoldMode hold = HoldMode::automatic;
-  std::chrono::milliseconds hold_limit{100};
+  std::chrono::milliseconds hold_limit{1000};
 };
 
 struct EngineStats {

@@ -203,9 +203,8 @@ void Holder::serve(const std::function<void(const janus_hold&)>& mark) {
     if (hold.held.mnt_ns != 0) {
       know(hold.held.mnt_ns, hold.held.mnt_event);
     } else {
-      const janus_loose_mount loose{.mount = hold.held.mount, .id = hold.held.mount_id};
       const std::uint8_t yes = 1;
-      bpf_map_update_elem(bpf_map__fd(skeleton_->maps.loose_mounts), &loose, &yes, BPF_ANY);
+      bpf_map_update_elem(bpf_map__fd(skeleton_->maps.loose_mounts), &hold.held.loose, &yes, BPF_ANY);
     }
     if (hold.held.since_ns != 0) release(hold.tgid, hold.held);
   };

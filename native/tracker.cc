@@ -254,15 +254,12 @@ void Tracker::tell() {
 std::vector<Tracker::Namespace> Tracker::look_for_namespaces() {
   if (containers() == 0) return {};
   std::map<std::uint64_t, Namespace> namespaces;
-  std::vector<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> found;
+  std::vector<janus_thread> threads;
   std::set<std::pair<std::uint64_t, std::uint32_t>> there;
-  programs_.each_namespaced([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view) {
-    const std::lock_guard lock(mutex_);
-    const ProcessTable::Process* process = table_.living(record.tgid);
-    if (process == nullptr) return;
-    found.emplace_back(process->container, record.pid, record.mnt_ns);
-    there.emplace(record.mnt_ns, record.pid);
-    namespaces.try_emplace(record.mnt_ns, Namespace{process->container, record.mnt_ns, record.mnt_event});
+  programs_.each_thread([&](const janus_thread& thread) {
+    threads.push_back(thread);
+    there.emplace(thread.mnt_ns, thread.pid);
+    namespaces.try_emplace(thread.mnt_ns, Namespace{thread.container, thread.mnt_ns, thread.mnt_event});
   });
   {
     // One that is known by a thread that has ended or gone elsewhere needs another.
@@ -270,7 +267,7 @@ std::vector<Tracker::Namespace> Tracker::look_for_namespaces() {
     for (auto& [cgroup, container] : containers_)
       std::erase_if(container.namespaces, [&](const auto& seen) { return !there.contains(seen); });
   }
-  for (const auto& [container, pid, mnt_ns] : found) see_namespace(container, pid, mnt_ns);
+  for (const janus_thread& thread : threads) see_namespace(thread.container, thread.pid, thread.mnt_ns);
   std::vector<Namespace> result;
   for (const auto& [id, each] : namespaces) result.push_back(each);
   return result;

@@ -89,7 +89,7 @@ class Tracker {
 
   // The process asked about was in this namespace. Cheap when it is known.
   void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
-  // Looks at every thread of the node: a namespace that is entered without a
+  // Looks at every thread of tracked containers: a namespace that is entered without a
   // fork, an exec or a question is told by nothing. Returns those of the tracked
   // containers, and which state their mounts were in before (it changes with them).
   struct Namespace {

@@ -230,7 +230,7 @@ const OPTIONS = {
     flag: "hold-limit",
     env: "JANUSD_HOLD_LIMIT",
     value: "ms",
-    default: 100,
+    default: 1000,
     help: "Milliseconds after which a process that is held goes on, guarded or not (counted as exposure). The kernel, or a process of its own (janusd-keeper), sees to it, whatever happens to the daemon.",
     parse: wholeNumber(1, 10_000),
   }),

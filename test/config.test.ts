@@ -32,7 +32,7 @@ t.test("defaults", async (t) => {
       ignoreLimit: 65_536,
       ignoreAfter: 0,
       hold: "auto",
-      holdLimitMs: 100,
+      holdLimitMs: 1000,
     },
   });
 });

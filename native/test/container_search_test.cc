@@ -43,7 +43,7 @@ struct Node {
     ContainerSearch search(id);
     for (const Process& process : processes) {
       janus_iter_record record{};
-      record.tgid = record.pid = process.tgid;
+      record.tgid = process.tgid;
       record.ppid = process.ppid;
       record.ns_pid = process.ns_pid;
       record.node_root = process.node_root;

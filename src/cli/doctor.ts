@@ -37,7 +37,8 @@ const OPEN_FILES = 4096;
 export type DaemonAnswer = { readonly status: GetStatusResponse } | { readonly error: string };
 
 export function diagnose(probe: Probe, machine: Machine, daemon: DaemonAnswer): Diagnosis {
-  const holdTier = probe.features.fentry.works ? "fentry" : probe.features.tp_btf.works ? "scheduler" : "off";
+  const { fentry, bpf_send_signal_task: stops } = probe.features;
+  const holdTier = fentry.works ? "fentry" : stops.works ? "scheduler" : "off";
   return {
     findings: [
       ...kernelFindings(probe, machine),
@@ -140,22 +141,26 @@ const ADVICE: Partial<Readonly<Record<Feature, string>>> = {
     "Linux 6.6 for file handles on overlayfs: without, names there are watched by inotify, within its limits",
   fanotify_audit: "CONFIG_AUDIT (and CAP_AUDIT_WRITE) for subjects with audit: without, they are refused",
   fanotify_pidfd: "Linux 5.15 for pidfds in events: without, a number that is used again is told apart by time alone",
-  bpf_send_signal_task:
-    "Linux 6.13 for bpf_send_signal_task: without, nobody lets go who is held in the moment in which daemon and keeper are both killed",
 };
+
+function nextHoldTiers({
+  fentry,
+  syscall_tracepoints: tracepoints,
+  bpf_send_signal_task: stops,
+}: Probe["features"]): string[] {
+  if (fentry.works) return [];
+  const best = `hold tier fentry, without any window: a kernel that takes fmod_ret programs (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS); this one says: ${fentry.reason}`;
+  if (!stops.works) return [best, "hold tiers scheduler and syscalls: Linux 6.13 (bpf_send_signal_task)"];
+  const mount = tracepoints.works ? "" : "mount -t tracefs tracefs /sys/kernel/tracing, and ";
+  return [best, `hold tier syscalls: ${mount}start with --hold=syscalls (slows every system call of the node)`];
+}
 
 function nextOf({ features, capabilities, overlayBtf, missing }: Probe, machine: Machine): string[] {
   // Without privilege everything is refused, and says nothing about the kernel.
   if (missing.length > 0) return [];
   const next = Object.entries(ADVICE).flatMap(([feature, line]) => (features[feature as Feature].works ? [] : [line]));
   for (const { name, held, for: what } of capabilities) if (!held) next.push(`${name} for ${what}`);
-  if (!features.fentry.works) {
-    next.push(
-      `hold tier fentry: a kernel that takes fentry programs (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS); this one says: ${features.fentry.reason}`,
-    );
-    const mount = features.syscall_tracepoints.works ? "" : "mount -t tracefs tracefs /sys/kernel/tracing, and ";
-    next.push(`hold tier syscalls: ${mount}start with --hold=syscalls (slows every system call of the node)`);
-  }
+  next.push(...nextHoldTiers(features));
   if (!overlayBtf)
     next.push(
       "BTF of the overlay module (CONFIG_DEBUG_INFO_BTF_MODULES): without, no directory of an image is ignored, and other names of a guarded file in it are not known",

@@ -44,9 +44,10 @@ t.test("the next tier up, and what to change for it", async (t) => {
   t.match(tier("fentry"), {
     holdTier: "scheduler",
     missing: [],
-    next: [/^hold tier fentry: .*Invalid argument$/, /^hold tier syscalls: start with --hold=syscalls/],
+    next: [/^hold tier fentry, .*Invalid argument$/, /^hold tier syscalls: start with --hold=syscalls/],
   });
   t.match(tier("fentry", "syscall_tracepoints").next[1], /^hold tier syscalls: mount -t tracefs .* --hold=syscalls/);
+  t.match(tier("fentry", "bpf_send_signal_task"), { holdTier: "off", next: [/^hold tier fentry/, /Linux 6\.13/] });
   const old = tier("fanotify_directory_ignore_marks", "fanotify_overlay_file_handles");
   t.match(old.next, [/^Linux 6\.0 /, /^Linux 6\.6 /]);
   const { capabilities, ...probe } = probeWithout();

@@ -3,8 +3,10 @@
  * happens. What tells is not pinned here (an `allow` path), so that only marks on the new mounts see it.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import t from "tap";
+import { workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
@@ -105,6 +107,24 @@ t.test("a daemon that does not answer: its keeper lets go", async (t) => {
   const { done: again } = await startHeld(container);
   t.match(await again, { status: 0 }, "all of it stopped");
   process.kill(daemon.pid, "SIGCONT");
+  await daemon.stop();
+});
+
+t.test("with the event loop blocked, who is held is marked and goes on", async (t) => {
+  const file = join(workspaceDirectory(), "block");
+  const preload = new URL("../support/block-loop.cjs", import.meta.url).pathname;
+  const env = { NODE_OPTIONS: `--require=${preload}`, BLOCK_LOOP: file };
+  const daemon = await startDaemon({ flags: PATIENT.flags, env }, t);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  writeFileSync(`${file}.new`, "5000");
+  renameSync(`${file}.new`, file);
+  await eventually("the loop is blocked", () => !existsSync(file));
+  const result = await container.exec(["unshare", "-m", "cat", "/data/file"], { capabilities: "sys_admin" });
+  t.notOk(existsSync(`${file}.over`), "the loop was blocked all the while");
+  t.match(result, { status: 0, stdout: "seen" });
+  t.equal(await daemon.metric("janusd_events_total", { event: "open" }), 1);
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "expired" }), 0);
   await daemon.stop();
 });
 

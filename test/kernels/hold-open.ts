@@ -14,6 +14,19 @@ t.test("no moment in which a new mount is not guarded", async (t) => {
   await daemon.stop();
 });
 
+t.test("a mount that is in no namespace", async (t) => {
+  const daemon = await startDaemon(PATIENT, t);
+  const container = await volumeContainer(t);
+  await daemon.createGuard(seen(container));
+  const actor = await container.actor({ capabilities: "sys_admin" });
+  const tries = 20;
+  for (let i = 0; i < tries; ++i) t.same(await actor.command("clone-open", "/data", "file"), [0]);
+  t.equal(await daemon.metric("janusd_events_total", { event: "open" }), tries);
+  t.equal(await daemon.metric("janusd_exposure_total"), 0);
+  await actor.stop();
+  await daemon.stop();
+});
+
 t.test("a handler of SIGCONT makes no difference", async (t) => {
   const daemon = await startDaemon(PATIENT, t);
   const container = await volumeContainer(t);

@@ -61,7 +61,7 @@ async function boot(series: string, names: readonly string[], done: (step: Step)
   const child = spawn(
     "qemu-system-x86_64",
     [
-      ...["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "2G"],
+      ...["-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", "1", "-m", "2G"],
       ...["-nodefaults", "-display", "none", "-no-reboot"],
       ...["-kernel", join(directory, "vmlinuz"), "-initrd", join(directory, "initrd")],
       ...["-drive", `file=${join(build, "disk")},if=virtio,format=raw,snapshot=on`],
