@@ -746,9 +746,9 @@ static __noinline struct task_struct *find_process(__u32 number) {
   return link ? link - bpf_core_field_offset(struct task_struct, pid_links[PIDTYPE_TGID]) : 0;
 }
 
-static __always_inline void locate_actor(struct janus_locate *args) {
+static __noinline bool read_actor(struct janus_locate *args) {
   struct task_struct *task = find_process(args->pid);
-  if (!task) return;
+  if (!task) return 0;
   args->start_ns = start_of(task);
   args->ppid = BPF_CORE_READ(task, real_parent, tgid);
   args->uid = BPF_CORE_READ(task, real_cred, uid.val);
@@ -759,9 +759,16 @@ static __always_inline void locate_actor(struct janus_locate *args) {
   // still tells whose it is; but nobody's owner.
   args->container = entry ? entry->container : container_of_task(task);
   args->task_flags = entry ? entry->flags : 0;
-  if (find_process(args->pid) != task) return;
-  args->flags |= JANUS_LOCATE_ACTOR;
-  if (args->container) args->flags |= JANUS_LOCATE_TRACKED;
+  return find_process(args->pid) == task;
+}
+
+static __always_inline void locate_actor(struct janus_locate *args) {
+  for (int lookup = 0; lookup < LOOKUPS; lookup++) {
+    if (!read_actor(args)) continue;
+    args->flags |= JANUS_LOCATE_ACTOR;
+    if (args->container) args->flags |= JANUS_LOCATE_TRACKED;
+    return;
+  }
 }
 
 static __always_inline void *identity_group(struct file **table) {

@@ -64,7 +64,7 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
   \`node-creates-clone\`, \`node-grows-clone\`, \`node-moves-tree-in-clone\`, \`node-grows-moved\`), *or linked out of it at once* (\`node-grows-linked\`). A clone that
   \`open_tree\` made and that is mounted nowhere carries no mark and is listed nowhere, so only pinned inodes are denied there. A pinned
   directory covers its own entries. What is below a new directory, or below the new target of a re-pointed link, is pinned by the
-  scanner thread: mostly before the attempt gets there, and in the worst case some milliseconds after. Below the container's own mounts it is
+  scanner thread: mostly before the attempt gets there, else some milliseconds after; on a busy machine, tens of them. Below the container's own mounts it is
   denied at once. Counted as \`janusd_exposure_total{cause="scan_pending"}\`.
 - *\`--ignore-after N\`: a busy directory that is moved into a guarded place.* Directories that can be renamed are learned to
   be outside once their entries were asked about N times. If one is then renamed into a guarded place, that is noticed

@@ -89,6 +89,18 @@ t.test("an allow path that no deny path overlaps is observed, and answered if ex
   }
 });
 
+t.test("a directory of the image that no guard is about is not asked about for long", async (t) => {
+  const container = await startContainer({ files: { "/etc/secret": "", "/opt/public": "" } }, t);
+  const actor = await container.actor();
+  await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
+  const asked = () => daemon.metric("janusd_asked_total", { outcome: "unguarded" });
+  const before = await asked();
+  t.match(await actor.repeat("/opt/public", 1000), { opened: 1000 });
+  const questions = (await asked()) - before;
+  t.ok(questions > 0 && questions < 100, `${questions} questions about 1,000 opens`);
+  await daemon.destroyGuard(open);
+});
+
 t.test("only container: scope leaves others alone", async (t) => {
   const container = await startContainer({ files: { "/etc/secret": "" } }, t);
   const actor = await container.actor();
