@@ -211,13 +211,22 @@ struct janus_held {
   __u64 since_ns;  // monotonic: which hold of it; 0 = it was not stopped
   __u64 mnt_ns;    // its own; of an open: the mount's, 0 = it is in none
   __u64 mnt_event; // which state of that namespace's mounts
-  __u64 loose;     // of an open through a mount in no namespace: which one (Linux 6.8)
-  __u32 mount_id;  // ... and its number, which is used again
+  __u64 loose;     // of an open through a mount in no namespace: its kernel address
+  __u32 mount_id;  // ... and number
   __u32 pid;       // the thread: its namespace may be its own
   __u32 cause;     // janus_hold_cause
   __u32 waits;     // it was not stopped, but does not get on either
 };
 
+
+// An open that is tried again and again. Map `waits`: by thread.
+struct janus_waiting {
+  __u64 since_ns;  // 0: user space lets it through
+  __u64 last_ns;
+  __u64 mnt_ns;
+  __u64 mnt_event;
+  __u64 loose;
+};
 
 // Ring record, to the daemon and to the keeper.
 struct janus_hold {

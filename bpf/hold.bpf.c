@@ -64,14 +64,15 @@ struct {
   __type(value, __u64);
 } namespaces SEC(".maps");
 
-// The same for mounts that are in none (open_tree(2) makes such, and umount -l),
-// by what is unique of them.
+// Mounts that are in none (open_tree(2) makes such, and umount -l) are known by
+// our marks on them. On these devices they need none. (Their addresses and
+// numbers are used again, so that nothing can be remembered of them.)
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
-  __uint(max_entries, 4096);
-  __type(key, __u64);
+  __uint(max_entries, 1024);
+  __type(key, __u32);
   __type(value, __u8);
-} loose_mounts SEC(".maps");
+} unguarded_devices SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -86,19 +87,11 @@ struct {
   __uint(max_entries, 1 << 17);
 } to_daemon SEC(".maps"), to_keeper SEC(".maps");
 
-// Thread -> the open that it tries again and again.
-struct waiting {
-  __u64 since_ns;
-  __u64 last_ns;
-  __u64 mnt_ns;
-  __u64 mnt_event;
-  __u64 loose;
-};
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 4096);
   __type(key, __u32);
-  __type(value, struct waiting);
+  __type(value, struct janus_waiting);
 } waits SEC(".maps");
 
 struct {
@@ -211,11 +204,15 @@ static __always_inline bool is_new(struct file *file, struct janus_held *held) {
     __u64 *seen = bpf_map_lookup_elem(&namespaces, &held->mnt_ns);
     return !seen || *seen != held->mnt_event;
   }
+  __u32 device = BPF_CORE_READ(mount, mnt.mnt_sb, s_dev);
+  if (bpf_map_lookup_elem(&unguarded_devices, &device)) return 0;
+  if (BPF_CORE_READ(mount, mnt_fsnotify_marks)) {
+    bpf_map_delete_elem(&waits, &held->pid);  // the next mount may be at the same address
+    return 0;
+  }
+  held->loose = (__u64)mount;
   held->mount_id = BPF_CORE_READ(mount, mnt_id);
-  // Before 6.8 nothing is unique of it: it is looked at until it has a mark.
-  if (!bpf_core_field_exists(mount->mnt_id_unique)) return !BPF_CORE_READ(mount, mnt_fsnotify_marks);
-  held->loose = BPF_CORE_READ(mount, mnt_id_unique);
-  return !bpf_map_lookup_elem(&loose_mounts, &held->loose);
+  return 1;
 }
 
 // What io_uring does is not a system call that could be done again: there -EAGAIN
@@ -233,16 +230,20 @@ static __always_inline bool by_io_uring(struct task_struct *task) {
 // Whether this open may be put off (again). The first time the daemon is told.
 static __always_inline bool may_wait(struct janus_hold *hold) {
   __u64 now_ns = bpf_ktime_get_ns();
-  struct waiting now = {
+  struct janus_waiting now = {
       .since_ns = now_ns,
       .last_ns = now_ns,
       .mnt_ns = hold->held.mnt_ns,
       .mnt_event = hold->held.mnt_event,
       .loose = hold->held.loose,
   };
-  struct waiting *before = bpf_map_lookup_elem(&waits, &hold->held.pid);
+  struct janus_waiting *before = bpf_map_lookup_elem(&waits, &hold->held.pid);
   bool again = before && before->mnt_ns == now.mnt_ns && before->mnt_event == now.mnt_event &&
                before->loose == now.loose && now_ns - before->last_ns < limit_ns;
+  if (again && before->since_ns == 0) {
+    bpf_map_delete_elem(&waits, &hold->held.pid);
+    return 0;
+  }
   hold->held.waits = is_on();
   if (hold->held.waits && again) {
     before->last_ns = now_ns;

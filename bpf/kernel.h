@@ -115,6 +115,7 @@ struct ovl_fs {
 };
 struct vfsmount {
   struct dentry *mnt_root;
+  struct super_block *mnt_sb;
 };
 struct path {
   struct vfsmount *mnt;
@@ -141,7 +142,6 @@ struct mount {
   struct mnt_namespace *mnt_ns;
   struct fsnotify_mark_connector *mnt_fsnotify_marks;
   int mnt_id;
-  __u64 mnt_id_unique;  // Linux 6.8
 };
 
 struct ns_common {

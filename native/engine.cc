@@ -21,7 +21,7 @@ namespace {
 constexpr std::chrono::milliseconds kGather{2};
 
 // How often all processes are looked at for mount namespaces that nothing told of.
-constexpr std::uint64_t kLookNs = 400'000'000;
+constexpr int kLookMs = 100;
 
 }  // namespace
 
@@ -148,7 +148,9 @@ struct Engine::Running {
         fds.push_back({fd.get(), POLLPRI, 0});
         order.push_back(where.container);
       }
-      poll(fds.data(), fds.size(), kBeatMs);
+      // Where opens wait for a look there is no hurry.
+      const bool hurry = tracker.containers() > 0 && !holder.holds_opens();
+      poll(fds.data(), fds.size(), hurry ? kLookMs : kBeatMs);
       tracker.drain();
       if (fds[3].revents != 0) holder.serve([this](const janus_hold& hold) { mark_for(hold); });
       holder.answering();
@@ -159,7 +161,7 @@ struct Engine::Running {
         mounts_changed = true;
         replanned(planner.replan_container(order[i]), false);
       }
-      const std::uint64_t now = monotonic_ns() / kLookNs;
+      const std::uint64_t now = monotonic_ns() / (kLookMs * 1'000'000ull);
       if (std::exchange(last_look, now) != now || (mounts_changed && holder.holds_opens())) look();
       if (fds[2].revents != 0) follow_mounts(mountinfos);
     }
@@ -177,8 +179,10 @@ struct Engine::Running {
       const auto seen = look();
       const bool loose = std::none_of(seen.begin(), seen.end(), [&](const auto& each) { return each.id == held.mnt_ns; });
       // Nobody lives in its namespace, or it is in none: only descriptors lead there.
-      const bool marked = !loose || planner.mark_loose(held.pid, held.mount_id);
-      if (!marked || (!held.waits && !holder.holds(hold.tgid))) counters.exposed_mount.add();
+      const auto found = loose ? planner.mark_loose(held.pid, held.mount_id) : MarkPlanner::Loose{.how = MarkPlanner::Loose::marked};
+      if (found.how == MarkPlanner::Loose::needless) holder.spare(found.device);
+      if (found.how == MarkPlanner::Loose::unreachable) holder.let_through(held.pid);
+      if (found.how == MarkPlanner::Loose::unreachable || !held.waits) counters.exposed_mount.add();
       return;
     }
     auto replan = held.cause == JANUS_HOLD_NAMESPACE ? planner.add_namespace(held.container, held.pid, held.mnt_ns)

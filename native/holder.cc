@@ -184,12 +184,28 @@ void Holder::watch(const std::map<std::uint64_t, std::uint32_t>& containers) {
   for (const auto& [container, flags] : watched_)
     if (!containers.contains(container)) bpf_map_delete_elem(map, &container);
   watched_ = containers;
+  // What no guard was on may have one now.
+  const int spared = bpf_map__fd(skeleton_->maps.unguarded_devices);
+  for (std::uint32_t device = 0; bpf_map_get_next_key(spared, nullptr, &device) == 0;) bpf_map_delete_elem(spared, &device);
 }
 
 void Holder::know(std::uint64_t mnt_ns, std::optional<std::uint64_t> event) {
   if (skeleton_ == nullptr) return;
   const std::uint64_t state = event.value_or(0);  // what a new namespace has that nobody has changed
   bpf_map_update_elem(bpf_map__fd(skeleton_->maps.namespaces), &mnt_ns, &state, event ? BPF_ANY : BPF_NOEXIST);
+}
+
+void Holder::spare(std::uint32_t device) {
+  const std::uint8_t yes = 1;
+  bpf_map_update_elem(bpf_map__fd(skeleton_->maps.unguarded_devices), &device, &yes, BPF_ANY);
+}
+
+void Holder::let_through(std::uint32_t pid) {
+  const int map = bpf_map__fd(skeleton_->maps.waits);
+  janus_waiting open{};
+  if (bpf_map_lookup_elem(map, &pid, &open) != 0) return;
+  open.since_ns = 0;
+  bpf_map_update_elem(map, &pid, &open, BPF_EXIST);
 }
 
 bool Holder::holds(std::uint32_t tgid) const {
@@ -200,12 +216,7 @@ bool Holder::holds(std::uint32_t tgid) const {
 void Holder::serve(const std::function<void(const janus_hold&)>& mark) {
   visit_ = [&](const janus_hold& hold) {
     mark(hold);
-    if (hold.held.mnt_ns != 0) {
-      know(hold.held.mnt_ns, hold.held.mnt_event);
-    } else {
-      const std::uint8_t yes = 1;
-      bpf_map_update_elem(bpf_map__fd(skeleton_->maps.loose_mounts), &hold.held.loose, &yes, BPF_ANY);
-    }
+    if (hold.held.mnt_ns != 0) know(hold.held.mnt_ns, hold.held.mnt_event);
     if (hold.held.since_ns != 0) release(hold.tgid, hold.held);
   };
   ring_buffer__consume(ring_);

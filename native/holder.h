@@ -46,11 +46,16 @@ class Holder {
 
   const char* tier() const { return tier_; }  // "fentry", "syscalls", "scheduler", "off"
 
-  // Whose processes are held, and for what: container -> janus_watch_flag.
+  // Whose processes are held, and for what: container -> janus_watch_flag. Call
+  // whenever guards or marks have changed.
   void watch(const std::map<std::uint64_t, std::uint32_t>& containers);
   // This mount namespace has been looked at, after it was in the state `event`;
   // without: after it was made.
   void know(std::uint64_t mnt_ns, std::optional<std::uint64_t> event = std::nullopt);
+  // Mounts in no namespace need no mark on this device, until watch() is called.
+  void spare(std::uint32_t device);
+  // The open that this thread waits with goes on as it is.
+  void let_through(std::uint32_t pid);
   // Whether know() needs the states: opens wait for a look after each change.
   bool holds_opens() const { return std::string_view(tier_) == "fentry"; }
 

@@ -666,23 +666,29 @@ MarkPlanner::Replan MarkPlanner::add_namespace(std::uint64_t container, std::uin
   return replan_container(container);
 }
 
-bool MarkPlanner::mark_loose(std::uint32_t pid, std::uint32_t mount_id) {
+MarkPlanner::Loose MarkPlanner::mark_loose(std::uint32_t pid, std::uint32_t mount_id) {
   const std::lock_guard lock(mutex_);
   for (const std::string& path : magic_links_of(pid)) {
     const UniqueFd at(open(path.c_str(), O_PATH | O_CLOEXEC));
     if (!at) continue;
     const Location location = locator_.locate(at.get());
     if (!location.found() || location.raw->mount_id != mount_id) continue;
-    // What is asked about on this file system is asked about here, too. The
-    // kernel forgets the mark with the mount.
+    // What is asked about on other mounts of its device is asked about here,
+    // too. The kernel forgets the marks with the mount.
+    std::uint64_t gate = 0, observer = 0;
     for (const auto& [key, plan] : marks_) {
       if (key.device != location.raw->dev || key.mount == 0) continue;
-      if (plan.gate != 0) parts_.groups.gate.try_mark(FAN_MARK_ADD | FAN_MARK_MOUNT, plan.gate | FAN_ONDIR, at.get());
-      if (plan.observer != 0) parts_.groups.observer.try_mark(FAN_MARK_ADD | FAN_MARK_MOUNT, plan.observer | FAN_ONDIR, at.get());
+      gate |= plan.gate;
+      observer |= plan.observer;
     }
-    return true;
+    const auto mark = [&](const FanotifyGroup& group, std::uint64_t mask) {
+      return mask == 0 || group.try_mark(FAN_MARK_ADD | FAN_MARK_MOUNT, mask | FAN_ONDIR, at.get()) == 0;
+    };
+    if ((gate | observer) == 0) return {Loose::needless, location.raw->dev};
+    if (!mark(parts_.groups.gate, gate) || !mark(parts_.groups.observer, observer)) break;
+    return {Loose::marked, location.raw->dev};
   }
-  return false;
+  return {};
 }
 
 std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {

@@ -110,8 +110,12 @@ class MarkPlanner {
   Replan add_namespace(std::uint64_t container, std::uint32_t pid, std::uint64_t mnt_ns);
 
   // Marks a mount that is in no namespace, by a descriptor that a process holds
-  // (open_tree(2)). False: it has none that leads there.
-  bool mark_loose(std::uint32_t pid, std::uint32_t mount_id);
+  // (open_tree(2)).
+  struct Loose {
+    enum { marked, needless, unreachable } how = unreachable;
+    Device device = 0;
+  };
+  Loose mark_loose(std::uint32_t pid, std::uint32_t mount_id);
 
   // Whose mounts matter, and to what (janus_watch_flag): a new mount may come
   // over any guarded path; a new namespace has new mounts of the volumes.

@@ -53,16 +53,17 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
 
 - *A new mount over or below a guarded path* (\`tmpfs-over\`, \`tmpfs-over-file-guard\`, \`tmpfs-below\`, \`tmpfs-over-parent\`,
   \`public-over\`, \`file-over\`, \`race-mount-over\`, \`node-mounts-over\`, \`node-mounts-over-file-guard\`,
-  \`node-mounts-below\`, \`node-propagates-below\`, \`node-binds-over\`). Who owns a mount namespace can put another file system there, and neither
-  fanotify nor a BPF program without LSM or fentry can hold a mount before it is there without a tax on every system
+  \`node-mounts-below\`, \`node-propagates-below\`, \`node-binds-over\`). Where the kernel takes \`fmod_ret\` programs there is no such window: opens
+  wait for the daemon to have looked at the mount ([Holding](architecture.md#holding), \`test/kernels/hold-open.ts\`). Elsewhere, who owns a mount
+  namespace can put another file system there, and neither fanotify nor the programs that are left can hold a mount before it is there without a tax on every system
   call of the node. A mount in a namespace that the daemon knows makes its mountinfo readable (\`POLLPRI\`): 1 to 25
   milliseconds. A namespace of the attacker's own is known from a fork, an exec or an open that is asked about in it;
-  at the latest from a look at all processes every 400 ms. What was guarded stays denied all the while, by
+  at the latest from a look ten times a second. What was guarded stays denied all the while, by
   whatever mount; only what the new mount brings is readable, which whoever mounts it has already, unless the
   node mounted it. Counted as \`janusd_exposure_total{cause="mount_changed"}\` (\`windows.test.ts\`).
 - *What is new at a guarded path of a volume, through a mount that nobody knows of* (\`rotated-data-clone\`, \`node-replaces-clone\`,
   \`node-creates-clone\`, \`node-grows-clone\`, \`node-moves-tree-in-clone\`, \`node-grows-moved\`), *or linked out of it at once* (\`node-grows-linked\`). A clone that
-  \`open_tree\` made and that is mounted nowhere carries no mark and is listed nowhere, so only pinned inodes are denied there. A pinned
+  \`open_tree\` made and that is mounted nowhere carries no mark (but where opens wait, as above) and is listed nowhere, so only pinned inodes are denied there. A pinned
   directory covers its own entries. What is below a new directory, or below the new target of a re-pointed link, is pinned by the
   scanner thread: mostly before the attempt gets there, else some milliseconds after; on a busy machine, tens of them. Below the container's own mounts it is
   denied at once. Counted as \`janusd_exposure_total{cause="scan_pending"}\`.
