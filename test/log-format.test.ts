@@ -29,10 +29,16 @@ t.test("every specifier", (t) => {
     seq: 2n ** 40n + 7n,
     timeNs: 1_700_000_000_000_000_009n,
     pid: 12,
+    startNs: 1_000_000_007n,
     ppid: 11,
     uid: 4_000_000_000,
     comm: "sh",
     exe: "/bin/sh",
+    ancestry: [
+      { pid: 11, comm: "bash", exe: "/bin/bash" },
+      { pid: 1, comm: "init", exe: "/init" },
+    ],
+    flags: FLAG.inside,
     path: "/a",
   };
   const expected: Record<string, string> = {
@@ -47,10 +53,13 @@ t.test("every specifier", (t) => {
     namespace: "default",
     container: "c".repeat(64),
     pid: "12",
+    start: "1970-01-01T00:00:01.000000007Z",
     ppid: "11",
     uid: "4000000000",
     comm: "sh",
     exe: "/bin/sh",
+    ancestry: "11:bash,1:init",
+    inside: "true",
     time: "2023-11-14T22:13:20.000000009Z",
     seq: "1099511627783",
   };

@@ -16,6 +16,7 @@ inline void check(bool ok, const char* expression, const char* file, int line) {
   if (!ok) ++failures;
   std::printf("%sok %d - %s\n", ok ? "" : "not ", count, expression);
   if (!ok) std::printf("  ---\n  at: %s:%d\n  ...\n", file, line);
+  std::fflush(stdout);  // what waits to be written would be written by forked processes, too
 }
 
 inline int done() {

@@ -11,6 +11,7 @@ t.test("no moment in which a new mount is not guarded", async (t) => {
   const daemon = await startDaemon(PATIENT, t);
   t.equal(await daemon.metric("janusd_hold_tier", { tier: "fentry" }), 1);
   await neverUnseen(t, daemon);
+  t.equal(await daemon.metric("janusd_exposure_total"), 0);
   await daemon.stop();
 });
 
