@@ -36,6 +36,8 @@ const DEFINITIONS = {
   create_p50_ms: { unit: "ms", aim: 1 },
   create_p50_ms_1000_guards: { unit: "ms", aim: 1 },
   rss_1000_guards_mb: { unit: "MB" },
+  ended_unlisted_ms: { unit: "ms", aim: 10 },
+  rss_growth_40_containers_mb: { unit: "MB" },
   fork_exec_untracked_us: { unit: "us" },
   fork_exec_vs_untracked: { unit: "ratio", aim: 1.02 },
   fork_exec_programs_ns: { unit: "ns" },

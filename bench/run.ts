@@ -9,6 +9,7 @@ import { busy } from "./busy.js";
 import { build, find, million, node, renames, scan } from "./coverage.js";
 import { create } from "./create.js";
 import { Figures } from "./figures.js";
+import { lifecycle } from "./lifecycle.js";
 import { opens } from "./opens.js";
 import { residentMegabytes } from "./process.js";
 import { search } from "./search.js";
@@ -21,6 +22,7 @@ const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { f
 const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => Promise<void>>> = {
   opens,
   create,
+  lifecycle,
   storm,
   renames,
   node,
