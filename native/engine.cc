@@ -23,6 +23,10 @@ constexpr std::chrono::milliseconds kGather{2};
 // How often all processes are looked at for mount namespaces that nothing told of.
 constexpr int kLookMs = 100;
 
+// ... but for no more than this part of the tracker's time: a look takes longer
+// the more processes the node has.
+constexpr std::uint64_t kLookShare = 100;
+
 }  // namespace
 
 // Members are destroyed in reverse order: threads (joined in stop()) use all of
@@ -161,8 +165,12 @@ struct Engine::Running {
         mounts_changed = true;
         replanned(planner.replan_container(order[i]), false);
       }
-      const std::uint64_t now = monotonic_ns() / (kLookMs * 1'000'000ull);
-      if (std::exchange(last_look, now) != now || (mounts_changed && holder.holds_opens())) look();
+      const std::uint64_t begun = monotonic_ns();
+      if (begun >= next_look || (mounts_changed && holder.holds_opens())) {
+        look();
+        const std::uint64_t now = monotonic_ns();
+        next_look = now + std::max<std::uint64_t>(kLookMs * 1'000'000ull, (now - begun) * kLookShare);
+      }
       if (fds[2].revents != 0) follow_mounts(mountinfos);
     }
   }
@@ -250,7 +258,7 @@ struct Engine::Running {
   const UniqueFd mounts_event;
   const std::function<void()> wake_javascript;
   Heartbeat tracker_heartbeat;
-  std::uint64_t last_look = 0;
+  std::uint64_t next_look = 0;
   std::map<std::uint64_t, std::uint64_t> states;  // of mount namespaces, at the last look
   std::mutex ended_mutex;
   std::map<std::uint64_t, std::string> ids;  // guarded containers

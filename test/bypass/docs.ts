@@ -58,7 +58,7 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
   namespace can put another file system there, and neither fanotify nor the programs that are left can hold a mount before it is there without a tax on every system
   call of the node. A mount in a namespace that the daemon knows makes its mountinfo readable (\`POLLPRI\`): 1 to 25
   milliseconds. A namespace of the attacker's own is known from a fork, an exec or an open that is asked about in it;
-  at the latest from a look ten times a second. What was guarded stays denied all the while, by
+  at the latest from a look ten times a second (less often where a look takes more than a millisecond). What was guarded stays denied all the while, by
   whatever mount; only what the new mount brings is readable, which whoever mounts it has already, unless the
   node mounted it. Counted as \`janusd_exposure_total{cause="mount_changed"}\` (\`windows.test.ts\`).
 - *What is new at a guarded path of a volume, through a mount that nobody knows of* (\`rotated-data-clone\`, \`node-replaces-clone\`,
