@@ -21,6 +21,8 @@ const DEFINITIONS = {
   allow_async_ns: { unit: "ns", aim: 2500 },
   unguarded_warm_ns: { unit: "ns" },
   unguarded_warm_vs_unwatched: { unit: "ratio", aim: 1.2 },
+  unguarded_warm_deny_ns: { unit: "ns" },
+  unguarded_warm_deny_vs_unwatched: { unit: "ratio", aim: 1.2 },
   unguarded_written_ns: { unit: "ns" },
   unguarded_cold_ns: { unit: "ns" },
   decision_us: { unit: "us" },

@@ -44,16 +44,19 @@ interface Stage {
   readonly allowed: LoadedContainer;
   readonly denied: LoadedContainer;
   readonly guarded: LoadedContainer;
+  /** With a deny path and nothing else. */
+  readonly refused: LoadedContainer;
 }
 
 type Measure = (round: number) => Promise<number>;
 
 /** One short run of each kind a round, each round beginning with another: drift of the machine hits all alike. */
-async function measureOpens({ figures, watched, unwatched, allowed, denied, guarded }: Stage): Promise<void> {
+async function measureOpens({ figures, watched, unwatched, allowed, denied, guarded, refused }: Stage): Promise<void> {
   const variants: readonly (readonly [FigureName, Measure])[] = [
     ["null_syscall_ns", () => unwatched.load.nullCall()],
     ["unwatched_ns", () => unwatched.load.openUndisturbed("/g/plain/file")],
     ["unguarded_warm_ns", () => guarded.load.openUndisturbed("/g/plain/file")],
+    ["unguarded_warm_deny_ns", () => refused.load.openUndisturbed("/g/plain/file")],
     ["unguarded_written_ns", () => guarded.load.open("/g/written/file", 1, 4000, "opened")],
     ["floor_allow_ns", () => allowed.load.open("/g/exact/file", 1, 4000, "opened")],
     ["allow_answered_ns", () => guarded.load.open("/g/exact/file", 1, 4000, "opened")],
@@ -69,6 +72,7 @@ async function measureOpens({ figures, watched, unwatched, allowed, denied, guar
     ["allow_answered_vs_floor", "allow_answered_ns", "floor_allow_ns"],
     ["deny_answered_vs_floor", "deny_answered_ns", "floor_deny_ns"],
     ["unguarded_warm_vs_unwatched", "unguarded_warm_ns", "unwatched_ns"],
+    ["unguarded_warm_deny_vs_unwatched", "unguarded_warm_deny_ns", "unwatched_ns"],
   ];
   for (let round = 0; round <= rounds; ++round) {
     const measured = new Map<FigureName, number>();
@@ -154,16 +158,26 @@ export async function opens(figures: Figures, watched: Watched): Promise<void> {
   await using allowed = await LoadedContainer.start({ files: image });
   await using denied = await LoadedContainer.start({ files: image });
   await using guarded = await LoadedContainer.start({ files: image });
+  await using refused = await LoadedContainer.start({ files: image });
   // What the container wrote itself lies in a directory that could be renamed, so it is never ignored.
   await guarded.load.makeFiles("/g/written/file", 1);
   using floorAllow = await startFloor("allow", allowed.container);
   using floorDeny = await startFloor("deny", denied.container);
   const guard = guardOf(guarded.container.id);
   await watched.daemon.createGuard(guard);
+  const refusal = {
+    ...guard,
+    name: "refused",
+    podName: "refused",
+    cid: [refused.container.id],
+    subject: [{ deny: ["/g/deny"], event: ["open"] }],
+  };
+  await watched.daemon.createGuard(refusal);
 
-  const stage: Stage = { figures, watched, unwatched, allowed, denied, guarded };
+  const stage: Stage = { figures, watched, unwatched, allowed, denied, guarded, refused };
   await measureOpens(stage);
   await measureCost(stage, [floorAllow, floorDeny]);
   await measureStorm(stage);
   await watched.daemon.destroyGuard(guard);
+  await watched.daemon.destroyGuard(refusal);
 }

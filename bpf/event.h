@@ -211,8 +211,8 @@ struct janus_held {
   __u64 since_ns;  // monotonic: which hold of it; 0 = it was not stopped
   __u64 mnt_ns;    // its own; of an open: the mount's, 0 = it is in none
   __u64 mnt_event; // which state of that namespace's mounts
-  __u64 loose;     // of an open through a mount in no namespace: its kernel address
-  __u32 mount_id;  // ... and number
+  __u64 loose;     // of an open: kernel address of a mount in no namespace
+  __u32 mount_id;  // of an open: the mount's number
   __u32 pid;       // the thread: its namespace may be its own
   __u32 cause;     // janus_hold_cause
   __u32 waits;     // it was not stopped, but does not get on either

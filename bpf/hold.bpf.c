@@ -198,6 +198,7 @@ static __always_inline bool is_new(struct file *file, struct janus_held *held) {
   struct mount *mount = (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
   struct mnt_namespace *mnt_ns = BPF_CORE_READ(mount, mnt_ns);
   if ((__u64)mnt_ns >= (__u64)-MAX_ERRNO) return 0;  // the kernel's own: pipes, memfds
+  held->mount_id = BPF_CORE_READ(mount, mnt_id);
   held->mnt_ns = namespace_id(mnt_ns);
   if (held->mnt_ns) {
     held->mnt_event = BPF_CORE_READ(mnt_ns, event);
@@ -211,7 +212,6 @@ static __always_inline bool is_new(struct file *file, struct janus_held *held) {
     return 0;
   }
   held->loose = (__u64)mount;
-  held->mount_id = BPF_CORE_READ(mount, mnt_id);
   return 1;
 }
 

@@ -185,18 +185,26 @@ struct Engine::Running {
     const janus_held& held = hold.held;
     if (held.cause == JANUS_HOLD_OPEN) {
       const auto seen = look();
-      const bool loose = std::none_of(seen.begin(), seen.end(), [&](const auto& each) { return each.id == held.mnt_ns; });
-      // Nobody lives in its namespace, or it is in none: only descriptors lead there.
-      const auto found = loose ? planner.mark_loose(held.pid, held.mount_id) : MarkPlanner::Loose{.how = MarkPlanner::Loose::marked};
-      if (found.how == MarkPlanner::Loose::needless) holder.spare(found.device);
-      if (found.how == MarkPlanner::Loose::unreachable) holder.let_through(held.pid);
-      if (found.how == MarkPlanner::Loose::unreachable || !held.waits) counters.exposed_mount.add();
+      const auto lived_in = std::find_if(seen.begin(), seen.end(), [&](const auto& each) { return each.id == held.mnt_ns; });
+      const bool marked = lived_in != seen.end() || mark_loose(held);
+      if (lived_in != seen.end()) holder.know(lived_in->id, lived_in->event);
+      if (!marked || !held.waits) counters.exposed_mount.add();
       return;
     }
     auto replan = held.cause == JANUS_HOLD_NAMESPACE ? planner.add_namespace(held.container, held.pid, held.mnt_ns)
                                                      : planner.replan_container(held.container);
     replanned(std::move(replan), holder.holds(hold.tgid));  // now: it may not have been for long enough
+    holder.know(held.mnt_ns);
     eventfd_write(mounts_event.get(), 1);
+  }
+
+  // Of a mount that only descriptors lead to: it is in no namespace, or in one that
+  // nobody lives in (which is never known: others of its mounts have no marks).
+  bool mark_loose(const janus_held& held) {
+    const auto found = planner.mark_loose(held.pid, held.mount_id);
+    if (found.how == MarkPlanner::Loose::needless && held.mnt_ns == 0) holder.spare(found.device);
+    else if (found.how != MarkPlanner::Loose::marked || held.mnt_ns != 0) holder.let_through(held.pid);
+    return found.how != MarkPlanner::Loose::unreachable;
   }
 
   // Where opens wait for it: which state each namespace is in is read before its

@@ -216,7 +216,6 @@ bool Holder::holds(std::uint32_t tgid) const {
 void Holder::serve(const std::function<void(const janus_hold&)>& mark) {
   visit_ = [&](const janus_hold& hold) {
     mark(hold);
-    if (hold.held.mnt_ns != 0) know(hold.held.mnt_ns, hold.held.mnt_event);
     if (hold.held.since_ns != 0) release(hold.tgid, hold.held);
   };
   ring_buffer__consume(ring_);
