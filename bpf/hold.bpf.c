@@ -273,12 +273,13 @@ int BPF_PROG(hold_open, struct file *file, int result) {
   // It is empty; and doing O_EXCL again would fail.
   if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED) return 0;
   if (!may_wait(&hold)) return 0;
+  if (by_io_uring(task)) return -EAGAIN;
   // Somebody else's stop is as good, and must not be taken back.
   if (!is_stopping(task)) {
     if (bpf_send_signal_thread(SIGSTOP)) return 0;
     bpf_send_signal_thread(SIGCONT);
   }
-  return by_io_uring(task) ? -EAGAIN : -ERESTARTNOINTR;
+  return -ERESTARTNOINTR;
 }
 
 // ---- scheduler -------------------------------------------------------------

@@ -7,7 +7,7 @@ export PATH=/bin HOME=/root
 export TEST_PATIENCE_MS=300000 TAP_TIMEOUT=1800
 cd /opt/janusd || exit 1
 # (Not all that is about names: overlayfs has no O_TMPFILE in 6.1.)
-attempts=links,replaced,later,again,symlink,repoint,warm,copied-up,whiteout,new-tree,moved
+attempts=links,replaced,later,again,symlink,repoint,warm,copied-up,whiteout,new-tree,file-moved,path-only-moved
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
