@@ -218,7 +218,6 @@ struct janus_held {
   __u32 waits;     // it was not stopped, but does not get on either
 };
 
-
 // An open that is tried again and again. Map `waits`: by thread.
 struct janus_waiting {
   __u64 since_ns;  // 0: user space lets it through

@@ -130,7 +130,7 @@ static __always_inline bool is_on(void) {
 // ... and the keeper runs, who would let a stopped process go.
 static __always_inline bool is_kept(void) {
   struct janus_guardians *who = the_guardians();
-  if (!who || !who->enabled) return 0;
+  if (!who || !is_on()) return 0;
   struct task_struct *keeper = (void *)who->keeper_task;
   return !(BPF_CORE_READ(keeper, __state) & TASK_NOT_RUNNING) && !(BPF_CORE_READ(keeper, jobctl) & JOBCTL_TRAP_FREEZE);
 }
@@ -146,11 +146,11 @@ static __always_inline bool is_stopping(struct task_struct *task) {
 
 // What a process is held for, if it is.
 static __always_inline __u32 watched_for(struct task_struct *task, struct janus_hold *hold) {
+  struct janus_task *entry = known(task);
+  if (!entry) return 0;
   hold->tgid = BPF_CORE_READ(task, tgid);
-  struct janus_task *known = bpf_map_lookup_elem(&tasks, &hold->tgid);
-  if (!known) return 0;
-  hold->held.container = known->container;
-  hold->held.start_ns = known->start_ns;
+  hold->held.container = entry->container;
+  hold->held.start_ns = entry->start_ns;
   hold->held.pid = BPF_CORE_READ(task, pid);
   __u32 *flags = bpf_map_lookup_elem(&watched, &hold->held.container);
   return flags ? *flags : 0;
@@ -301,7 +301,7 @@ struct bpf_map;
 static long continue_held(struct bpf_map *map, __u32 *tgid, struct janus_held *held_process, void *unused) {
   struct task_struct *task = bpf_task_from_pid(*tgid);
   if (!task) return 0;
-  if (BPF_CORE_READ(task, group_leader, start_boottime) == held_process->start_ns)
+  if (start_of(task) == held_process->start_ns)
     bpf_send_signal_task(task, SIGCONT, PIDTYPE_TGID, 0);
   bpf_task_release(task);
   return 0;
@@ -323,7 +323,13 @@ int BPF_PROG(hold_exit, struct task_struct *task) {
   return 0;
 }
 
-// Run by the keeper: from now on it is there.
+static __always_inline void know_namespace_of(struct task_struct *task) {
+  __u64 mnt_ns = mount_namespace(task), state = 0;
+  bpf_map_update_elem(&namespaces, &mnt_ns, &state, BPF_NOEXIST);
+}
+
+// Run by the keeper: from now on it is there. Runtimes bring their processes from
+// the node's own mount namespace, or from where the daemon is.
 SEC("syscall")
 int become_keeper(void *context) {
   struct janus_guardians *who = the_guardians();
@@ -331,6 +337,8 @@ int become_keeper(void *context) {
   struct task_struct *self = bpf_get_current_task_btf();
   who->keeper_task = (__u64)self;
   who->keeper = BPF_CORE_READ(self, tgid);
+  know_namespace_of(self);
+  know_namespace_of(BPF_CORE_READ(self, thread_pid, numbers[0].ns, child_reaper));
   return 0;
 }
 

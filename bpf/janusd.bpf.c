@@ -258,17 +258,6 @@ static __always_inline __u64 container_of_task(struct task_struct *task) {
   return pids ? container_of_cgroup(pids) : 0;
 }
 
-static __always_inline __u64 start_of(struct task_struct *task) {
-  return BPF_CORE_READ(task, group_leader, start_boottime);
-}
-
-// The entry of this very process; null if its container isn't tracked.
-static __always_inline struct janus_task *known(struct task_struct *task) {
-  __u32 tgid = BPF_CORE_READ(task, tgid);
-  struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
-  return entry && entry->start_ns == start_of(task) ? entry : 0;
-}
-
 static __always_inline void join(struct task_struct *task, const struct janus_task *entry) {
   __u32 tgid = BPF_CORE_READ(task, tgid);
   if (bpf_map_update_elem(&tasks, &tgid, entry, BPF_ANY)) {

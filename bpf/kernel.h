@@ -227,15 +227,6 @@ struct mm_struct {
 typedef struct {
   unsigned long sig[1];
 } sigset_t;
-struct sigaction {
-  void *sa_handler;
-};
-struct k_sigaction {
-  struct sigaction sa;
-};
-struct sighand_struct {
-  struct k_sigaction action[64];
-};
 struct sigpending {
   sigset_t signal;
 };
@@ -252,8 +243,6 @@ struct task_struct {
   unsigned int ptrace;
   unsigned long jobctl;
   struct sigpending pending;
-  sigset_t blocked;
-  struct sighand_struct *sighand;
   int pid;
   int tgid;
   unsigned int flags;

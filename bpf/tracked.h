@@ -19,6 +19,17 @@ struct {
   __type(value, struct janus_task);
 } tasks SEC(".maps");
 
+static __always_inline __u64 start_of(struct task_struct *task) {
+  return BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+// The entry of this very process; null if its container isn't tracked.
+static __always_inline struct janus_task *known(struct task_struct *task) {
+  __u32 tgid = BPF_CORE_READ(task, tgid);
+  struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
+  return entry && entry->start_ns == start_of(task) ? entry : 0;
+}
+
 // Unique since boot; the number in /proc/PID/ns is used again. 0: none, or an
 // anonymous one.
 static __always_inline __u64 namespace_id(struct mnt_namespace *mnt_ns) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -24,6 +25,9 @@ struct janusd_bpf;
 struct ring_buffer;
 
 namespace janus {
+
+// A process's name, as the kernel has it in its records.
+inline std::string comm_of(const char (&comm)[16]) { return {comm, strnlen(comm, sizeof(comm))}; }
 
 struct MapUse {
   std::string name;

@@ -17,6 +17,9 @@ inline std::uint64_t clock_ns(clockid_t clock) {
 }
 
 inline std::uint64_t monotonic_ns() { return clock_ns(CLOCK_MONOTONIC); }
+inline std::uint64_t boot_ns() { return clock_ns(CLOCK_BOOTTIME); }
+// What to add to a time since boot for the wall clock's.
+inline std::uint64_t boot_epoch_ns() { return clock_ns(CLOCK_REALTIME) - boot_ns(); }
 
 // A thread proves that it moves. Each wakes at least twice a second.
 class Heartbeat {

@@ -1,7 +1,6 @@
 #include "container_search.h"
 
 #include <algorithm>
-#include <cstring>
 #include <tuple>
 
 #include "error.h"
@@ -16,9 +15,9 @@ bool is_hex(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-bool is_full_id(std::string_view text) { return text.size() == kFullId && is_hex(text); }
-
 }  // namespace
+
+bool is_full_id(std::string_view text) { return text.size() == kFullId && is_hex(text); }
 
 std::string_view container_id_of(std::string_view component) {
   if (component.ends_with(".slice") || component.ends_with(".service")) return {};
@@ -58,17 +57,17 @@ bool ContainerSearch::match(const BpfPrograms::TaskCgroup& cgroup, Match& into) 
   return !into.id.empty();
 }
 
-void ContainerSearch::see(const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
-                          std::string_view exe) {
+void ContainerSearch::see(const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups) {
   ++processes_;
   for (const auto& cgroup : cgroups) cgroups_.emplace(cgroup.raw->hierarchy, cgroup.raw->ids[0]);
   for (const auto& cgroup : cgroups) {
     Match found;
     if (!match(cgroup, found)) continue;
     found.node_root = record.node_root != 0;
-    found.task = {record.tgid, record.ppid,     record.ns_pid,
-                  record.uid,  record.mnt_ns,   record.start_ns,
-                  std::string(record.comm, strnlen(record.comm, sizeof(record.comm))), std::string(exe)};
+    found.tgid = record.tgid;
+    found.ppid = record.ppid;
+    found.ns_pid = record.ns_pid;
+    found.start_ns = record.start_ns;
     matches_.push_back(std::move(found));
     return;
   }
@@ -105,14 +104,14 @@ const ContainerSearch::Match& ContainerSearch::first_of(const std::vector<const 
   for (const Match* match : matches) {
     if (match->node_root) continue;
     started.push_back(match);
-    tgids.insert(match->task.tgid);
+    tgids.insert(match->tgid);
   }
   if (started.empty())
     not_found("its runtime is still setting it up, or it lives in the node's own root directory (" +
               matches.front()->path + ")");
   const auto rank = [&](const Match* match) {
-    return std::tuple(match->below > 0, tgids.contains(match->task.ppid), match->task.ns_pid != 1,
-                      match->task.start_ns, match->task.tgid);
+    return std::tuple(match->below > 0, tgids.contains(match->ppid), match->ns_pid != 1,
+                      match->start_ns, match->tgid);
   };
   const Match& first = **std::min_element(
       started.begin(), started.end(), [&](const Match* a, const Match* b) { return rank(a) < rank(b); });
@@ -140,12 +139,13 @@ FoundContainer ContainerSearch::result() const {
   FoundContainer found;
   found.info.id = first.id;
   found.info.cgroup_path = first.path;
-  found.info.init_pid = first.task.tgid;
+  found.info.init_pid = first.tgid;
+  found.start_ns = first.start_ns;
+  found.ppid = first.ppid;
   std::set<std::pair<std::uint32_t, std::uint64_t>> keys;
   for (const Match* match : matches) {
     keys.emplace(match->key.hierarchy, match->key.id);
-    found.info.pids.push_back(match->task.tgid);
-    found.tasks.push_back(match->task);
+    found.info.pids.push_back(match->tgid);
   }
   for (const auto& [hierarchy, id] : keys) found.keys.push_back({.id = id, .hierarchy = hierarchy, .pad = 0});
   found.info.cgroup = found.keys.front().id | (static_cast<std::uint64_t>(found.keys.front().hierarchy) << 56);

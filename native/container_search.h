@@ -27,17 +27,16 @@ struct ContainerInfo {
 };
 
 struct FoundContainer {
-  struct Task {
-    std::uint32_t tgid, ppid, ns_pid, uid;
-    std::uint64_t mnt_ns, start_ns;
-    std::string comm, exe;
-  };
-  ContainerInfo info;
+  ContainerInfo info;  // its pids: also those that a runtime is still putting in
   // Its cgroup in each hierarchy in which processes were found by it; v2's first.
   std::vector<janus_cgroup_key> keys;
-  // All in these cgroups, also those that a runtime is still putting in.
-  std::vector<Task> tasks;
+  // Of its first process.
+  std::uint64_t start_ns = 0;
+  std::uint32_t ppid = 0;
 };
+
+// 64 hex characters.
+bool is_full_id(std::string_view text);
 
 // The container id in one component of a cgroup's path: "<64 hex>",
 // "cri-containerd-<64 hex>.scope", "a.slice:cri-containerd:<64 hex>",
@@ -54,7 +53,7 @@ class ContainerSearch {
   const std::string& id() const { return id_; }
 
   // To be called for each process of the node.
-  void see(const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups, std::string_view exe);
+  void see(const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups);
 
   // After all processes were seen. Throws Error(not_found) that says what was
   // searched, Error(ambiguous) that says what fits.
@@ -68,7 +67,8 @@ class ContainerSearch {
     int above = 0;     // other containers that it lies in
     int below = 0;     // other containers that lie in it, around this process
     bool node_root = false;
-    FoundContainer::Task task;
+    std::uint32_t tgid = 0, ppid = 0, ns_pid = 0;
+    std::uint64_t start_ns = 0;
   };
 
   bool fits(std::string_view name) const;

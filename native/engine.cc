@@ -57,10 +57,6 @@ struct Engine::Running {
         wake_javascript(std::move(wake_javascript)) {
     programs.set_identity_group(groups.identity.fd());
     planner.set_name_watch(&names);
-    // A runtime brings its processes from the node's own namespace.
-    programs.each_task([this](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view) {
-      if (record.tgid == 1 || record.tgid == static_cast<std::uint32_t>(getpid())) holder.know(record.mnt_ns);
-    });
     begin("watchdog", [this] { gate.rescue(stopping, stop_event.get()); });
     begin("gate", [this] { gate.run(stopping, stop_event.get()); });
     begin("observer", [this] { observer.run(stopping, stop_event.get()); });
@@ -133,7 +129,6 @@ struct Engine::Running {
       }
     }
     scanner.sweep(planner.container_ended(container));
-    holder.watch(planner.watched());
     eventfd_write(mounts_event.get(), 1);
     wake();
   }

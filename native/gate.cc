@@ -97,8 +97,7 @@ Tracker::Actor Gate::identify(std::int32_t pid, const janus_locate& raw, std::ui
     return {.key = {tgid, raw.start_ns},
             .container = raw.flags & JANUS_LOCATE_TRACKED ? raw.container : 0,
             .flags = raw.task_flags};
-  const std::uint64_t then = clock_ns(CLOCK_BOOTTIME) - ago_ns;
-  parts_.tracker.drain();
+  const std::uint64_t then = boot_ns() - ago_ns;
   return parts_.tracker.actor(tgid, then, then, true);
 }
 
@@ -130,6 +129,8 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
     if (location.pinned()) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory());
   } else {
     parts_.counters.asked_guarded.add();
+    // What is in the ring happened before: who it is, and what that runs.
+    parts_.tracker.drain();
     const auto flags = static_cast<std::uint16_t>(kFlagAnswered | (audited && in_time ? kFlagAudited : 0) |
                                                  (decision.owner ? kFlagOwner : 0) | (in_time ? 0 : kFlagLate));
     parts_.recorder.record(*superblock->table, *decision.entry, location,

@@ -83,8 +83,9 @@ void Holder::close() {
 }
 
 bool Holder::load(HoldMode mode, const BpfPrograms& programs) {
-  if (mode != HoldMode::scheduler && try_tier("fentry", programs)) return true;
-  const bool can_stop = probe_kernel().send_signal_task.works();
+  const Probe& probe = probe_kernel();
+  if (mode != HoldMode::scheduler && probe.fentry.works() && try_tier("fentry", programs)) return true;
+  const bool can_stop = probe.send_signal_task.works();
   if (can_stop && try_tier(mode == HoldMode::syscalls ? "syscalls" : "scheduler", programs)) return true;
   if (mode == HoldMode::automatic) return false;
   if (!can_stop)

@@ -15,13 +15,6 @@
 namespace janus {
 namespace {
 
-bool is_full_id(std::string_view name) {
-  return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
-// What to add to a start of boot time.
-std::uint64_t boot_offset() { return clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME); }
-
 template <typename Summary>
 void sort_by_start(std::vector<Summary>& summaries) {
   std::stable_sort(summaries.begin(), summaries.end(),
@@ -31,7 +24,7 @@ void sort_by_start(std::vector<Summary>& summaries) {
 }  // namespace
 
 std::vector<ContainerSummary> Inspector::containers(bool all) const {
-  const std::uint64_t offset = boot_offset();
+  const std::uint64_t offset = boot_epoch_ns();
   std::map<std::string, ContainerSummary, std::less<>> found;
   std::unordered_map<std::uint32_t, ContainerSummary*> firsts;
   for (Tracker::Tracked& info : tracker_.tracked()) {
@@ -84,7 +77,7 @@ std::vector<ContainerSummary> Inspector::containers(bool all) const {
 
 std::vector<ProcessSummary> Inspector::processes(const std::string& id) const {
   const ContainerInfo container = tracker_.find(id);
-  const std::uint64_t offset = boot_offset();
+  const std::uint64_t offset = boot_epoch_ns();
   std::vector<ProcessSummary> out;
   programs_.each_task([&](const janus_iter_record& record, auto, std::string_view exe) {
     if (!std::binary_search(container.pids.begin(), container.pids.end(), record.tgid)) return;
@@ -94,7 +87,7 @@ std::vector<ProcessSummary> Inspector::processes(const std::string& id) const {
                .uid = record.uid,
                .started_ns = record.start_ns + offset,
                .mnt_ns = record.mnt_ns,
-               .comm = {record.comm, strnlen(record.comm, sizeof(record.comm))},
+               .comm = comm_of(record.comm),
                .exe = std::string(exe)};
     if (const auto actor = tracker_.actor({record.tgid, record.start_ns}))
       process.flags = actor->flags;

@@ -26,8 +26,6 @@ constexpr std::array<Observed, 6> kObserved = {{{FAN_OPEN, FileEventKind::open},
 constexpr std::size_t kBatch = 64;
 constexpr std::size_t kEventBytes = sizeof(fanotify_event_metadata) + sizeof(fanotify_event_info_pidfd);
 
-std::uint64_t boot_ns() { return clock_ns(CLOCK_BOOTTIME); }
-
 // The kernel makes one at the read, for a process that is not reaped by then.
 UniqueFd pidfd_of(const fanotify_event_metadata& event) {
   const auto* info = reinterpret_cast<const fanotify_event_info_pidfd*>(&event + 1);
@@ -50,6 +48,8 @@ void Observer::run(const std::atomic<bool>& stop, int stop_fd) {
     bool unreadable = false;
     const std::size_t got = parts_.groups.observer.read(buffer, unreadable);
     const std::uint64_t read_ns = boot_ns();
+    // Who did it, and what that ran, happened before.
+    if (got > 0) parts_.tracker.drain();
     const auto* event = reinterpret_cast<const fanotify_event_metadata*>(buffer.data());
     for (std::size_t left = got; FAN_EVENT_OK(event, left); event = FAN_EVENT_NEXT(event, left)) {
       take(*event, read_ns);
@@ -79,7 +79,6 @@ void Observer::bound(bool emptied, std::uint64_t asked_ns) {
 
 Tracker::Actor Observer::identify(std::uint32_t tgid, bool alive, const janus_locate& raw,
                                   std::uint64_t read_ns) const {
-  parts_.tracker.drain();
   // While it is not reaped, nobody else has its number. (Who began after the
   // read has it by now.)
   if (!alive || !(raw.flags & JANUS_LOCATE_ACTOR) || raw.start_ns > read_ns)

@@ -63,7 +63,7 @@ Recorder::Recorder(EventRing& ring, Tracker& tracker, std::function<void()> wake
     : ring_(ring),
       tracker_(tracker),
       wake_(std::move(wake)),
-      epoch_ns_(clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME)) {}
+      epoch_ns_(boot_epoch_ns()) {}
 
 void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const Location& location, const What& what) {
   const Subject& subject = *entry.subject;
@@ -83,8 +83,6 @@ void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const L
   event.flags = what.flags;
   if (what.actor.key.start_ns != 0) event.start_ns = what.actor.key.start_ns + epoch_ns_;
   const janus_locate& raw = *location.raw;
-  // What is in the ring happened before: the program that it runs is known then.
-  tracker_.drain();
   const auto process = tracker_.process(what.actor.key);
   std::string exe;
   std::string ancestry;

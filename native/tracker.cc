@@ -13,10 +13,6 @@
 namespace janus {
 namespace {
 
-std::string comm_of(const char (&comm)[16]) { return {comm, strnlen(comm, sizeof(comm))}; }
-
-std::uint64_t boot_ns() { return clock_ns(CLOCK_BOOTTIME); }
-
 // How soon it is tried again to take in those for whom there was no room.
 constexpr std::uint64_t kRetryNs = 400'000'000;
 
@@ -55,7 +51,7 @@ std::optional<ContainerInfo> Tracker::known(const std::string& id) const {
 FoundContainer Tracker::search(const std::string& id) {
   ContainerSearch search(id);
   programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
-                          std::string_view exe) { search.see(record, cgroups, exe); });
+                          std::string_view) { search.see(record, cgroups); });
   return search.result();
 }
 
@@ -66,8 +62,8 @@ std::vector<std::string> Tracker::missing(const std::vector<std::string>& ids) {
     if (!known(id)) searches.emplace_back(id);
   if (searches.empty()) return {};
   programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
-                          std::string_view exe) {
-    for (ContainerSearch& search : searches) search.see(record, cgroups, exe);
+                          std::string_view) {
+    for (ContainerSearch& search : searches) search.see(record, cgroups);
   });
   std::vector<std::string> missing;
   for (const ContainerSearch& search : searches) {
@@ -84,9 +80,7 @@ ContainerInfo Tracker::track(const std::string& id) {
   drain();
   if (auto info = known(id)) return *info;
   const FoundContainer found = search(id);
-  const auto init = std::find_if(found.tasks.begin(), found.tasks.end(),
-                                 [&](const auto& task) { return task.tgid == found.info.init_pid; });
-  const ProcessKey first{init->tgid, init->start_ns};
+  const ProcessKey first{found.info.init_pid, found.start_ns};
   const std::uint64_t cgroup = found.info.cgroup;
   {
     const std::lock_guard lock(mutex_);
@@ -102,7 +96,7 @@ ContainerInfo Tracker::track(const std::string& id) {
     const janus_task owner = {.container = cgroup,
                               .start_ns = first.start_ns,
                               .forker_start_ns = 0,
-                              .forker = init->ppid,
+                              .forker = found.ppid,
                               .flags = JANUS_TASK_INIT};
     if (!programs_.add_task(first.tgid, owner)) throw Error(ErrorCode::exhausted, "eBPF map tasks is full");
     for (const janus_cgroup_key& key : found.keys) programs_.add_cgroup(key, cgroup);

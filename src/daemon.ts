@@ -83,10 +83,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const fileGuards = new FileGuards(fileConfigs, { registry, engine, log });
     fileGuards.start();
     steps.push({ what: "the file's guards", close: () => fileGuards.close() });
-    log.info(
-      { guards: registry.size, hold: engine.stats().holdTier, msSinceStart: Math.round(performance.now()) },
-      "enforcing",
-    );
+    const { holdTier, programs } = engine.stats(); // as they stay
+    log.info({ guards: registry.size, hold: holdTier, msSinceStart: Math.round(performance.now()) }, "enforcing");
 
     // Only now: loading what serves takes longer than all of the above, and containers were unguarded meanwhile.
     const [{ openHttpServer }, { openRpcServer }, { Metrics }] = await Promise.all([
@@ -97,7 +95,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const health = new Health({
       stats: () => engine.stats(),
       drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
-      programs: engine.stats().programs,
+      programs,
     });
     const metrics = new Metrics({
       stats: () => engine.stats(),
@@ -114,14 +112,14 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const http = await openHttpServer({
       listen: config.http,
       health: () => health.assess(),
-      about: { holdTier: engine.stats().holdTier, kernel: probe },
+      about: { holdTier, kernel: probe },
       metrics,
     });
     steps.push({ what: "HTTP", close: () => http.close() });
     signal.throwIfAborted();
     const status = () => {
       const { ready, checks } = health.assess();
-      const { programs, exposure, holdTier } = engine.stats();
+      const { exposure } = engine.stats();
       return {
         ...build,
         nodeName: config.nodeName,

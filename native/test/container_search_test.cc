@@ -58,7 +58,7 @@ struct Node {
           raw[i].ids[raw[i].levels++] = std::hash<std::string>()(path.substr(0, end)) >> 8;
         cgroups.push_back({&raw[i], path});
       }
-      search.see(record, cgroups, "/bin/x");
+      search.see(record, cgroups);
     }
     return search.result();
   }

@@ -50,16 +50,21 @@ export class Arrivals {
 
   #look(): void {
     const start = performance.now();
-    const missing = new Set(this.#missing());
+    const missing = missingOf(
+      this.#engine,
+      [...this.#waiting].flatMap(({ ids }) => ids),
+    );
     this.#pause(Math.max(PAUSE_MS, (performance.now() - start) * SHARE));
     for (const { ids, done } of [...this.#waiting]) if (!ids.some((id) => missing.has(id))) done();
   }
+}
 
-  #missing(): readonly string[] {
-    try {
-      return this.#engine.missingContainers([...new Set([...this.#waiting].flatMap(({ ids }) => ids))]);
-    } catch {
-      return []; // Whoever waits tries again by itself, and says what is wrong.
-    }
+/** Those of `ids` that don't run, by one look. None if that fails: whoever wants one tries by itself, and says what is wrong. */
+export function missingOf(engine: Pick<Engine, "missingContainers">, ids: readonly string[]): ReadonlySet<string> {
+  if (ids.length === 0) return new Set();
+  try {
+    return new Set(engine.missingContainers([...new Set(ids)]));
+  } catch {
+    return new Set();
   }
 }

@@ -6,7 +6,8 @@ import { JanusdError } from "../errors.js";
 import type { JanusdConfig } from "../gen/janus_pb.js";
 import type { Log } from "../log.js";
 import type { Engine } from "../native.js";
-import { containerId } from "./guard.js";
+import { missingOf } from "./arrivals.js";
+import { containerIds } from "./guard.js";
 import type { GuardRegistry } from "./registry.js";
 
 const LOOK_MS = 1000;
@@ -45,9 +46,10 @@ export class FileGuards {
 
   /** Creates what can be created now; what is held already is left as it is. */
   holdAll(): void {
-    const missing = new Set(this.#missing());
+    // One look at the processes for all guards that aren't held.
+    const missing = missingOf(this.#engine, [...this.#waiting.keys()].flatMap(containerIds));
     for (const config of this.#configs) {
-      if (this.#waiting.has(config) && idsOf(config).some((id) => missing.has(id))) continue;
+      if (this.#waiting.has(config) && containerIds(config).some((id) => missing.has(id))) continue;
       const about = { guard: config.name, namespace: config.namespace };
       try {
         const { containerIds } = this.#registry.create(config, "file");
@@ -61,18 +63,4 @@ export class FileGuards {
       }
     }
   }
-
-  /** One look at the processes for all guards that aren't held. */
-  #missing(): readonly string[] {
-    if (this.#waiting.size === 0) return [];
-    try {
-      return this.#engine.missingContainers([...this.#waiting.keys()].flatMap(idsOf));
-    } catch {
-      return []; // Then each guard is tried, and says what is wrong.
-    }
-  }
-}
-
-function idsOf({ cid }: JanusdConfig): string[] {
-  return cid.flatMap((id) => containerId(id) ?? []);
 }

@@ -124,6 +124,11 @@ export function containerId(cid: string): string | undefined {
   return /^[A-Za-z0-9_.-]{1,255}$/.test(cid) && !/^\.+$/.test(cid) ? cid : undefined;
 }
 
+/** Of all containers that a guard names, as far as these can be ids. */
+export function containerIds({ cid }: Pick<JanusdConfig, "cid">): string[] {
+  return cid.flatMap((id) => containerId(id) ?? []);
+}
+
 function parseSubject(subject: JanusGuardSubject, at: string, refuse: Refuse): Subject {
   const paths = (field: "allow" | "deny" | "watch"): string[] => {
     const normal = new Set<string>();

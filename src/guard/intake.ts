@@ -7,7 +7,7 @@ import { JanusdError } from "../errors.js";
 import type { JanusdConfig } from "../gen/janus_pb.js";
 import type { Engine } from "../native.js";
 import { Arrivals } from "./arrivals.js";
-import { containerId } from "./guard.js";
+import { containerIds } from "./guard.js";
 import { type GuardHandle, type GuardRegistry, identity, isMeant } from "./registry.js";
 
 export interface GuardIntakeOptions {
@@ -86,9 +86,8 @@ export class GuardIntake {
     this.#overtake(key, "a newer CreateGuard of this guard came");
     const waiting = { config, overtaken: new AbortController() };
     this.#waiting.set(key, waiting);
-    const ids = config.cid.flatMap((cid) => containerId(cid) ?? []);
     const ended = AbortSignal.any([signal, waiting.overtaken.signal]);
-    await this.#arrivals.wait(ids, ms, ended);
+    await this.#arrivals.wait(containerIds(config), ms, ended);
     if (this.#waiting.get(key) === waiting) this.#waiting.delete(key);
     ended.throwIfAborted();
   }

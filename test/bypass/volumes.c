@@ -192,11 +192,13 @@ static void grown(void) {
   control("out/neighbour");
 }
 
-static void grow_deep(void) {
-  make_dir("in/new");
-  make_dir("in/new/dir");
-  put("in/new/dir/secret", "SECRET\n");
+static void put_deep(const char *directory) {
+  make_dir(directory);
+  make_dir(format("%s/dir", directory));
+  put(format("%s/dir/secret", directory), "SECRET\n");
 }
+
+static void grow_deep(void) { put_deep("in/new"); }
 
 static void grown_clone(void) {
   GUARD_TREE_OF_NODE("in");
@@ -208,9 +210,7 @@ static void grown_clone(void) {
 
 static void built_setup(void) {
   layout();
-  make_dir("out/built");
-  make_dir("out/built/dir");
-  put("out/built/dir/secret", "SECRET\n");
+  put_deep("out/built");
 }
 
 static void move_built_in(void) {
@@ -242,11 +242,7 @@ static void grown_after_move(void) {
   control("out/neighbour");
 }
 
-static void grow_moved(void) {
-  make_dir("out/deep/new");
-  make_dir("out/deep/new/dir");
-  put("out/deep/new/dir/secret", "SECRET\n");
-}
+static void grow_moved(void) { put_deep("out/deep/new"); }
 
 // ---- subPath: the mount is one directory or one file of the volume
 
