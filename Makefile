@@ -56,7 +56,7 @@ native/build/Makefile: native/binding.gyp $(NPM_STAMP)
 	node-gyp configure --silent --directory native $(NODEDIR)
 	@touch $@
 
-$(ADDON): native/build/Makefile $(BPF_SKELETONS) $(wildcard native/*.cc native/*.h bpf/event.h)
+$(ADDON): native/build/Makefile $(BPF_SKELETONS) $(filter-out native/test/% native/build/%,$(wildcard native/*.cc native/*.h native/*/*.cc native/*/*.h)) bpf/event.h
 	node-gyp build --silent --jobs max --directory native
 	@touch $@
 

@@ -3,7 +3,7 @@
 // (DESIGN section 2).
 //
 // Owns: whom to stop, and the list of who is. Three sets of programs; user
-// space loads the best that the kernel takes (native/holder.h):
+// space loads the best that the kernel takes (native/hold/holder.h):
 //   fentry      at each open (fmod_ret): one through a mount that is new since
 //               the last look is put off, and tried again. It leaves no window.
 //   syscalls    after the system calls that make mounts and namespaces, by
@@ -47,7 +47,7 @@ extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
 extern void bpf_task_release(struct task_struct *task) __ksym __weak;
 
 // Containers whose processes are held -> janus_watch_flag. As large as the map
-// of containers (native/map_sizes.h).
+// of containers (native/ebpf/map_sizes.h).
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(map_flags, BPF_F_NO_PREALLOC);

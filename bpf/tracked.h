@@ -10,7 +10,7 @@
 
 #include "event.h"
 
-// Process table, of the machine's size (native/map_sizes.h). Full: the process is not attributed (counted), so
+// Process table, of the machine's size (native/ebpf/map_sizes.h). Full: the process is not attributed (counted), so
 // autoAllowOwner does not exempt it: errs to the strict side.
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);

@@ -3,12 +3,19 @@
     {
       "target_name": "janusd",
       "sources": [
-        "addon.cc", "bpf_programs.cc", "container_search.cc", "container_view.cc", "engine.cc", "event_ring.cc",
-        "fanotify_group.cc", "gate.cc", "glob.cc", "held.cc", "holder.cc", "identity_scanner.cc", "identity_table.cc", "ignore_learner.cc", "inspector.cc", "judge.cc", "libbpf_log.cc", "locator.cc",
-        "map_sizes.cc", "mark_planner.cc", "mounts.cc", "name_watch.cc", "observer.cc", "path_resolver.cc", "policy.cc", "probe.cc",
-        "process_table.cc", "recorder.cc", "tracker.cc", "tree_walk.cc", "tree_watch.cc", "urgency.cc"
+        "addon/addon.cc",
+        "cover/container_view.cc", "cover/identity_scanner.cc", "cover/ignore_learner.cc", "cover/mark_planner.cc", "cover/mounts.cc", "cover/name_watch.cc", "cover/tree_walk.cc",
+        "decide/gate.cc", "decide/observer.cc", "decide/recorder.cc",
+        "ebpf/bpf_programs.cc", "ebpf/libbpf_log.cc", "ebpf/locator.cc", "ebpf/map_sizes.cc", "ebpf/probe.cc",
+        "hold/held.cc", "hold/holder.cc",
+        "identity/identity_table.cc", "identity/judge.cc", "identity/tree_watch.cc",
+        "os/fanotify_group.cc", "os/path_resolver.cc", "os/urgency.cc",
+        "policy/glob.cc", "policy/policy.cc",
+        "record/event_ring.cc",
+        "track/container_search.cc", "track/inspector.cc", "track/process_table.cc", "track/tracker.cc",
+        "engine.cc"
       ],
-      "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
+      "include_dirs": [".", "..", "<!@(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
       "cflags_cc": ["-std=c++20", "-fexceptions", "-Wall", "-Wextra", "-Werror"],
@@ -17,7 +24,8 @@
     {
       "target_name": "janusd-keeper",
       "type": "executable",
-      "sources": ["keeper.cc", "held.cc"],
+      "sources": ["hold/keeper.cc", "hold/held.cc"],
+      "include_dirs": [".", ".."],
       "cflags_cc!": ["-std=gnu++17"],
       "cflags_cc": ["-std=c++20", "-fexceptions", "-Wall", "-Wextra", "-Werror"],
       "libraries": ["-lbpf"]

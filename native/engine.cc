@@ -10,8 +10,8 @@
 #include <iterator>
 #include <utility>
 
-#include "error.h"
-#include "probe.h"
+#include "os/error.h"
+#include "ebpf/probe.h"
 
 namespace janus {
 namespace {

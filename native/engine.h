@@ -17,17 +17,17 @@
 #include <thread>
 #include <vector>
 
-#include "bpf_programs.h"
-#include "event_ring.h"
-#include "fanotify_group.h"
-#include "gate.h"
-#include "holder.h"
-#include "identity_scanner.h"
-#include "inspector.h"
-#include "mark_planner.h"
-#include "observer.h"
-#include "recorder.h"
-#include "tracker.h"
+#include "ebpf/bpf_programs.h"
+#include "record/event_ring.h"
+#include "os/fanotify_group.h"
+#include "decide/gate.h"
+#include "hold/holder.h"
+#include "cover/identity_scanner.h"
+#include "track/inspector.h"
+#include "cover/mark_planner.h"
+#include "decide/observer.h"
+#include "decide/recorder.h"
+#include "track/tracker.h"
 
 namespace janus {
 

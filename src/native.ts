@@ -6,7 +6,7 @@
  */
 import { createRequire } from "node:module";
 
-/** Byte offsets of `struct FileEvent` (native/file_event.h), and its size. */
+/** Byte offsets of `struct FileEvent` (native/record/file_event.h), and its size. */
 export interface NativeLayout {
   readonly sizeof: number;
   readonly [field: string]: number;
@@ -21,7 +21,7 @@ export interface Trial {
   readonly reason: string;
 }
 
-/** `kFeatures` of native/probe.h, which says what each is. */
+/** `kFeatures` of native/ebpf/probe.h, which says what each is. */
 export type Feature =
   | "tp_btf"
   | "task_iterator"
@@ -79,13 +79,13 @@ export interface EngineOptions {
    * place, its files are not asked about.
    */
   readonly ignoreAfter: number;
-  /** Whether processes are held while their mounts are marked, and by which programs; see native/holder.h. */
+  /** Whether processes are held while their mounts are marked, and by which programs; see native/hold/holder.h. */
   readonly hold: HoldMode;
   /** Nobody is held for longer. Milliseconds. */
   readonly holdLimitMs: number;
 }
 
-/** Bit n is FileEventKind n of native/file_event.h. */
+/** Bit n is FileEventKind n of native/record/file_event.h. */
 export type EventMask = number;
 
 /** What a subject says, whichever container it is on. */
@@ -230,7 +230,7 @@ export interface EngineStats {
   /** Records that the eBPF programs wrote into their ring, and the bytes of it that waited at once, at most. */
   readonly bpfRecords: number;
   readonly bpfRingPeak: number;
-  /** What tells of new mounts and namespaces: `fentry`, `syscalls`, `scheduler` or `off`; see native/holder.h. */
+  /** What tells of new mounts and namespaces: `fentry`, `syscalls`, `scheduler` or `off`; see native/hold/holder.h. */
   readonly holdTier: string;
   /** Processes that changed their mounts: `held`, `skipped` (not stopped: it is traced, say), `expired` (let go by the keeper). */
   readonly holds: Readonly<Record<string, number>>;

@@ -35,7 +35,10 @@ t.test("the addon", async (t) => {
   const node = `${nodedir}/include/node`;
   // libbpf's headers are the same everywhere; those of arm64 come first.
   const headers = [arm64Headers, include_dir, node, "/usr/include"].flatMap((path) => ["-idirafter", path]);
-  const flags = ["--target=aarch64-linux-gnu", "-fsyntax-only", "-std=c++20", "-Wall", "-Wextra", "-Werror"];
-  for (const source of sources("native", ".cc"))
+  const flags = ["--target=aarch64-linux-gnu", "-fsyntax-only", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-Inative", "-I."];
+  const built = readdirSync(join(top, "native"), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && entry.name !== "build" && entry.name !== "test")
+    .map(({ name }) => join("native", name));
+  for (const source of ["native", ...built].flatMap((room) => sources(room, ".cc")))
     t.doesNotThrow(() => compile("clang++", ...flags, "-DNAPI_VERSION=8", ...headers, source), source);
 });

@@ -1,5 +1,5 @@
 // Real eBPF maps that are too small: each says so and counts it.
-#include "../bpf_programs.h"
+#include "ebpf/bpf_programs.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <string>
 
-#include "../error.h"
+#include "os/error.h"
 #include "tap.h"
 
 using namespace janus;

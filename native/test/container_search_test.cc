@@ -1,12 +1,12 @@
 // Which container an id means: cgroup layouts, and who is its first process.
-#include "../container_search.h"
+#include "track/container_search.h"
 
 #include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "../error.h"
+#include "os/error.h"
 #include "tap.h"
 
 using namespace janus;

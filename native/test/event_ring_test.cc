@@ -1,4 +1,4 @@
-#include "../event_ring.h"
+#include "record/event_ring.h"
 
 #include <cstring>
 #include <string>

@@ -1,6 +1,6 @@
 // The gate on a real fanotify group and real eBPF: it answers, and when it is
 // stuck the watchdog answers for it.
-#include "../gate.h"
+#include "decide/gate.h"
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
@@ -17,7 +17,7 @@
 #include <mutex>
 #include <thread>
 
-#include "../path_resolver.h"
+#include "os/path_resolver.h"
 #include "tap.h"
 
 using namespace janus;

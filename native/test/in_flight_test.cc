@@ -1,11 +1,11 @@
 // Exactly one answer to each question, whoever is first.
-#include "../in_flight.h"
+#include "decide/in_flight.h"
 
 #include <atomic>
 #include <fcntl.h>
 #include <thread>
 
-#include "../clock.h"
+#include "os/clock.h"
 #include "tap.h"
 
 using namespace janus;

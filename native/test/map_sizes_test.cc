@@ -1,5 +1,5 @@
 // The maps follow the machine, between what is useful and what is paid for.
-#include "../map_sizes.h"
+#include "ebpf/map_sizes.h"
 
 #include <bit>
 #include <limits>

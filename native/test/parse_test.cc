@@ -1,5 +1,5 @@
 // Parsing what the kernel prints: mountinfo lines.
-#include "../mounts.h"
+#include "cover/mounts.h"
 #include "tap.h"
 
 using namespace janus;

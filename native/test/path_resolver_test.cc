@@ -1,5 +1,5 @@
 // Resolution below a root must not leave it. On a real directory tree.
-#include "../path_resolver.h"
+#include "os/path_resolver.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -10,7 +10,7 @@
 #include <fstream>
 #include <string>
 
-#include "../error.h"
+#include "os/error.h"
 #include "tap.h"
 
 namespace fs = std::filesystem;

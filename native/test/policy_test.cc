@@ -1,4 +1,4 @@
-#include "../policy.h"
+#include "policy/policy.h"
 
 #include "tap.h"
 

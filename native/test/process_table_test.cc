@@ -1,6 +1,6 @@
 // The process table: who a number meant when, what is kept of the past, and
 // whose descendant somebody is.
-#include "../process_table.h"
+#include "track/process_table.h"
 
 #include "tap.h"
 

@@ -1,5 +1,5 @@
 // A walk sees every entry once, however many directories wait. On a real tree.
-#include "../tree_walk.h"
+#include "cover/tree_walk.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

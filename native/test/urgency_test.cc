@@ -1,11 +1,11 @@
 // An urgent thread that takes most of a processor is ordinary for a while.
-#include "../urgency.h"
+#include "os/urgency.h"
 
 #include <sched.h>
 
 #include <thread>
 
-#include "../clock.h"
+#include "os/clock.h"
 #include "tap.h"
 
 using namespace janus;

@@ -26,7 +26,7 @@ export interface Diagnosis {
   readonly next: readonly string[];
 }
 
-/** The best first; `syscalls` only if it is asked for. See native/holder.h. */
+/** The best first; `syscalls` only if it is asked for. See native/hold/holder.h. */
 export type HoldTier = "fentry" | "syscalls" | "scheduler" | "off";
 
 /** Groups that the daemon itself has, all of one user. */

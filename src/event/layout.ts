@@ -1,5 +1,5 @@
 /**
- * `struct FileEvent` of native/file_event.h, as numbers. A test compares them
+ * `struct FileEvent` of native/record/file_event.h, as numbers. A test compares them
  * with the C++ compiler's, and the daemon does so again at start.
  */
 import type { NativeLayout } from "../native.js";

@@ -55,7 +55,7 @@ const SEEN_EVENTS: Readonly<Record<string, EventMask>> = {
   moveself: 1 << 12,
 };
 
-/** By event name: the bits of native/file_event.h's kinds. */
+/** By event name: the bits of native/record/file_event.h's kinds. */
 export const EVENT_MASKS: ReadonlyMap<string, EventMask> = new Map(
   Object.entries({ ...ANSWERED_EVENTS, ...SEEN_EVENTS }),
 );
@@ -202,7 +202,7 @@ export function normalisePath(path: string): string {
     .join("/")}`;
 }
 
-/** The syntax of native/glob.h. Undefined: fine. */
+/** The syntax of native/policy/glob.h. Undefined: fine. */
 function globProblem(glob: string): string | undefined {
   if (glob === "") return "is empty";
   if (glob.includes("\0")) return "holds a NUL";

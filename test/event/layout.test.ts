@@ -4,7 +4,7 @@ import { assertLayout, EVENT_KINDS, FILE_EVENT, FLAG } from "../../src/event/lay
 import { EVENT_MASKS } from "../../src/guard/guard.js";
 import { loadAddon } from "../../src/native.js";
 
-const header = readFileSync(new URL("../../native/file_event.h", import.meta.url), "utf8");
+const header = readFileSync(new URL("../../native/record/file_event.h", import.meta.url), "utf8");
 
 /** `name = number` entries of a C++ enum. */
 function enumOf(name: string, entry: RegExp): [string, number][] {
@@ -27,7 +27,7 @@ t.test("any other layout is refused, and the message says where", (t) => {
   t.end();
 });
 
-t.test("kinds and flags are those of native/file_event.h", (t) => {
+t.test("kinds and flags are those of native/record/file_event.h", (t) => {
   const kinds = enumOf("FileEventKind", /(\w+) = (\d+),/g).map(([name]) => (name === "remove" ? "delete" : name));
   t.strictSame([...EVENT_KINDS], kinds);
   const flags = enumOf("FileEventFlag", /kFlag(\w+) = (\d+),/g).map(([name, bit]) => [name.toLowerCase(), bit]);

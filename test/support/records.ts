@@ -1,6 +1,6 @@
 /**
  * Writes records the way the native side does: an independent rendering of
- * native/file_event.h, so that a wrong offset in src/event/layout.ts shows.
+ * native/record/file_event.h, so that a wrong offset in src/event/layout.ts shows.
  */
 import { Buffer } from "node:buffer";
 import { FileEventView } from "../../src/event/decode.js";

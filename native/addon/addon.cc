@@ -1,0 +1,406 @@
+// The border to JavaScript: src/native.ts describes what is here.
+//
+// Owns: one Engine a JavaScript object; stopped by stop(), by garbage
+// collection or by the environment's end, whichever comes first. Arguments come
+// from our own TypeScript, typed there; a wrong one is a TypeError.
+#include <napi.h>
+
+#include <malloc.h>
+
+#include <cstddef>
+#include <cstring>
+#include <memory>
+
+#include "engine.h"
+#include "os/error.h"
+#include "record/file_event.h"
+#include "ebpf/probe.h"
+#include "addon/wake.h"
+
+namespace janus {
+namespace {
+
+// ---- errors -----------------------------------------------------------------
+
+const char* name_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::not_found:
+      return "NOT_FOUND";
+    case ErrorCode::ambiguous:
+      return "AMBIGUOUS";
+    case ErrorCode::invalid:
+      return "INVALID";
+    case ErrorCode::unsupported:
+      return "UNSUPPORTED";
+    case ErrorCode::exhausted:
+      return "EXHAUSTED";
+    case ErrorCode::system:
+      return "SYSTEM";
+  }
+  return "SYSTEM";
+}
+
+Napi::Error to_javascript(Napi::Env env, const Error& error) {
+  Napi::Error out = Napi::Error::New(env, error.what());
+  out.Set("code", Napi::String::New(env, name_of(error.code)));
+  if (error.number != 0) out.Set("errno", Napi::Number::New(env, error.number));
+  if (!error.operation.empty()) out.Set("operation", Napi::String::New(env, error.operation));
+  if (!error.target.empty()) out.Set("target", Napi::String::New(env, error.target));
+  if (error.subject_index >= 0) out.Set("subjectIndex", Napi::Number::New(env, error.subject_index));
+  if (!error.path.empty()) out.Set("path", Napi::String::New(env, error.path));
+  return out;
+}
+
+// Runs `body`; what it throws becomes a NativeError.
+template <typename Body>
+auto guarded(Napi::Env env, Body&& body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    throw to_javascript(env, error);
+  }
+}
+
+// ---- values -----------------------------------------------------------------
+
+template <typename Map>
+Napi::Object object_of(Napi::Env env, const Map& map) {
+  Napi::Object out = Napi::Object::New(env);
+  for (const auto& [key, value] : map) out.Set(key, Napi::Number::New(env, static_cast<double>(value)));
+  return out;
+}
+
+Napi::Number milliseconds_of(Napi::Env env, std::uint64_t ns) {
+  return Napi::Number::New(env, static_cast<double>(ns / 1'000'000));
+}
+
+std::vector<std::string> strings_of(const Napi::Value& value) {
+  std::vector<std::string> out;
+  const auto array = value.As<Napi::Array>();
+  for (std::uint32_t i = 0; i < array.Length(); ++i) out.push_back(array.Get(i).As<Napi::String>().Utf8Value());
+  return out;
+}
+
+Napi::Array array_of(Napi::Env env, const std::vector<std::string>& strings) {
+  Napi::Array out = Napi::Array::New(env, strings.size());
+  for (std::uint32_t i = 0; i < strings.size(); ++i) out.Set(i, Napi::String::New(env, strings[i]));
+  return out;
+}
+
+SubjectSpec subject_of(const Napi::Object& from) {
+  const auto number = [&](const char* key) { return from.Get(key).As<Napi::Number>().Uint32Value(); };
+  const auto flag = [&](const char* key) { return from.Get(key).As<Napi::Boolean>().Value(); };
+  return {.id = number("id"),
+          .container_id = from.Get("containerId").As<Napi::String>().Utf8Value(),
+          .allow = strings_of(from.Get("allow")),
+          .deny = strings_of(from.Get("deny")),
+          .watch = strings_of(from.Get("watch")),
+          .exclude = strings_of(from.Get("exclude")),
+          .events = number("events"),
+          .max_depth = number("maxDepth"),
+          .only_dir = flag("onlyDir"),
+          .auto_allow_owner = flag("autoAllowOwner"),
+          .audit = flag("audit"),
+          .recursive = flag("recursive"),
+          .only_container = flag("onlyContainer"),
+          .exact = flag("exact")};
+}
+
+HoldMode hold_mode_of(const std::string& name) {
+  if (name == "off") return HoldMode::off;
+  if (name == "scheduler") return HoldMode::scheduler;
+  return name == "syscalls" ? HoldMode::syscalls : HoldMode::automatic;
+}
+
+// ---- the engine ---------------------------------------------------------------
+
+class JsEngine : public Napi::ObjectWrap<JsEngine> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Engine",
+                       {InstanceMethod<&JsEngine::start>("start"), InstanceMethod<&JsEngine::stop>("stop"),
+                        InstanceMethod<&JsEngine::find_container>("findContainer"),
+                        InstanceMethod<&JsEngine::missing_containers>("missingContainers"),
+                        InstanceMethod<&JsEngine::list_containers>("listContainers"),
+                        InstanceMethod<&JsEngine::list_processes>("listProcesses"),
+                        InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
+                        InstanceMethod<&JsEngine::take_ended>("takeEnded"), InstanceMethod<&JsEngine::drain>("drain"),
+                        InstanceMethod<&JsEngine::stats>("stats")});
+  }
+
+  explicit JsEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsEngine>(info) {
+    const auto from = info[0].As<Napi::Object>();
+    const auto number = [&](const char* key) { return from.Get(key).As<Napi::Number>().Int64Value(); };
+    const EngineOptions options{.ring_bytes = static_cast<std::size_t>(number("ringBytes")),
+                                .deadline = std::chrono::milliseconds(number("deadlineMs")),
+                                .identity_limit = static_cast<std::size_t>(number("identityLimit")),
+                                .ignore_limit = static_cast<std::size_t>(number("ignoreLimit")),
+                                .ignore_after = static_cast<std::size_t>(number("ignoreAfter")),
+                                .hold = hold_mode_of(from.Get("hold").As<Napi::String>().Utf8Value()),
+                                .hold_limit = std::chrono::milliseconds(number("holdLimitMs"))};
+    wake_ = std::make_unique<Wake>(info.Env(), info[1].As<Napi::Function>());
+    engine_ = std::make_unique<Engine>(options, [this] { wake_->call(); });
+    // Before the environment goes its threads must not call into it any more.
+    napi_add_env_cleanup_hook(info.Env(), &JsEngine::at_exit, this);
+  }
+
+  ~JsEngine() override {
+    napi_remove_env_cleanup_hook(Env(), &JsEngine::at_exit, this);
+    shut_down();
+  }
+
+ private:
+  static void at_exit(void* self) { static_cast<JsEngine*>(self)->shut_down(); }
+
+  void shut_down() {
+    wake_->release();
+    engine_->stop();
+  }
+
+  void start(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { engine_->start(); });
+  }
+
+  void stop(const Napi::CallbackInfo&) { shut_down(); }
+
+  Napi::Value find_container(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const ContainerInfo found =
+        guarded(env, [&] { return engine_->find_container(info[0].As<Napi::String>().Utf8Value()); });
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("id", found.id);
+    out.Set("cgroupId", Napi::BigInt::New(env, found.cgroup));
+    out.Set("cgroupPath", found.cgroup_path);
+    out.Set("initPid", Napi::Number::New(env, found.init_pid));
+    Napi::Array pids = Napi::Array::New(env, found.pids.size());
+    for (std::uint32_t i = 0; i < found.pids.size(); ++i) pids.Set(i, Napi::Number::New(env, found.pids[i]));
+    out.Set("pids", pids);
+    return out;
+  }
+
+  Napi::Value missing_containers(const Napi::CallbackInfo& info) {
+    const std::vector<std::string> ids = strings_of(info[0]);
+    return array_of(info.Env(), guarded(info.Env(), [&] { return engine_->missing_containers(ids); }));
+  }
+
+  Napi::Value list_containers(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto found = guarded(env, [&] { return engine_->list_containers(info[0].As<Napi::Boolean>().Value()); });
+    Napi::Array out = Napi::Array::New(env, found.size());
+    for (std::uint32_t i = 0; i < found.size(); ++i) {
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("id", found[i].id);
+      item.Set("cgroupPath", found[i].cgroup_path);
+      item.Set("hierarchy", Napi::Number::New(env, found[i].hierarchy));
+      item.Set("firstPid", Napi::Number::New(env, found[i].first_pid));
+      item.Set("startedMs", milliseconds_of(env, found[i].started_ns));
+      item.Set("processes", Napi::Number::New(env, static_cast<double>(found[i].processes)));
+      out.Set(i, item);
+    }
+    return out;
+  }
+
+  Napi::Value list_processes(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto found =
+        guarded(env, [&] { return engine_->list_processes(info[0].As<Napi::String>().Utf8Value()); });
+    Napi::Array out = Napi::Array::New(env, found.size());
+    for (std::uint32_t i = 0; i < found.size(); ++i) {
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("pid", Napi::Number::New(env, found[i].pid));
+      item.Set("ppid", Napi::Number::New(env, found[i].ppid));
+      item.Set("uid", Napi::Number::New(env, found[i].uid));
+      item.Set("startedMs", milliseconds_of(env, found[i].started_ns));
+      item.Set("mountNamespace", Napi::BigInt::New(env, found[i].mnt_ns));
+      item.Set("comm", found[i].comm);
+      item.Set("executable", found[i].exe);
+      item.Set("init", (found[i].flags & JANUS_TASK_INIT) != 0);
+      item.Set("child", (found[i].flags & JANUS_TASK_CHILD) != 0);
+      out.Set(i, item);
+    }
+    return out;
+  }
+
+  void apply(const Napi::CallbackInfo& info) {
+    const auto from = info[0].As<Napi::Object>();
+    GuardSpec spec;
+    spec.key = from.Get("key").As<Napi::Number>().Uint32Value();
+    const auto subjects = from.Get("subjects").As<Napi::Array>();
+    for (std::uint32_t i = 0; i < subjects.Length(); ++i)
+      spec.subjects.push_back(subject_of(subjects.Get(i).As<Napi::Object>()));
+    guarded(info.Env(), [&] { engine_->apply(spec); });
+  }
+
+  Napi::Value remove(const Napi::CallbackInfo& info) {
+    const bool existed =
+        guarded(info.Env(), [&] { return engine_->remove(info[0].As<Napi::Number>().Uint32Value()); });
+    return Napi::Boolean::New(info.Env(), existed);
+  }
+
+  Napi::Value take_ended(const Napi::CallbackInfo& info) {
+    return array_of(info.Env(), guarded(info.Env(), [&] { return engine_->take_ended(); }));
+  }
+
+  Napi::Value drain(const Napi::CallbackInfo& info) {
+    auto into = info[0].As<Napi::Uint8Array>();
+    const std::size_t got =
+        guarded(info.Env(), [&] { return engine_->drain(std::span<std::uint8_t>(into.Data(), into.ByteLength())); });
+    return Napi::Number::New(info.Env(), static_cast<double>(got));
+  }
+
+  Napi::Value stats(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const EngineStats all = guarded(env, [&] { return engine_->stats(); });
+    Napi::Object out = Napi::Object::New(env);
+    Napi::Array decisions = Napi::Array::New(env);
+    Napi::Array blocked = Napi::Array::New(env);
+    engine_->each_stats([&](std::uint32_t id, const SubjectStats& stats) {
+      add_decisions(env, decisions, id, stats);
+      add_blocked(env, blocked, id, stats);
+    });
+    out.Set("decisions", decisions);
+    out.Set("blocked", blocked);
+    out.Set("asked", object_of(env, all.asked));
+    out.Set("losses", object_of(env, all.losses));
+    out.Set("exposure", object_of(env, all.exposure));
+    out.Set("marks", object_of(env, all.marks));
+    out.Set("scansPending", Napi::Number::New(env, static_cast<double>(all.scans_pending)));
+    out.Set("containers", Napi::Number::New(env, static_cast<double>(all.containers)));
+    out.Set("processes", Napi::Number::New(env, static_cast<double>(all.processes)));
+    out.Set("programs", array_of(env, all.programs));
+    Napi::Array maps = Napi::Array::New(env);
+    for (const auto& map : all.maps) {
+      Napi::Object item = object_of(env, std::map<std::string, std::uint64_t>{
+                                             {"bytes", map.bytes}, {"maxEntries", map.max_entries}, {"full", map.full}});
+      item.Set("name", Napi::String::New(env, map.name));
+      maps.Set(maps.Length(), item);
+    }
+    out.Set("maps", maps);
+    out.Set("bpfRecords", Napi::Number::New(env, static_cast<double>(all.bpf_records)));
+    out.Set("bpfRingPeak", Napi::Number::New(env, static_cast<double>(all.bpf_ring_peak)));
+    out.Set("holdTier", all.hold_tier);
+    out.Set("holds", object_of(env, all.holds));
+    out.Set("ring", object_of(env, std::map<std::string, double>{{"bytes", static_cast<double>(all.ring.bytes)},
+                                                                 {"used", static_cast<double>(all.ring.used)},
+                                                                 {"written", static_cast<double>(all.ring.written)}}));
+    out.Set("heartbeatMs", object_of(env, all.heartbeat_ms));
+    out.Set("urgent", object_of(env, all.urgent));
+    return out;
+  }
+
+  static void add_decisions(Napi::Env env, Napi::Array& to, std::uint32_t id, const SubjectStats& stats) {
+    for (std::size_t kind = 0; kind < stats.decisions.size(); ++kind) {
+      for (int response = 0; response < 2; ++response) {
+        for (int answered = 0; answered < 2; ++answered) {
+          const std::uint64_t count = stats.decisions[kind][response][answered].get();
+          if (count == 0) continue;
+          Napi::Object item = Napi::Object::New(env);
+          item.Set("subjectId", Napi::Number::New(env, id));
+          item.Set("kind", Napi::Number::New(env, static_cast<double>(kind)));
+          item.Set("response", Napi::Number::New(env, response));
+          item.Set("answered", Napi::Boolean::New(env, answered == 1));
+          item.Set("count", Napi::Number::New(env, static_cast<double>(count)));
+          to.Set(to.Length(), item);
+        }
+      }
+    }
+  }
+
+  static void add_blocked(Napi::Env env, Napi::Array& to, std::uint32_t id, const SubjectStats& stats) {
+    for (int response = 0; response < 2; ++response) {
+      const auto& counters = stats.blocked[response];
+      if (stats.blocked_ns[response].get() == 0) continue;  // nobody has waited yet
+      Napi::Array buckets = Napi::Array::New(env, counters.size());
+      for (std::uint32_t i = 0; i < counters.size(); ++i)
+        buckets.Set(i, Napi::Number::New(env, static_cast<double>(counters[i].get())));
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("subjectId", Napi::Number::New(env, id));
+      item.Set("response", Napi::Number::New(env, response));
+      item.Set("buckets", buckets);
+      item.Set("sumSeconds", Napi::Number::New(env, static_cast<double>(stats.blocked_ns[response].get()) / 1e9));
+      to.Set(to.Length(), item);
+    }
+  }
+
+  std::unique_ptr<Wake> wake_;
+  std::unique_ptr<Engine> engine_;
+};
+
+// ---- the module -----------------------------------------------------------------
+
+Napi::Object trial_of(Napi::Env env, const Trial& trial, bool needed) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("works", trial.works());
+  out.Set("needed", needed);
+  out.Set("reason", trial.works() ? "" : std::strerror(trial.error));
+  return out;
+}
+
+Napi::Value probe(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Probe& found = probe_kernel();
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("kernel", found.kernel);
+  out.Set("architecture", found.architecture);
+  out.Set("btf", found.btf);
+  out.Set("overlayBtf", found.overlay_btf);
+  Napi::Object features = Napi::Object::New(env);
+  for (const auto& [name, trial, needed] : kFeatures)
+    features.Set(name, trial_of(env, found.*trial, needed != nullptr));
+  out.Set("features", features);
+  Napi::Array capabilities = Napi::Array::New(env);
+  for (const Capability& capability : used_capabilities()) {
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("name", capability.name);
+    item.Set("for", capability.what);
+    item.Set("needed", capability.needed);
+    item.Set("held", has_capability(capability.number));
+    capabilities.Set(capabilities.Length(), item);
+  }
+  out.Set("capabilities", capabilities);
+  out.Set("missing", array_of(env, found.missing));
+  return out;
+}
+
+Napi::Value layout(const Napi::CallbackInfo& info) {
+  return object_of(info.Env(), std::map<std::string, std::size_t>{
+                                   {"sizeof", sizeof(FileEvent)},
+                                   {"size", offsetof(FileEvent, size)},
+                                   {"path_len", offsetof(FileEvent, path_len)},
+                                   {"exe_len", offsetof(FileEvent, exe_len)},
+                                   {"seq", offsetof(FileEvent, seq)},
+                                   {"time_ns", offsetof(FileEvent, time_ns)},
+                                   {"cgroup_id", offsetof(FileEvent, cgroup_id)},
+                                   {"subject_id", offsetof(FileEvent, subject_id)},
+                                   {"blocked_ns", offsetof(FileEvent, blocked_ns)},
+                                   {"pid", offsetof(FileEvent, pid)},
+                                   {"ppid", offsetof(FileEvent, ppid)},
+                                   {"uid", offsetof(FileEvent, uid)},
+                                   {"kind", offsetof(FileEvent, kind)},
+                                   {"response", offsetof(FileEvent, response)},
+                                   {"flags", offsetof(FileEvent, flags)},
+                                   {"comm", offsetof(FileEvent, comm)},
+                                   {"start_ns", offsetof(FileEvent, start_ns)},
+                                   {"ancestry_len", offsetof(FileEvent, ancestry_len)},
+                               });
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  // Node allocates in bursts; give what is free back to the node.
+  mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+  mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+  mallopt(M_ARENA_MAX, 2);
+  exports.Set("probe", Napi::Function::New(env, probe));
+  exports.Set("layout", Napi::Function::New(env, layout));
+  Napi::Array bounds = Napi::Array::New(env, kBlockedBoundsNs.size());
+  for (std::uint32_t i = 0; i < kBlockedBoundsNs.size(); ++i)
+    bounds.Set(i, Napi::Number::New(env, static_cast<double>(kBlockedBoundsNs[i]) / 1e9));
+  exports.Set("blockedBoundsSeconds", bounds);
+  exports.Set("Engine", JsEngine::define(env));
+  return exports;
+}
+
+NODE_API_MODULE(janusd, init)
+
+}  // namespace
+}  // namespace janus

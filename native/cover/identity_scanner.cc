@@ -1,0 +1,219 @@
+#include "cover/identity_scanner.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include <array>
+#include <cerrno>
+#include <map>
+#include <memory>
+
+#include "identity/judge.h"
+#include "os/path_resolver.h"
+
+namespace janus {
+namespace {
+
+// Entries that are scanned in one go. CreateGuard itself waits for so many: a
+// guarded place is mostly small, and is then complete in every respect when
+// CreateGuard returns.
+constexpr std::size_t kAtOnce = 512;
+
+// Handles are opened through a mount, by a descriptor that can be read.
+UniqueFd directory_on(const Superblock& superblock) {
+  for (const Base& base : superblock.bases) {
+    UniqueFd fd(openat(base.mount->get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOATIME));
+    if (fd) return fd;
+  }
+  return {};
+}
+
+}  // namespace
+
+IdentityScanner::IdentityScanner(Parts parts)
+    : parts_(parts),
+      creator_locator_(parts.programs, LocatorSlot::creator),
+      locator_(parts.programs, LocatorSlot::scanner),
+      wake_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+// ---- what others ask for ------------------------------------------------------
+
+void IdentityScanner::scan(const ScanJob& job) {
+  Scan scan{.device = job.device, .walk = TreeWalk(job.path), .promised = true};
+  const Progress how = advance(scan, creator_locator_);
+  if (how != Progress::more) return finish(scan, how);
+  parts_.counters.exposed_scan.add();
+  push(std::move(scan), false);
+}
+
+void IdentityScanner::queue(const MarkPlanner::ScanJobs& jobs) {
+  for (const ScanJob& job : jobs) {
+    parts_.counters.exposed_scan.add();
+    push(Scan{.device = job.device, .walk = TreeWalk(job.path), .promised = true}, false);
+  }
+}
+
+void IdentityScanner::sweep(const MarkPlanner::Before& before) {
+  {
+    const std::lock_guard lock(queue_mutex_);
+    sweeps_.insert(sweeps_.end(), before.begin(), before.end());
+  }
+  wake();
+}
+
+void IdentityScanner::push(Scan scan, bool first) {
+  {
+    const std::lock_guard lock(queue_mutex_);
+    if (first) scans_.push_front(std::move(scan));
+    else scans_.push_back(std::move(scan));
+  }
+  wake();
+}
+
+template <typename Work>
+Work* IdentityScanner::first_of(std::deque<Work>& queue) {
+  const std::lock_guard lock(queue_mutex_);
+  return queue.empty() ? nullptr : &queue.front();
+}
+
+template <typename Work>
+void IdentityScanner::pop(std::deque<Work>& queue) {
+  const std::lock_guard lock(queue_mutex_);
+  queue.pop_front();
+}
+
+std::size_t IdentityScanner::pending() {
+  const std::lock_guard lock(queue_mutex_);
+  return scans_.size();
+}
+
+void IdentityScanner::wake() const { eventfd_write(wake_event_.get(), 1); }
+
+// ---- the thread -----------------------------------------------------------------
+
+void IdentityScanner::run(const std::atomic<bool>& stop) {
+  std::array<pollfd, 2> fds = {{{wake_event_.get(), POLLIN, 0}, {parts_.trees.fd(), POLLIN, 0}}};
+  for (;;) {
+    poll(fds.data(), fds.size(), kBeatMs);
+    if (stop.load()) return;
+    eventfd_t ignored = 0;
+    eventfd_read(wake_event_.get(), &ignored);
+    for (;;) {
+      // What has just appeared comes before what has been there for long.
+      grow();
+      if (stop.load()) return;
+      if (const Sweep* sweep = first_of(sweeps_)) {
+        sweep_now(*sweep);
+        pop(sweeps_);
+      }
+      Scan* const scan = first_of(scans_);
+      if (scan == nullptr) break;
+      const Progress how = advance(*scan, locator_);
+      if (how == Progress::more) continue;
+      finish(*scan, how);
+      pop(scans_);
+    }
+    if (parts_.identities.crowded()) parts_.identities.collect();
+  }
+}
+
+IdentityScanner::Progress IdentityScanner::advance(Scan& scan, Locator& locator) {
+  const auto policy = parts_.policy.get();
+  const Superblock* superblock = policy->find(scan.device);
+  if (superblock == nullptr) return Progress::done;
+  for (std::size_t i = 0; i < kAtOnce; ++i) {
+    UniqueFd object = scan.walk.next(*superblock);
+    if (!object) return Progress::done;
+    if (!pin(std::move(object), *superblock, scan, locator)) return Progress::incomplete;
+  }
+  return Progress::more;
+}
+
+// Pins what anybody is denied, and has directories listed where that goes on.
+// False: the limit is met.
+bool IdentityScanner::pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator) {
+  const Location location = locator.locate(object.get(), 0, true);
+  if (!location.found() || !location.has_path() || location.raw->dev != scan.device) return true;
+  const auto as = guarded_as(superblock, location);
+  const bool directory = location.directory();
+  std::string path(location.path);
+  if (as) {
+    const auto pinned = parts_.identities.pin(object.get(), location, *as, superblock);
+    if (pinned == IdentityTable::Pinned::limit) return false;
+  }
+  if (directory && !superblock.table->outside(as.value_or(path), false)) {
+    const bool first = !as || parts_.identities.begin_listing(location.raw->inode);
+    if (scan.promised || first) scan.walk.enter(std::move(object), std::move(path));
+  }
+  return true;
+}
+
+// The path by which anybody is denied it: its own, or what it would be if a
+// guarded directory above it had not been moved. Empty: nobody is.
+std::optional<std::string> IdentityScanner::guarded_as(const Superblock& superblock, const Location& location) const {
+  std::optional<std::string> found;
+  each_path(parts_.identities, location, [&](std::string_view path) {
+    if (!found && superblock.table->deniable(path, location.directory())) found.emplace(path);
+  });
+  return found;
+}
+
+void IdentityScanner::finish(const Scan& scan, Progress how) {
+  const bool complete = how == Progress::done;
+  if (!complete) parts_.counters.exposed_identity.add();
+  if (scan.promised) parts_.planner.scanned(scan.device, complete);
+}
+
+// Pins what has appeared in guarded directories of volumes.
+void IdentityScanner::grow() {
+  bool lost = false;
+  auto entries = parts_.trees.drain(lost);
+  if (lost) queue(parts_.planner.scan_again());
+  if (entries.empty()) return;
+  const auto policy = parts_.policy.get();
+  std::map<Device, UniqueFd> mounts;
+  for (TreeWatch::Entry& entry : entries) {
+    const Superblock* superblock = policy->find(entry.device);
+    if (superblock == nullptr) continue;
+    UniqueFd& mount = mounts[entry.device];
+    if (!mount) mount = directory_on(*superblock);
+    const UniqueFd directory = TreeWatch::open_directory(mount.get(), entry);
+    if (!directory) {
+      if (errno != ESTALE) parts_.counters.exposed_rescan.add();  // else it is gone
+      continue;
+    }
+    UniqueFd object = open_exact(directory.get(), entry.name);
+    if (!object) continue;  // it has gone again
+    Scan scan{.device = entry.device, .walk = {}, .promised = false};
+    const bool complete = pin(std::move(object), *superblock, scan, locator_);
+    if (!scan.walk.empty()) parts_.counters.exposed_scan.add();
+    const Progress how = !complete ? Progress::incomplete : scan.walk.empty() ? Progress::done : advance(scan, locator_);
+    if (how == Progress::more) push(std::move(scan), true);
+    else finish(scan, how);
+  }
+}
+
+void IdentityScanner::sweep_now(const Sweep& sweep) {
+  const Device device = sweep.first;
+  const auto& before = sweep.second;
+  // Called with the table locked, which is when the policy is looked up: a guard
+  // that is made meanwhile pins after it publishes, so whatever we unpin by an
+  // older policy it pins again.
+  parts_.identities.sweep(
+      device,
+      [&](const std::string& path, bool directory) {
+        const auto policy = parts_.policy.get();
+        const Superblock* now = policy->find(device);
+        return now != nullptr && now->table->deniable(path, directory);
+      },
+      [&](const std::string& path) {
+        const Base* base = before->base_for(path);
+        return base == nullptr ? UniqueFd() : open_exact(base->mount->get(), path.substr(base->root.size()));
+      },
+      locator_);
+  // What was left to the identity group is the gate's to ask about again.
+  parts_.learner.forget({device});
+}
+
+}  // namespace janus

@@ -1,0 +1,88 @@
+// Pins the inodes below a denied directory.
+//
+// Owns: its thread and queue. The path already guards the directory's contents
+// from the moment CreateGuard returns; this makes each of them guarded as what
+// it is, too, so that it stays so when it is moved, linked elsewhere, or reached
+// through a mount that nobody knows of.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <deque>
+#include <mutex>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "os/clock.h"
+#include "identity/identity_table.h"
+#include "ebpf/locator.h"
+#include "cover/mark_planner.h"
+#include "policy/policy.h"
+#include "cover/tree_walk.h"
+#include "identity/tree_watch.h"
+#include "os/unique_fd.h"
+
+namespace janus {
+
+class IdentityScanner {
+ public:
+  struct Parts {
+    const BpfPrograms& programs;
+    const PolicyBox& policy;
+    IdentityTable& identities;
+    IgnoreLearner& learner;
+    TreeWatch& trees;
+    MarkPlanner& planner;
+    EngineCounters& counters;
+  };
+
+  explicit IdentityScanner(Parts parts);
+
+  // Scans a small directory at once and leaves the rest to the thread. One
+  // thread's (the creator's).
+  void scan(const ScanJob& job);
+  // Leaves all of it to the thread: for whoever must not wait for an answer.
+  void queue(const MarkPlanner::ScanJobs& jobs);
+  // Unpins what nobody guards any more; `before` tells where to find it.
+  void sweep(const MarkPlanner::Before& before);
+
+  void run(const std::atomic<bool>& stop);
+  void wake() const;
+
+  // Directories that are not scanned yet.
+  std::size_t pending();
+
+ private:
+  struct Scan {
+    Device device = 0;
+    TreeWalk walk;
+    bool promised = false;  // the planner waits for scanned()
+  };
+  using Sweep = std::pair<Device, std::shared_ptr<const Superblock>>;
+  enum class Progress { done, more, incomplete };
+
+  Progress advance(Scan& scan, Locator& locator);
+  bool pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator);
+  std::optional<std::string> guarded_as(const Superblock& superblock, const Location& location) const;
+  void finish(const Scan& scan, Progress how);
+  void grow();
+  void sweep_now(const Sweep& sweep);
+  void push(Scan scan, bool first);
+  // The first, which stays in the queue; null: there is none. The thread's only.
+  template <typename Work>
+  Work* first_of(std::deque<Work>& queue);
+  template <typename Work>
+  void pop(std::deque<Work>& queue);
+
+  const Parts parts_;
+  Locator creator_locator_;
+  Locator locator_;
+  const UniqueFd wake_event_;
+  std::mutex queue_mutex_;
+  std::deque<Scan> scans_;  // the thread alone pushes to the front, and pops
+  std::deque<Sweep> sweeps_;
+};
+
+}  // namespace janus

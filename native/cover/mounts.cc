@@ -1,0 +1,89 @@
+#include "cover/mounts.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "os/error.h"
+
+namespace janus {
+namespace {
+
+// The kernel writes space, tab, newline and backslash as \ooo.
+std::string unescape(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      out.push_back(static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0')));
+      i += 3;
+    } else {
+      out.push_back(text[i]);
+    }
+  }
+  return out == "/" ? std::string() : out;
+}
+
+std::uint32_t number(std::string_view text) {
+  std::uint32_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+}  // namespace
+
+std::vector<Mount> parse_mountinfo(std::string_view text) {
+  std::vector<Mount> mounts;
+  while (!text.empty()) {
+    const auto newline = text.find('\n');
+    std::string_view line = text.substr(0, newline);
+    text.remove_prefix(newline == std::string_view::npos ? text.size() : newline + 1);
+    std::vector<std::string_view> fields;
+    while (!line.empty()) {
+      const auto space = line.find(' ');
+      fields.push_back(line.substr(0, space));
+      line.remove_prefix(space == std::string_view::npos ? line.size() : space + 1);
+    }
+    const auto separator = std::find(fields.begin(), fields.end(), std::string_view("-"));
+    if (fields.size() < 6 || separator == fields.end() || separator + 1 == fields.end()) continue;
+    const auto colon = fields[2].find(':');
+    if (colon == std::string_view::npos) continue;
+    mounts.push_back({.id = number(fields[0]),
+                      .device = number(fields[2].substr(0, colon)) << 20 | number(fields[2].substr(colon + 1)),
+                      .root = unescape(fields[3]),
+                      .point = unescape(fields[4]),
+                      .type = std::string(*(separator + 1))});
+  }
+  return mounts;
+}
+
+std::vector<Mount> mounts_of(std::uint32_t pid) {
+  const std::string file = "/proc/" + std::to_string(pid) + "/mountinfo";
+  std::ifstream stream(file);
+  if (!stream) throw Error::system(errno, "open", file);
+  std::ostringstream text;
+  text << stream.rdbuf();
+  return parse_mountinfo(text.str());
+}
+
+bool visible(const std::vector<Mount>& mounts, const Mount& mount) {
+  // The deepest that the point lies below; of several on one point, the last.
+  const Mount* top = nullptr;
+  for (const Mount& other : mounts) {
+    if (is_below(mount.point, other.point) && (top == nullptr || other.point.size() >= top->point.size())) top = &other;
+  }
+  return top != nullptr && top->id == mount.id;
+}
+
+bool is_kernel_file_system(std::string_view type) {
+  static constexpr std::array<std::string_view, 17> types = {
+      "proc",       "sysfs",   "cgroup", "cgroup2",  "devpts",     "mqueue",  "securityfs", "debugfs", "tracefs",
+      "bpf",        "pstore",  "configfs", "fusectl", "binfmt_misc", "efivarfs", "nsfs",     "selinuxfs"};
+  return std::find(types.begin(), types.end(), type) != types.end();
+}
+
+}  // namespace janus

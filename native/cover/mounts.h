@@ -1,0 +1,35 @@
+// The mounts of a process, as /proc/PID/mountinfo tells them (proc(5)).
+//
+// Owns: the parsed list, a snapshot. Reading it raises no file events: procfs
+// takes no permission marks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "policy/policy.h"
+
+namespace janus {
+
+struct Mount {
+  std::uint32_t id = 0;
+  Device device = 0;
+  std::string root;   // in the superblock; "" is its root
+  std::string point;  // below the process's root; "" is the root itself
+  std::string type;
+};
+
+std::vector<Mount> parse_mountinfo(std::string_view text);
+// Throws Error(system) when the process is gone.
+std::vector<Mount> mounts_of(std::uint32_t pid);
+
+// Whether the mount can be reached by its point: none that came later covers it.
+bool visible(const std::vector<Mount>& mounts, const Mount& mount);
+
+// File systems of the kernel's own that raise no permission events
+// (FS_DISALLOW_NOTIFY_PERM, Linux 5.1) or that hold no files of anybody's.
+bool is_kernel_file_system(std::string_view type);
+
+}  // namespace janus

@@ -1,0 +1,73 @@
+// The gate: reads permission questions, decides, answers, records; before it
+// decides, it takes notice of renames and changed names.
+//
+// Owns: its thread, the answer to every question of the gate and identity
+// groups, and the events of the moves and names groups. Opens nothing but with O_PATH, waits for nobody but the planner's
+// lock (milliseconds, and never held by someone who waits for an answer).
+// JavaScript is not on this path.
+#pragma once
+
+#include <atomic>
+#include <thread>
+
+#include "os/clock.h"
+#include "os/fanotify_group.h"
+#include "identity/identity_table.h"
+#include "cover/ignore_learner.h"
+#include "decide/in_flight.h"
+#include "identity/judge.h"
+#include "ebpf/locator.h"
+#include "cover/name_watch.h"
+#include "policy/policy.h"
+#include "decide/recorder.h"
+#include "record/stats.h"
+#include "os/urgency.h"
+
+namespace janus {
+
+class Gate {
+ public:
+  struct Parts {
+    const Groups& groups;
+    const BpfPrograms& programs;
+    const PolicyBox& policy;
+    IdentityTable& identities;
+    IgnoreLearner& learner;
+    NameWatch& names;
+    Tracker& tracker;
+    Recorder& recorder;
+    EngineCounters& counters;
+  };
+
+  Gate(Parts parts, std::chrono::milliseconds deadline);
+
+  void run(const std::atomic<bool>& stop, int stop_fd);
+  // Watchdog thread: answers what has waited too long, for as long as the gate
+  // does not move.
+  void rescue(const std::atomic<bool>& stop, int stop_fd);
+
+  const Heartbeat& heartbeat() const { return heartbeat_; }
+  const Heartbeat& watchdog_heartbeat() const { return watchdog_heartbeat_; }
+  const Urgency& urgency() const { return urgency_; }
+  const Urgency& watchdog_urgency() const { return watchdog_urgency_; }
+
+ private:
+  // Reads and answers one event, if one is there.
+  void step(const FanotifyGroup& group);
+  void answer(const FanotifyGroup& group, const fanotify_event_metadata& event);
+  Tracker::Actor identify(std::int32_t pid, const janus_locate& raw, std::uint64_t ago_ns) const;
+  bool asked_twice(const FanotifyGroup& group, const Location& location, std::uint64_t mask) const;
+  void allow_unread(const FanotifyGroup& group);
+
+  const Parts parts_;
+  const std::uint64_t deadline_ns_;
+  const int self_;
+  Locator locator_;
+  InFlight in_flight_;
+  Heartbeat heartbeat_;
+  Heartbeat watchdog_heartbeat_;
+  Urgency urgency_;
+  Urgency watchdog_urgency_;
+};
+
+}  // namespace janus

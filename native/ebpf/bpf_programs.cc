@@ -1,0 +1,267 @@
+#include "ebpf/bpf_programs.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <map>
+
+#include "bpf/build/janusd.skel.h"
+#include "os/error.h"
+#include "ebpf/libbpf_log.h"
+#include "os/unique_fd.h"
+
+namespace janus {
+namespace {
+
+Error refused(const std::string& what) { return refused_by_libbpf(what, "bpf/janusd.bpf.o"); }
+
+// What the kernel says that a map takes (proc(5), fdinfo). 0: it doesn't say.
+std::uint64_t bytes_of(const bpf_map* map) {
+  std::ifstream info("/proc/self/fdinfo/" + std::to_string(bpf_map__fd(map)));
+  std::string name;
+  while (info >> name) {
+    if (std::uint64_t bytes = 0; name == "memlock:" && info >> bytes) return bytes;
+  }
+  return 0;
+}
+
+// Twice what the kernel hands out at once.
+constexpr std::size_t kIterBytes = 64 * 1024;
+
+// Takes a struct off the front; false if it isn't there as a whole.
+template <typename T>
+bool take(std::string_view& from, T& into) {
+  if (from.size() < sizeof(T)) return false;
+  std::memcpy(&into, from.data(), sizeof(T));
+  from.remove_prefix(sizeof(T));
+  return true;
+}
+
+bool take(std::string_view& from, std::size_t bytes, std::string_view& into) {
+  if (from.size() < bytes) return false;
+  into = from.substr(0, bytes);
+  from.remove_prefix(bytes);
+  return true;
+}
+
+// Visits each process that is there as a whole; returns what is left.
+std::string_view visit_whole(std::string_view bytes, const BpfPrograms::TaskVisitor& visit) {
+  for (;;) {
+    std::string_view rest = bytes;
+    janus_iter_record record;
+    std::string_view exe;
+    if (!take(rest, record) || !take(rest, record.exe_len, exe)) return bytes;
+    std::array<janus_iter_cgroup, JANUS_TASK_CGROUPS> raw;
+    std::array<BpfPrograms::TaskCgroup, JANUS_TASK_CGROUPS> cgroups;
+    const std::size_t count = std::min<std::size_t>(record.cgroups, JANUS_TASK_CGROUPS);
+    for (std::size_t i = 0; i < count; ++i) {
+      cgroups[i].raw = &raw[i];
+      if (!take(rest, raw[i]) || !take(rest, raw[i].path_len, cgroups[i].path)) return bytes;
+    }
+    visit(record, {cgroups.data(), count}, exe);
+    bytes = rest;
+  }
+}
+
+// `visit` takes what is there as a whole, and returns what is left.
+template <typename Visit>
+void read_iterator(const bpf_link* link, Visit visit) {
+  const UniqueFd iterator(bpf_iter_create(bpf_link__fd(link)));
+  if (!iterator) throw Error::system(errno, "bpf_iter_create", "iter/task");
+  std::vector<char> buffer(kIterBytes);
+  std::size_t have = 0;
+  for (;;) {
+    const ssize_t got = ::read(iterator.get(), buffer.data() + have, buffer.size() - have);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (got < 0) throw Error::system(errno, "read", "iter/task");
+    if (got == 0) return;
+    have += static_cast<std::size_t>(got);
+    const std::string_view rest = visit(std::string_view{buffer.data(), have});
+    have = rest.size();
+    std::memmove(buffer.data(), rest.data(), have);
+  }
+}
+
+}  // namespace
+
+std::vector<MapUse> maps_of(const bpf_object* object) {
+  std::vector<MapUse> maps;
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object)
+    maps.push_back({.name = bpf_map__name(map), .bytes = bytes_of(map), .max_entries = bpf_map__max_entries(map)});
+  return maps;
+}
+
+int BpfPrograms::on_record(void* context, void* data, std::size_t size) {
+  auto& batch = *static_cast<Batch*>(context);
+  const auto* record = static_cast<const janus_record*>(data);
+  if (size < offsetof(janus_record, exe) || record->exe_len > size - offsetof(janus_record, exe)) return 0;
+  (*batch.visit)(*record, {record->exe, record->exe_len});
+  batch.left -= static_cast<std::int64_t>(size);
+  return batch.left > 0 ? 0 : -ECANCELED;
+}
+
+BpfPrograms::BpfPrograms(const MapSizes& sizes) {
+  listen_to_libbpf();
+  libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+  skeleton_ = janusd_bpf::open();
+  if (skeleton_ == nullptr) throw refused("open the programs");
+  bpf_map__set_max_entries(skeleton_->maps.tasks, sizes.tasks);
+  bpf_map__set_max_entries(skeleton_->maps.cgroups, sizes.cgroups);
+  bpf_map__set_max_entries(skeleton_->maps.identities, sizes.identities);
+  bpf_map__set_max_entries(skeleton_->maps.lower_identities, sizes.lower_identities);
+  bpf_map__set_max_entries(skeleton_->maps.records, sizes.records);
+  if (janusd_bpf::load(skeleton_) != 0) {
+    Error error = refused("load the programs");
+    close();
+    throw error;
+  }
+  // The iterator is linked at each use; attach() covers the tracepoints.
+  if (janusd_bpf::attach(skeleton_) != 0) {
+    Error error = refused("attach the programs");
+    close();
+    throw error;
+  }
+  locate_fd_ = bpf_program__fd(skeleton_->progs.locate);
+  ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.records), &BpfPrograms::on_record, &batch_, nullptr);
+  void* mapped = mmap(nullptr, sizeof(janus_slot) * JANUS_PATH_SLOTS, PROT_READ | PROT_WRITE, MAP_SHARED,
+                      bpf_map__fd(skeleton_->maps.slots), 0);
+  if (ring_ == nullptr || mapped == MAP_FAILED) {
+    Error error = refused("map the programs' memory");
+    close();
+    throw error;
+  }
+  slots_ = static_cast<janus_slot*>(mapped);
+}
+
+BpfPrograms::~BpfPrograms() { close(); }
+
+void BpfPrograms::close() {
+  if (slots_ != nullptr) munmap(slots_, sizeof(janus_slot) * JANUS_PATH_SLOTS);
+  ring_buffer__free(ring_);
+  janusd_bpf::destroy(skeleton_);
+  slots_ = nullptr;
+  ring_ = nullptr;
+  skeleton_ = nullptr;
+}
+
+void BpfPrograms::each_task(const TaskVisitor& visit) {
+  const std::lock_guard lock(iterate_);  // the program's buffers are shared
+  read_iterator(skeleton_->links.on_task, [&](std::string_view bytes) { return visit_whole(bytes, visit); });
+}
+
+void BpfPrograms::each_thread(const std::function<void(const janus_thread&)>& visit) {
+  read_iterator(skeleton_->links.on_thread, [&](std::string_view bytes) {
+    for (janus_thread thread; take(bytes, thread);) visit(thread);
+    return bytes;
+  });
+}
+
+bool BpfPrograms::update(const bpf_map* map, const void* key, const void* value, std::uint64_t flags, Counter& full) {
+  if (bpf_map_update_elem(bpf_map__fd(map), key, value, flags) == 0 || errno == EEXIST) return true;
+  full.add();
+  return false;
+}
+
+void BpfPrograms::add_cgroup(const janus_cgroup_key& key, std::uint64_t container) {
+  if (!update(skeleton_->maps.cgroups, &key, &container, BPF_ANY, cgroups_full_))
+    throw Error::system(ENOSPC, "bpf_map_update_elem", "map cgroups");
+}
+
+void BpfPrograms::remove_cgroup(const janus_cgroup_key& key) {
+  bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.cgroups), &key);
+}
+
+bool BpfPrograms::add_task(std::uint32_t tgid, const janus_task& task) {
+  return update(skeleton_->maps.tasks, &tgid, &task, BPF_ANY, tasks_full_);
+}
+
+void BpfPrograms::remove_task(std::uint32_t tgid) { bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.tasks), &tgid); }
+
+std::optional<janus_task> BpfPrograms::task(std::uint32_t tgid) const {
+  janus_task task{};
+  if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.tasks), &tgid, &task) != 0) return std::nullopt;
+  return task;
+}
+
+void BpfPrograms::set_identity_group(int fd) { skeleton_->data->identity_group_fd = fd; }
+
+bool BpfPrograms::add_identity(std::uint64_t inode, std::uint32_t id) {
+  return update(skeleton_->maps.identities, &inode, &id, BPF_ANY, identities_full_);
+}
+
+void BpfPrograms::remove_identity(std::uint64_t inode) {
+  bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.identities), &inode);
+}
+
+bool BpfPrograms::has_identity_mark(std::uint64_t inode) const {
+  janus_marked_args args = {.inode = inode};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &args, .ctx_size_in = sizeof(args));
+  return bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.marked), &options) != 0 || options.retval != 0;
+}
+
+bool BpfPrograms::add_lower_identity(const janus_lower_key& key, std::uint32_t id) {
+  return update(skeleton_->maps.lower_identities, &key, &id, BPF_ANY, lower_identities_full_);
+}
+
+void BpfPrograms::remove_lower_identity(const janus_lower_key& key) {
+  bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.lower_identities), &key);
+}
+
+int BpfPrograms::tasks_fd() const { return bpf_map__fd(skeleton_->maps.tasks); }
+
+int BpfPrograms::records_fd() const { return ring_buffer__epoll_fd(ring_); }
+
+void BpfPrograms::consume(const std::function<void(const janus_record&, std::string_view)>& visit) {
+  const std::lock_guard lock(consume_);
+  // No more than can have been there at the start: under a storm there would be
+  // no end, and the caller may be the gate.
+  batch_ = {.visit = &visit, .left = bpf_map__max_entries(skeleton_->maps.records)};
+  ring_buffer__consume(ring_);
+}
+
+std::uint64_t BpfPrograms::counter(janus_counter which) const {
+  const std::uint32_t key = which;
+  std::uint64_t value = 0;
+  bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.counters), &key, &value);
+  return value;
+}
+
+std::uint64_t BpfPrograms::ring_peak() const { return skeleton_->bss->ring_peak; }
+
+std::vector<MapUse> BpfPrograms::maps() const {
+  const std::map<std::string, std::uint64_t> full = {
+      {"tasks", tasks_full_.get() + counter(JANUS_COUNT_TASKS_FULL)},
+      {"cgroups", cgroups_full_.get()},
+      {"identities", identities_full_.get()},
+      {"lower_identities", lower_identities_full_.get()},
+      {"records", counter(JANUS_COUNT_RING_FULL)}};
+  std::vector<MapUse> maps = maps_of(skeleton_->obj);
+  for (MapUse& map : maps)
+    if (const auto it = full.find(map.name); it != full.end()) map.full = it->second;
+  return maps;
+}
+
+std::vector<std::string> BpfPrograms::attached() const {
+  std::vector<std::string> names;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, skeleton_->obj) names.emplace_back(bpf_program__name(program));
+  return names;
+}
+
+void BpfPrograms::run_locate(std::uint32_t index) const {
+  janus_locate_args args = {.slot = index};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &args, .ctx_size_in = sizeof(args));
+  if (bpf_prog_test_run_opts(locate_fd_, &options) != 0) slots_[index].locate.flags = JANUS_LOCATE_NO_FILE;
+}
+
+}  // namespace janus

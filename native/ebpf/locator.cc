@@ -1,0 +1,30 @@
+#include "ebpf/locator.h"
+
+namespace janus {
+
+Location Locator::locate(int fd, std::int32_t pid, bool identities) {
+  // A path that is read while directories are renamed may never have existed.
+  // Renames are rare and short; after some tries we take what we got.
+  constexpr int kTries = 16;
+  janus_locate& io = memory_.locate;
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    io.fd = fd;
+    io.pid = pid;
+    io.match_identities = identities ? 1 : 0;
+    programs_.run_locate(slot_);
+    if (!(io.flags & JANUS_LOCATE_UNSTABLE)) break;
+  }
+  Location location{.raw = &io, .path = {}};
+  if (!location.found()) return location;
+  const std::string_view head(memory_.bytes + io.head_off, io.head_end - io.head_off);
+  if (io.cont_end == io.cont_off) {
+    location.path = head;
+  } else {
+    joined_.assign(head);
+    joined_.append(memory_.bytes + io.cont_off, io.cont_end - io.cont_off);
+    location.path = joined_;
+  }
+  return location;
+}
+
+}  // namespace janus

@@ -1,0 +1,37 @@
+// Letting a held process go. Used by the daemon and by its keeper.
+//
+// Owns: the list `held`'s meaning. No threads, no state.
+#pragma once
+
+#include <cstdint>
+
+#include "bpf/event.h"
+
+namespace janus {
+
+// Continues the process, unless it has ended or somebody else has stopped it
+// meanwhile: the stop is theirs then. `process` is a pidfd of it.
+void continue_process(int process, std::uint32_t tgid);
+
+// Takes this hold off the list. False: it isn't on it.
+bool strike(int held_map, std::uint32_t tgid, const janus_held& held);
+
+// Continues all that are on the list.
+void continue_all(int held_map);
+
+// Whether anybody is held is switched here; see bpf/event.h. Thread-safe.
+class HoldSwitch {
+ public:
+  // Throws Error(system).
+  explicit HoldSwitch(int guardians_map);
+  ~HoldSwitch();
+  HoldSwitch(const HoldSwitch&) = delete;
+  HoldSwitch& operator=(const HoldSwitch&) = delete;
+
+  void set(bool on) const { __atomic_store_n(&guardians_->enabled, on ? 1u : 0u, __ATOMIC_RELAXED); }
+
+ private:
+  janus_guardians* guardians_;
+};
+
+}  // namespace janus

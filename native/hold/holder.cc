@@ -1,0 +1,261 @@
+#include "hold/holder.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "bpf/build/hold.skel.h"
+#include "os/error.h"
+#include "hold/held.h"
+#include "hold/keeper.h"
+#include "ebpf/libbpf_log.h"
+#include "ebpf/probe.h"
+
+namespace janus {
+namespace {
+
+// The keeper is installed beside the addon.
+std::string keeper_path() {
+  Dl_info addon{};
+  dladdr(reinterpret_cast<const void*>(&keeper_path), &addon);
+  std::string path(addon.dli_fname);
+  return path.substr(0, path.rfind('/') + 1) + "janusd-keeper";
+}
+
+int on_hold(void* context, void* data, std::size_t) {
+  (*static_cast<std::function<void(const janus_hold&)>*>(context))(*static_cast<const janus_hold*>(data));
+  return 0;
+}
+
+// An open that waits makes all else needless.
+bool belongs(const bpf_program* program, std::string_view tier) {
+  const std::string_view section = bpf_program__section_name(program), name = bpf_program__name(program);
+  if (section.starts_with("fmod_ret/")) return tier == "fentry";
+  if (section.starts_with("tp/")) return tier == "syscalls";
+  if (name == "hold_exec" || name == "hold_fork") return tier != "fentry";
+  return true;
+}
+
+}  // namespace
+
+Holder::Holder(const BpfPrograms& programs, HoldMode mode, std::chrono::milliseconds limit) : limit_(limit) {
+  if (mode == HoldMode::off || !load(mode, programs)) return;
+  try {
+    ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.to_daemon), on_hold, &visit_, nullptr);
+    wake_.reset(epoll_create1(EPOLL_CLOEXEC));
+    if (ring_ == nullptr || !wake_) throw Error::system(errno, "ring_buffer__new", "map to_daemon");
+    epoll_event readable{.events = EPOLLIN, .data = {}};
+    epoll_ctl(wake_.get(), EPOLL_CTL_ADD, ring_buffer__epoll_fd(ring_), &readable);
+    holding_.emplace(bpf_map__fd(skeleton_->maps.guardians));
+    if (!holds_opens()) start_keeper();
+  } catch (...) {
+    close();
+    throw;
+  }
+}
+
+Holder::~Holder() { close(); }
+
+void Holder::close() {
+  if (skeleton_ == nullptr) return;
+  hold_bpf::detach(skeleton_);  // nobody is held from here
+  continue_all(bpf_map__fd(skeleton_->maps.held));
+  keeper_life_.reset();
+  if (keeper_) waitid(P_PIDFD, static_cast<id_t>(keeper_.get()), nullptr, WEXITED);
+  keeper_.reset();
+  holding_.reset();
+  ring_buffer__free(std::exchange(ring_, nullptr));
+  hold_bpf::destroy(std::exchange(skeleton_, nullptr));
+}
+
+bool Holder::load(HoldMode mode, const BpfPrograms& programs) {
+  const Probe& probe = probe_kernel();
+  if (mode != HoldMode::scheduler && probe.fentry.works() && try_tier("fentry", programs)) return true;
+  const bool can_stop = probe.send_signal_task.works();
+  if (can_stop && try_tier(mode == HoldMode::syscalls ? "syscalls" : "scheduler", programs)) return true;
+  if (mode == HoldMode::automatic) return false;
+  if (!can_stop)
+    throw Error(ErrorCode::unsupported, "--hold: this kernel takes no fmod_ret programs, and to stop processes needs Linux 6.13 (bpf_send_signal_task)");
+  throw refused_by_libbpf(mode == HoldMode::syscalls ? "use syscall tracepoints (is tracefs mounted at /sys/kernel/tracing?)"
+                                                     : "use the scheduler's tracepoints",
+                          "bpf/hold.bpf.o");
+}
+
+// errno tells why not.
+bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
+  listen_to_libbpf();
+  skeleton_ = hold_bpf::open();
+  if (skeleton_ == nullptr) return false;
+  bpf_map__set_max_entries(skeleton_->maps.watched, map_sizes(Machine::read()).cgroups);
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, skeleton_->obj) bpf_program__set_autoload(program, belongs(program, tier));
+  skeleton_->rodata->limit_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(limit_).count());
+  if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) == 0 && hold_bpf::load(skeleton_) == 0) {
+    // Known before the first program runs: our own end, too, ends the holding.
+    const std::uint32_t zero = 0;
+    const janus_guardians nobody_yet{.keeper_task = 0, .keeper = 0, .daemon = static_cast<std::uint32_t>(getpid()), .enabled = 0, .pad = 0};
+    bpf_map_update_elem(bpf_map__fd(skeleton_->maps.guardians), &zero, &nobody_yet, BPF_ANY);
+    if (hold_bpf::attach(skeleton_) == 0) {
+      tier_ = tier;
+      return true;
+    }
+  }
+  const int number = errno;
+  hold_bpf::destroy(std::exchange(skeleton_, nullptr));
+  errno = number;
+  return false;
+}
+
+void Holder::start_keeper() {
+  keeper_.reset();
+  std::array<int, 2> ends{};
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) throw Error::system(errno, "socketpair", "of the keeper");
+  UniqueFd ours(ends[0]), theirs(ends[1]);
+  const std::string path = keeper_path();
+  std::array<int, kKeeperArguments> descriptors{};
+  descriptors[kKeeperLife] = theirs.get();
+  descriptors[kKeeperBecome] = bpf_program__fd(skeleton_->progs.become_keeper);
+  descriptors[kKeeperHeld] = bpf_map__fd(skeleton_->maps.held);
+  descriptors[kKeeperRing] = bpf_map__fd(skeleton_->maps.to_keeper);
+  descriptors[kKeeperCounters] = bpf_map__fd(skeleton_->maps.hold_counters);
+  descriptors[kKeeperGuardians] = bpf_map__fd(skeleton_->maps.guardians);
+
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  std::vector<std::string> arguments = {path};
+  for (int which = kKeeperLife; which < kKeeperLimit; ++which) {
+    arguments.push_back(std::to_string(descriptors[static_cast<std::size_t>(which)]));
+    // To itself: this clears close-on-exec, in the child only.
+    posix_spawn_file_actions_adddup2(&actions, descriptors[static_cast<std::size_t>(which)], descriptors[static_cast<std::size_t>(which)]);
+  }
+  arguments.push_back(std::to_string(limit_.count()));
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+
+  // In a session of its own: a terminal's ^C is for the daemon.
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t none;
+  sigemptyset(&none);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+  std::array<char*, 1> no_environment{};
+  pid_t pid = 0;
+  const int failed = posix_spawn(&pid, path.c_str(), &actions, &attributes, argv.data(), no_environment.data());
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&actions);
+  if (failed != 0) throw Error::system(failed, "posix_spawn", path);
+
+  keeper_.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  keeper_life_ = std::move(ours);
+  theirs.reset();
+  char ready = 0;
+  if (read(keeper_life_.get(), &ready, 1) != 1) {  // it has ended
+    waitid(P_PIDFD, static_cast<id_t>(keeper_.get()), nullptr, WEXITED);
+    keeper_.reset();
+    throw Error(ErrorCode::system, path + " cannot keep held processes");
+  }
+  epoll_event readable{.events = EPOLLIN, .data = {}};
+  epoll_ctl(wake_.get(), EPOLL_CTL_ADD, keeper_.get(), &readable);
+}
+
+void Holder::watch(const std::map<std::uint64_t, std::uint32_t>& containers) {
+  if (skeleton_ == nullptr) return;
+  const std::lock_guard lock(watched_mutex_);
+  const int map = bpf_map__fd(skeleton_->maps.watched);
+  for (const auto& [container, flags] : containers) {
+    const auto had = watched_.find(container);
+    if (had == watched_.end() || had->second != flags) bpf_map_update_elem(map, &container, &flags, BPF_ANY);
+  }
+  for (const auto& [container, flags] : watched_)
+    if (!containers.contains(container)) bpf_map_delete_elem(map, &container);
+  watched_ = containers;
+  // What no guard was on may have one now.
+  const int spared = bpf_map__fd(skeleton_->maps.unguarded_devices);
+  for (std::uint32_t device = 0; bpf_map_get_next_key(spared, nullptr, &device) == 0;) bpf_map_delete_elem(spared, &device);
+}
+
+void Holder::know(std::uint64_t mnt_ns, std::optional<std::uint64_t> event) {
+  if (skeleton_ == nullptr) return;
+  const std::uint64_t state = event.value_or(0);  // what a new namespace has that nobody has changed
+  bpf_map_update_elem(bpf_map__fd(skeleton_->maps.namespaces), &mnt_ns, &state, event ? BPF_ANY : BPF_NOEXIST);
+}
+
+void Holder::spare(std::uint32_t device) {
+  const std::uint8_t yes = 1;
+  bpf_map_update_elem(bpf_map__fd(skeleton_->maps.unguarded_devices), &device, &yes, BPF_ANY);
+}
+
+void Holder::let_through(std::uint32_t pid) {
+  const int map = bpf_map__fd(skeleton_->maps.waits);
+  janus_waiting open{};
+  if (bpf_map_lookup_elem(map, &pid, &open) != 0) return;
+  open.since_ns = 0;
+  bpf_map_update_elem(map, &pid, &open, BPF_EXIST);
+}
+
+bool Holder::holds(std::uint32_t tgid) const {
+  janus_held held{};
+  return skeleton_ != nullptr && bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.held), &tgid, &held) == 0;
+}
+
+void Holder::serve(const std::function<void(const janus_hold&)>& mark) {
+  visit_ = [&](const janus_hold& hold) {
+    mark(hold);
+    if (hold.held.since_ns != 0) release(hold.tgid, hold.held);
+  };
+  ring_buffer__consume(ring_);
+}
+
+void Holder::answering() {
+  if (skeleton_ == nullptr) return;
+  siginfo_t ended{};
+  if (keeper_) waitid(P_PIDFD, static_cast<id_t>(keeper_.get()), &ended, WEXITED | WNOHANG);
+  // Nobody is stopped while there is none (hold_exit), and those who were have
+  // been let go by serve().
+  try {
+    if (!holds_opens() && (!keeper_ || ended.si_pid != 0)) start_keeper();
+    holding_->set(true);
+  } catch (const Error&) {
+    // No process or memory to be had: again at the next beat.
+  }
+}
+
+void Holder::release(std::uint32_t tgid, const janus_held& held) const {
+  const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, tgid, 0)));
+  // Off the list first: held again at once, it would come off that hold's.
+  strike(bpf_map__fd(skeleton_->maps.held), tgid, held);
+  if (process) continue_process(process.get(), tgid);
+}
+
+std::vector<MapUse> Holder::maps() const {
+  if (skeleton_ == nullptr) return {};
+  std::vector<MapUse> maps = maps_of(skeleton_->obj);
+  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks"; });
+  return maps;
+}
+
+std::uint64_t Holder::counter(janus_hold_counter which) const {
+  if (skeleton_ == nullptr) return 0;
+  const std::uint32_t key = which;
+  std::uint64_t value = 0;
+  bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.hold_counters), &key, &value);
+  return value;
+}
+
+}  // namespace janus

@@ -1,0 +1,97 @@
+// Drives the marks from eBPF: a process of a guarded container that is about to
+// see the file system through mounts that nobody has looked at waits until the
+// planner has marked what is new.
+//
+// Owns: the programs of bpf/hold.bpf.c, and which of their tiers is used; see
+// there. Where processes are stopped, it also owns the keeper, a small process of
+// its own (native/keeper.cc) that continues whoever is held for longer than the
+// limit: also when this process is stopped, killed, or slow. Nobody is stopped
+// unless the keeper runs; that is checked in the kernel, at each hold.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bpf/event.h"
+#include "ebpf/bpf_programs.h"
+#include "hold/held.h"
+#include "os/unique_fd.h"
+
+struct hold_bpf;
+struct ring_buffer;
+
+namespace janus {
+
+// What may be used. `automatic`: fentry where it loads, else the scheduler's
+// tracepoints. `syscalls`: fentry, else syscall tracepoints. The last two of the
+// tiers need bpf_send_signal_task (Linux 6.13).
+enum class HoldMode { off, scheduler, syscalls, automatic };
+
+class Holder {
+ public:
+  // Throws Error(unsupported) if what is wanted cannot be had (`automatic` is then
+  // off), and Error(system) if the keeper cannot be started. Nobody is held for
+  // longer than `limit`; marking takes some hundred microseconds.
+  Holder(const BpfPrograms& programs, HoldMode mode, std::chrono::milliseconds limit);
+  ~Holder();  // lets everybody go
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+
+  const char* tier() const { return tier_; }  // "fentry", "syscalls", "scheduler", "off"
+
+  // Whose processes are held, and for what: container -> janus_watch_flag. Call
+  // whenever guards or marks have changed.
+  void watch(const std::map<std::uint64_t, std::uint32_t>& containers);
+  // This mount namespace has been looked at, after it was in the state `event`;
+  // without: after it was made.
+  void know(std::uint64_t mnt_ns, std::optional<std::uint64_t> event = std::nullopt);
+  // Mounts in no namespace need no mark on this device, until watch() is called.
+  void spare(std::uint32_t device);
+  // The open that this thread waits with goes on as it is.
+  void let_through(std::uint32_t pid);
+  // Whether know() needs the states: opens wait for a look after each change.
+  bool holds_opens() const { return std::string_view(tier_) == "fentry"; }
+
+  // Whether a process stands still, or is about to.
+  bool holds(std::uint32_t tgid) const;
+
+  // Readable when somebody is held or the keeper has ended; -1 if off.
+  // This and the following: tracker thread only.
+  int fd() const { return wake_.get(); }
+  // Calls `mark` for each who is held, and continues it after.
+  void serve(const std::function<void(const janus_hold&)>& mark);
+  // Twice a second or more: whoever is held is served soon. Starts the keeper
+  // again if it has ended.
+  void answering();
+
+  std::uint64_t counter(janus_hold_counter which) const;
+  std::vector<MapUse> maps() const;  // its own
+
+ private:
+  bool load(HoldMode mode, const BpfPrograms& programs);
+  bool try_tier(const char* tier, const BpfPrograms& programs);
+  void start_keeper();
+  void release(std::uint32_t tgid, const janus_held& held) const;
+  void close();
+
+  const std::chrono::milliseconds limit_;
+  const char* tier_ = "off";
+  hold_bpf* skeleton_ = nullptr;
+  ring_buffer* ring_ = nullptr;
+  std::optional<HoldSwitch> holding_;
+  UniqueFd wake_;         // epoll: the ring and the keeper
+  UniqueFd keeper_;       // pidfd; none where nobody is stopped
+  UniqueFd keeper_life_;  // the keeper ends when this does
+  std::function<void(const janus_hold&)> visit_;  // during serve()
+  std::mutex watched_mutex_;
+  std::map<std::uint64_t, std::uint32_t> watched_;
+};
+
+}  // namespace janus

@@ -1,0 +1,78 @@
+// One fanotify group: its descriptor, marks, events and answers.
+//
+// Owns: the descriptor. Must not decide and must not know paths' meaning.
+// Thread-safe as the kernel's interface is.
+//
+// The daemon has six, whatever the number of guards (max_user_groups is 128):
+//   gate      permission: superblock and mount marks, and learned ignore marks
+//   identity  permission: inode marks on what is guarded, never an ignore mark
+//   observer  notification: what is only seen, and learned ignore marks
+//   moves     notification: renames of directories that carry an ignore mark
+//   names     notification: changes in directories that a guarded path goes through
+//   trees     notification: what appears in guarded directories of volumes
+// Two permission groups, since an ignore mark on a directory silences its
+// children for every mark of the same group: a hard link or a file moved out of
+// a guarded place into an ignored directory would be silent. `identity` cannot
+// be silenced, so the inode that was there stays guarded wherever it goes.
+#pragma once
+
+#include <sys/fanotify.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "os/unique_fd.h"
+
+// Newer than Debian 12's glibc headers; values from include/uapi/linux/fanotify.h.
+#ifndef FAN_MARK_EVICTABLE
+#define FAN_MARK_EVICTABLE 0x00000200  // Linux 5.19
+#endif
+#ifndef FAN_MARK_IGNORE
+#define FAN_MARK_IGNORE 0x00000400  // Linux 6.0
+#endif
+
+namespace janus {
+
+inline constexpr std::uint64_t kPermissionMask = FAN_OPEN_PERM | FAN_ACCESS_PERM | FAN_OPEN_EXEC_PERM;
+
+class FanotifyGroup {
+ public:
+  // Throws Error with errno; EPERM, ENOSYS and EINVAL tell what is missing.
+  FanotifyGroup(const char* name, unsigned flags, unsigned event_flags);
+
+  int fd() const { return fd_.get(); }
+  const char* name() const { return name_; }
+
+  // Returns 0 or errno. `at` is an O_PATH descriptor of the object itself.
+  int try_mark(unsigned flags, std::uint64_t mask, int at) const;
+  // The same, throwing.
+  void mark(unsigned flags, std::uint64_t mask, int at, const std::string& target) const;
+  // Forgets all inode marks.
+  void flush_inode_marks() const;
+
+  // Bytes read; 0 when there is nothing (or when the kernel could not hand over
+  // an event, which it has then answered itself: `unreadable` says so).
+  std::size_t read(std::span<char> into, bool& unreadable) const;
+
+  // Fails only if the event is answered already or the group is gone.
+  void respond(int event_fd, bool allow, bool audit) const;
+
+ private:
+  const char* const name_;
+  UniqueFd fd_;
+};
+
+struct Groups {
+  // Throws; `audit` asks for FAN_ENABLE_AUDIT on the permission groups.
+  explicit Groups(bool audit);
+
+  FanotifyGroup gate;
+  FanotifyGroup identity;
+  FanotifyGroup observer;
+  FanotifyGroup moves;
+  FanotifyGroup names;
+  FanotifyGroup trees;  // its queue is bounded: who loses events looks again at all
+};
+
+}  // namespace janus

@@ -1,0 +1,126 @@
+#include "os/path_resolver.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdint>
+#include <deque>
+#include <string_view>
+
+#include "os/error.h"
+
+namespace janus {
+namespace {
+
+constexpr int kMaxSymlinks = 40;  // as the kernel's own limit (path_resolution(7))
+
+int openat2(int at, const char* path, std::uint64_t flags, std::uint64_t resolve) {
+  const open_how how{.flags = flags, .mode = 0, .resolve = resolve};
+  long fd = 0;
+  do {
+    fd = syscall(SYS_openat2, at, path, &how, sizeof(how));
+  } while (fd < 0 && (errno == EAGAIN || errno == EINTR));
+  return static_cast<int>(fd);
+}
+
+void split_front(std::string_view path, std::deque<std::string>& onto) {
+  auto at = onto.begin();
+  while (!path.empty()) {
+    const auto slash = path.find('/');
+    const std::string_view part = path.substr(0, slash);
+    path.remove_prefix(slash == std::string_view::npos ? path.size() : slash + 1);
+    if (part.empty() || part == ".") continue;
+    at = onto.insert(at, std::string(part)) + 1;
+  }
+}
+
+UniqueFd duplicate(int fd) {
+  UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!copy) throw Error::system(errno, "fcntl", "F_DUPFD_CLOEXEC");
+  return copy;
+}
+
+mode_t mode_of(int fd) {
+  struct stat status {};
+  if (fstat(fd, &status) != 0) throw Error::system(errno, "fstat", "path component");
+  return status.st_mode;
+}
+
+}  // namespace
+
+Resolved resolve_in(int root, const std::string& path) {
+  struct Level {
+    UniqueFd fd;
+    std::string name;
+  };
+  std::vector<Level> stack;
+  stack.push_back({duplicate(root), ""});
+  std::deque<std::string> todo;
+  split_front(path, todo);
+  Resolved result;
+  int symlinks = 0;
+  bool is_leaf = false;  // the top of the stack is no directory
+  while (!todo.empty()) {
+    const std::string name = std::move(todo.front());
+    todo.pop_front();
+    if (name == "..") {
+      if (stack.size() > 1) stack.pop_back();
+      is_leaf = false;
+      continue;
+    }
+    const int at = stack.back().fd.get();
+    UniqueFd next;
+    if (!is_leaf) {
+      result.directories.push_back(duplicate(at));
+      result.names.push_back(name);
+      next.reset(openat2(at, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS));
+    } else {
+      errno = ENOTDIR;
+    }
+    if (!next) {
+      if (errno == ELOOP)  // RESOLVE_NO_MAGICLINKS
+        throw Error(ErrorCode::invalid, "leads through a link of procfs, which is whatever its process makes it");
+      if (errno != ENOENT && errno != ENOTDIR) throw Error::system(errno, "openat2", path);
+      result.missing = "/" + name;
+      for (const auto& rest : todo) {
+        if (rest == "..") throw Error(ErrorCode::invalid, "a symlink on the way leads through a missing directory");
+        result.missing += "/" + rest;
+      }
+      break;
+    }
+    const mode_t mode = mode_of(next.get());
+    if (S_ISLNK(mode)) {
+      if (++symlinks > kMaxSymlinks) throw Error(ErrorCode::invalid, "too many symbolic links on the way");
+      std::array<char, PATH_MAX> target;
+      const ssize_t size = readlinkat(next.get(), "", target.data(), target.size());
+      if (size < 0) throw Error(ErrorCode::invalid, "leads through a link of procfs, which is whatever its process makes it");
+      const std::string_view text(target.data(), static_cast<std::size_t>(size));
+      std::string rest;
+      for (const std::string& part : todo) rest += "/" + part;
+      result.hops.push_back({result.names.size() - 1, std::move(rest)});
+      if (text.starts_with('/')) stack.erase(stack.begin() + 1, stack.end());
+      split_front(text, todo);
+      continue;
+    }
+    stack.push_back({std::move(next), name});
+    is_leaf = !S_ISDIR(mode);
+  }
+  for (std::size_t i = 1; i < stack.size(); ++i) result.seen += "/" + stack[i].name;
+  result.seen += result.missing;
+  result.mode = mode_of(stack.back().fd.get());
+  result.object = std::move(stack.back().fd);
+  return result;
+}
+
+UniqueFd open_exact(int base, const std::string& relative) {
+  const char* path = relative.empty() ? "." : relative.c_str() + (relative.front() == '/' ? 1 : 0);
+  return UniqueFd(openat2(base, path, O_PATH | O_NOFOLLOW | O_CLOEXEC,
+                          RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV));
+}
+
+}  // namespace janus

@@ -1,0 +1,44 @@
+// Resolves a path as a container sees it, without ever leaving the container.
+//
+// Owns: the descriptors of one resolution. Goes component by component below a
+// descriptor of the container's root, so that neither an absolute symlink nor
+// `..` nor a rename meanwhile leads out; nothing is opened but with O_PATH,
+// which raises no event.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "os/unique_fd.h"
+
+namespace janus {
+
+struct Resolved {
+  UniqueFd object;      // what is there, or the deepest directory that is
+  mode_t mode = 0;      // of `object`
+  std::string missing;  // "/b/c" if only the directory of b is there; else ""
+  std::string seen;     // where it is in the container, symlinks followed; "" is the root
+  // Every directory in which a name was looked up: a change there may lead the
+  // path elsewhere.
+  std::vector<UniqueFd> directories;
+  std::vector<std::string> names;  // the names looked up there, same index
+  // Symlinks that were followed: the path would be `rest` below names[index] if
+  // something else stood there.
+  struct Hop {
+    std::size_t index;
+    std::string rest;  // "/x/y" or ""
+  };
+  std::vector<Hop> hops;
+};
+
+// `root`: O_PATH of the container's root. Throws Error(invalid) for a symlink
+// loop, Error(system) for what else goes wrong.
+Resolved resolve_in(int root, const std::string& path);
+
+// Opens a directory or file below `base` by a path without symlinks and without
+// crossing a mount; O_PATH. Empty if it isn't there or isn't reached that way.
+UniqueFd open_exact(int base, const std::string& relative);
+
+}  // namespace janus

@@ -1,0 +1,162 @@
+#include "policy/policy.h"
+
+#include <algorithm>
+
+#include "policy/glob.h"
+
+namespace janus {
+
+bool is_below(std::string_view path, std::string_view prefix) {
+  return path.starts_with(prefix) && (path.size() == prefix.size() || path[prefix.size()] == '/');
+}
+
+std::string_view parent_of(std::string_view path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string_view::npos ? std::string_view{} : path.substr(0, slash);
+}
+
+namespace {
+
+// Whether an entry reaches an object `levels` below its path. Directories'
+// own entries are one level below; deeper takes `recursive`.
+bool reaches(const Entry& entry, std::uint32_t levels, std::string_view tail) {
+  const Subject& subject = *entry.subject;
+  const std::uint32_t depth = entry.depth + levels;
+  if (depth > 1 && !subject.recursive) return false;
+  if (depth > 1 && subject.max_depth != 0 && depth > subject.max_depth) return false;
+  if (subject.exclude.empty() || depth == 0) return true;
+  std::string relative = entry.relative;
+  relative += tail;
+  const std::string_view below = std::string_view(relative).substr(relative.starts_with('/') ? 1 : 0);
+  return std::none_of(subject.exclude.begin(), subject.exclude.end(),
+                      [&](const std::string& pattern) { return glob_covers(pattern, below); });
+}
+
+bool concerns(const Entry& entry, FileEventKind kind, bool directory, const Actor& actor) {
+  const Subject& subject = *entry.subject;
+  return (subject.events & mask_of(kind)) && (directory || !subject.only_dir) &&
+         (!subject.only_container || actor.container == subject.container);
+}
+
+bool exempts(const Entry& entry, const Actor& actor) {
+  return entry.subject->auto_allow_owner && actor.owner && actor.container == entry.subject->container;
+}
+
+}  // namespace
+
+SuperblockPolicy::SuperblockPolicy(std::vector<Rule> rules, std::vector<View> views)
+    : rules_(std::move(rules)), views_(std::move(views)) {
+  std::stable_sort(views_.begin(), views_.end(),
+                   [](const View& a, const View& b) { return a.root.size() > b.root.size(); });
+  std::stable_sort(rules_.begin(), rules_.end(), [](const Rule& a, const Rule& b) { return a.entry->path < b.entry->path; });
+  by_path_.reserve(rules_.size());
+  holders_.reserve(rules_.size());
+  for (std::uint32_t i = 0; i < rules_.size(); ++i) {
+    const std::string_view path = rules_[i].entry->path;
+    by_path_.try_emplace(path, i, i).first->second.second = i + 1;
+    longest_ = std::max(longest_, path.size());
+    if (!path.empty()) holders_[parent_of(path)] |= rules_[i].answered ? 1 : 2;
+  }
+}
+
+std::string_view SuperblockPolicy::comparable(std::string_view path, std::uint32_t& levels) const {
+  std::string_view at = path;
+  if (at.size() > longest_) {
+    // Up to the last slash that leaves no more than that.
+    const auto slash = at.rfind('/', longest_);
+    at = at.substr(0, slash == std::string_view::npos ? 0 : slash);
+    const std::string_view rest = path.substr(at.size());
+    levels += static_cast<std::uint32_t>(std::count(rest.begin(), rest.end(), '/'));
+  }
+  return at;
+}
+
+Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
+                                  bool observed) const {
+  std::uint32_t levels = 0;
+  for (std::string_view at = comparable(path, levels);; ++levels) {
+    if (const auto it = by_path_.find(at); it != by_path_.end()) {
+      Decision best;
+      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
+        const Entry& entry = *rules_[i].entry;
+        if (rules_[i].answered == observed || !concerns(entry, kind, directory, actor)) continue;
+        if (!reaches(entry, levels, path.substr(at.size()))) continue;
+        const bool exempt = entry.action == Action::deny && exempts(entry, actor);
+        const bool deny = entry.action == Action::deny && !exempt;
+        if (best.entry == nullptr || (deny && !best.deny)) best = {&entry, deny, exempt};
+      }
+      if (best.entry != nullptr) return best;
+    }
+    if (at.empty()) return {};
+    at = parent_of(at);
+  }
+}
+
+bool SuperblockPolicy::outside(std::string_view directory, bool observed) const {
+  if (const auto it = holders_.find(directory); it != holders_.end() && (it->second & (observed ? 2 : 1))) return false;
+  std::uint32_t levels = 1;
+  for (std::string_view at = comparable(directory, levels);; ++levels) {
+    if (const auto it = by_path_.find(at); it != by_path_.end()) {
+      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
+        const Entry& entry = *rules_[i].entry;
+        if (rules_[i].answered == observed) continue;
+        const Subject& subject = *entry.subject;
+        const std::uint32_t depth = entry.depth + levels;
+        // Excludes are not looked at: what a pattern leaves alone is still asked about.
+        if (depth <= 1 || (subject.recursive && (subject.max_depth == 0 || depth <= subject.max_depth))) return false;
+      }
+    }
+    if (at.empty()) return true;
+    at = parent_of(at);
+  }
+}
+
+const Entry* SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor) const {
+  for (const Rule& rule : rules_) {
+    const Entry& entry = *rule.entry;
+    if (rule.answered && entry.action == Action::deny && concerns(entry, kind, true, actor) && !exempts(entry, actor))
+      return &entry;
+  }
+  return nullptr;
+}
+
+bool SuperblockPolicy::deniable(std::string_view path, bool directory) const {
+  for (const auto kind : {FileEventKind::open, FileEventKind::access, FileEventKind::exec}) {
+    // The strictest actor there is: in every container at once, nobody's owner.
+    std::uint32_t levels = 0;
+    for (std::string_view at = comparable(path, levels);; ++levels) {
+      bool decided = false;
+      if (const auto it = by_path_.find(at); it != by_path_.end()) {
+        for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
+          const Entry& entry = *rules_[i].entry;
+          const Subject& subject = *entry.subject;
+          if (!rules_[i].answered || !(subject.events & mask_of(kind)) || (!directory && subject.only_dir) ||
+              !reaches(entry, levels, path.substr(at.size())))
+            continue;
+          if (entry.action == Action::deny) return true;
+          decided = !subject.only_container;
+        }
+      }
+      if (decided || at.empty()) break;
+      at = parent_of(at);
+    }
+  }
+  return false;
+}
+
+std::string SuperblockPolicy::seen_by(std::uint64_t container, std::string_view path) const {
+  for (const View& view : views_) {
+    if (view.container != container || !is_below(path, view.root)) continue;
+    std::string seen = view.point;
+    seen += path.substr(view.root.size());
+    return seen.empty() ? "/" : seen;
+  }
+  return path.empty() ? "/" : std::string(path);
+}
+
+const Base* Superblock::base_for(std::string_view path) const {
+  const auto it = std::find_if(bases.begin(), bases.end(), [&](const Base& base) { return is_below(path, base.root); });
+  return it == bases.end() ? nullptr : &*it;
+}
+
+}  // namespace janus

@@ -1,0 +1,174 @@
+// The compiled policy: which subject decides about a path of a superblock.
+//
+// Owns: the decision table, immutable once built and swapped as a whole.
+// Must not know fanotify, containers' file systems or eBPF: paths come in as
+// the superblock names them, so bind mounts, chroots and mount namespaces do
+// not matter here.
+//
+// Rules (DESIGN section 4): the most specific path wins; on a tie deny wins.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "record/file_event.h"
+#include "record/stats.h"
+#include "os/unique_fd.h"
+
+namespace janus {
+
+using Device = std::uint32_t;  // s_dev in the kernel's encoding: major << 20 | minor
+
+inline constexpr std::uint32_t mask_of(FileEventKind kind) { return 1u << static_cast<unsigned>(kind); }
+
+enum class Action : std::uint8_t { allow, deny, watch };
+
+// One subject of a guard on one container, as the gate needs it.
+struct Subject {
+  std::uint32_t id = 0;
+  std::uint64_t container = 0;  // cgroup id
+  std::uint32_t events = 0;     // mask_of()
+  std::uint32_t max_depth = 0;  // 0 = no limit
+  bool only_dir = false;
+  bool auto_allow_owner = false;
+  bool audit = false;
+  bool recursive = false;
+  bool only_container = false;
+  bool exact = false;
+  std::vector<std::string> exclude;
+  std::shared_ptr<SubjectStats> stats;
+};
+
+// A guarded path of a superblock.
+struct Entry {
+  Action action = Action::deny;
+  std::uint32_t depth = 0;   // levels between the subject's path and this one (a mount below it)
+  std::string path;          // as the superblock names it; "" is its root
+  std::string relative;      // from the subject's path, for `exclude`; "" at the path itself
+  std::shared_ptr<const Subject> subject;
+};
+
+// An entry as one policy takes it: entries are shared between generations.
+struct Rule {
+  std::shared_ptr<const Entry> entry;
+  bool answered = true;  // a permission event decides; else it is only observed
+};
+
+// Who acts.
+struct Actor {
+  std::uint64_t container = 0;  // cgroup id; 0 = in no guarded container
+  bool owner = false;           // first process of `container`, or forked by it
+};
+
+struct Decision {
+  const Entry* entry = nullptr;  // null: nobody cares
+  bool deny = false;
+  bool owner = false;  // allowed by autoAllowOwner
+};
+
+// How one container sees a superblock: where it mounted which part of it.
+struct View {
+  std::uint64_t container = 0;
+  std::string root;   // in the superblock; "" is its root
+  std::string point;  // in the container; "" is its root
+};
+
+class SuperblockPolicy {
+ public:
+  SuperblockPolicy(std::vector<Rule> rules, std::vector<View> views);
+
+  // What to answer when `actor` does `kind` to `path`. Considers entries that
+  // are answered (or, with `observed`, those that are only seen).
+  Decision decide(std::string_view path, bool directory, FileEventKind kind, const Actor& actor, bool observed) const;
+
+  // Whether no entry, answered or observed as asked, can ever match a child of
+  // the directory `path`: then its children may be ignored.
+  bool outside(std::string_view directory, bool observed) const;
+
+  // Whether an object of unknown place must be denied: somebody denies here,
+  // and we cannot tell that it isn't inside.
+  const Entry* strictest(FileEventKind kind, const Actor& actor) const;
+
+  // Whether anyone could be denied this path. Used to find what to pin.
+  bool deniable(std::string_view path, bool directory) const;
+
+  // The path as `container` sees it.
+  std::string seen_by(std::uint64_t container, std::string_view path) const;
+
+ private:
+  // The longest part of `path` that an entry could have, and how many levels
+  // the rest has: a container can make paths of any length, and must not make
+  // us look at each of its prefixes.
+  std::string_view comparable(std::string_view path, std::uint32_t& levels) const;
+
+  std::vector<Rule> rules_;   // by path
+  std::size_t longest_ = 0;   // path of an entry, bytes
+  std::vector<View> views_;  // longest root first
+  // [first, last) of rules_ for each path; keys are the entries' own strings.
+  std::unordered_map<std::string_view, std::pair<std::uint32_t, std::uint32_t>> by_path_;
+  // Directories that hold a guarded name directly.
+  std::unordered_map<std::string_view, std::uint8_t> holders_;  // bit 0 answered, bit 1 observed
+};
+
+// Where paths of a superblock can be opened from: a private clone of a mount
+// (never the container's own mount, which we would keep busy).
+struct Base {
+  std::string root;  // in the superblock; "" is its root
+  std::shared_ptr<const UniqueFd> mount;
+};
+
+struct Superblock {
+  std::shared_ptr<const SuperblockPolicy> table;
+  std::vector<Base> bases;  // longest root first
+  // False while (or because) not all guarded inodes are pinned: then nothing
+  // may be ignored, since an inode that is moved or linked would go unseen.
+  bool learn = false;
+  // Which permission events anybody is denied here: what a pinned inode asks.
+  std::uint64_t deny_mask = 0;
+  // With the node or other containers: only the container's mounts are marked.
+  bool shared = false;
+
+  // The clone that a path is reached from, and the path below it.
+  const Base* base_for(std::string_view path) const;
+};
+
+// Immutable map of all superblocks.
+struct Policy {
+  std::uint64_t generation = 0;
+  std::unordered_map<Device, std::shared_ptr<const Superblock>> superblocks;
+
+  const Superblock* find(Device device) const {
+    const auto it = superblocks.find(device);
+    return it == superblocks.end() ? nullptr : it->second.get();
+  }
+};
+
+// Holds the current policy: one writer (the planner), any reader.
+class PolicyBox {
+ public:
+  std::shared_ptr<const Policy> get() const {
+    const std::lock_guard lock(mutex_);
+    return policy_;
+  }
+  void publish(std::shared_ptr<const Policy> policy) {
+    const std::lock_guard lock(mutex_);
+    policy_.swap(policy);
+  }
+
+ private:
+  mutable std::mutex mutex_;  // held for a pointer copy; the old policy dies outside
+  std::shared_ptr<const Policy> policy_ = std::make_shared<Policy>();
+};
+
+// Whether `path` is `prefix` or below it; both without a trailing slash.
+bool is_below(std::string_view path, std::string_view prefix);
+// "/a/b" -> "/a"; "/a" -> "".
+std::string_view parent_of(std::string_view path);
+
+}  // namespace janus

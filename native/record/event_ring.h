@@ -1,0 +1,50 @@
+// The bounded queue of event records between the native threads and JavaScript.
+//
+// Owns: the bytes. Many threads push, one drains. A full ring drops the new
+// record and counts it; the sequence number goes on, so the reader sees a gap.
+// Nobody ever waits here for longer than a copy of one record or one batch.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string_view>
+
+#include "record/file_event.h"
+
+namespace janus {
+
+class EventRing {
+ public:
+  // `bytes` is rounded up to a power of two.
+  explicit EventRing(std::size_t bytes);
+
+  // Fills in size, lengths and sequence number. Returns true if the ring was
+  // empty before: the reader has to be woken.
+  bool push(FileEvent header, std::string_view path, std::string_view exe, std::string_view ancestry);
+
+  // Whole records only; returns the bytes copied.
+  std::size_t drain(std::span<std::uint8_t> into);
+
+  std::size_t capacity() const { return capacity_; }
+  std::size_t used() const;
+  std::uint64_t written() const;
+  std::uint64_t dropped() const;
+
+ private:
+  void copy_in(std::uint64_t at, const void* from, std::size_t size);
+  void copy_out(std::uint64_t at, void* to, std::size_t size) const;
+
+  const std::size_t capacity_;
+  const std::unique_ptr<std::uint8_t[]> bytes_;
+  mutable std::mutex mutex_;
+  std::uint64_t head_ = 0;  // next byte to read; both only grow
+  std::uint64_t tail_ = 0;  // next byte to write
+  std::uint64_t seq_ = 0;
+  std::uint64_t written_ = 0;
+  std::uint64_t dropped_ = 0;
+};
+
+}  // namespace janus

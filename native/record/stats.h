@@ -1,0 +1,73 @@
+// Counters that are kept natively, so that they are exact even when event
+// records are dropped.
+//
+// Owns: the numbers. Written with relaxed atomics by the gate, observer and
+// watchdog threads, read by the JavaScript thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "record/file_event.h"
+
+namespace janus {
+
+// Upper bounds of the blocked-time histogram, nanoseconds; the last bucket is open.
+inline constexpr std::array<std::uint64_t, 17> kBlockedBoundsNs = {
+    2'000,     5'000,      10'000,     20'000,      50'000,      100'000,       200'000,       500'000,       1'000'000,
+    2'000'000, 5'000'000, 10'000'000, 50'000'000, 100'000'000, 500'000'000, 1'000'000'000, 5'000'000'000};
+
+class Counter {
+ public:
+  void add(std::uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
+  std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+// Of one subject on one container. Lives as long as anyone counts in it.
+struct SubjectStats {
+  // [kind][response][answered]
+  std::array<std::array<std::array<Counter, 2>, 2>, kFileEventKinds> decisions;
+  // [response]
+  std::array<std::array<Counter, kBlockedBoundsNs.size() + 1>, 2> blocked;
+  std::array<Counter, 2> blocked_ns;
+
+  void count(FileEventKind kind, std::uint8_t response, bool answered) {
+    decisions[static_cast<std::size_t>(kind)][response][answered].add();
+  }
+  void block(std::uint8_t response, std::uint64_t ns) {
+    std::size_t at = 0;
+    while (at < kBlockedBoundsNs.size() && ns > kBlockedBoundsNs[at]) ++at;
+    blocked[response][at].add();
+    blocked_ns[response].add(ns);
+  }
+};
+
+// Of the whole engine.
+struct EngineCounters {
+  // What became of each permission event that was read.
+  Counter asked_guarded;    // a subject decided
+  Counter asked_unguarded;  // no subject cares: allowed
+  Counter asked_self;       // our own: allowed
+
+  // Lost records.
+  Counter kernel_queue_overflow;
+
+  // Opens that were not judged, or might not have been.
+  Counter exposed_overflow;    // FAN_Q_OVERFLOW on a permission group
+  Counter exposed_deadline;    // the watchdog answered
+  Counter exposed_move;        // a directory with a learned ignore mark was renamed
+  Counter exposed_unreadable;  // the event's descriptor could not be opened or located
+  Counter exposed_identity;    // a guarded inode was not pinned: the limit is met
+  Counter exposed_scan;        // what is below a guarded directory is pinned after the fact
+  Counter exposed_mount;       // a mount came over or below a guarded path
+  Counter exposed_path;        // a name on the way to a guarded path changed, and it leads elsewhere
+  Counter exposed_rescan;      // paths changed faster than they could be resolved
+
+  Counter forgotten;  // times that all learned ignore marks were dropped
+};
+
+}  // namespace janus
