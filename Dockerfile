@@ -2,16 +2,17 @@
 # The image of the DaemonSet. The builder runs the Makefile's own steps and no
 # others: `scripts/install.sh compile`, `make node_modules/.package-lock.json`
 # and `make compile` (what `make build` runs, without the demo's packages).
-FROM node:20-bookworm-slim AS builder
+FROM node:24-bookworm-slim AS builder
 WORKDIR /src
 COPY scripts/ scripts/
 RUN scripts/install.sh compile
 COPY Makefile package.json package-lock.json .npmrc ./
 RUN make node_modules/.package-lock.json
 COPY . .
-RUN make compile && npm prune --omit=dev --loglevel=error
+# The image has a Node.js of its own: the npm registry's is for checkouts.
+RUN make compile && npm prune --omit=dev --omit=optional --loglevel=error
 
-FROM node:20-bookworm-slim
+FROM node:24-bookworm-slim
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libbpf1 libelf1 zlib1g \
  && rm -rf /var/lib/apt/lists/*

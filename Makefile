@@ -10,9 +10,8 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 CLANG ?= clang
 BPFTOOL ?= $(firstword $(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool) bpftool)
 ARCH := $(shell uname -m | sed -e 's/x86_64/x86/' -e 's/aarch64/arm64/')
-# Node's own headers, where its installation has them: without, node-gyp fetches them.
-NODE_PREFIX := $(shell dirname "$$(dirname "$$(readlink -f "$$(command -v node)" 2>/dev/null)")" 2>/dev/null)
-NODEDIR := $(if $(wildcard $(NODE_PREFIX)/include/node/node.h),--nodedir=$(NODE_PREFIX))
+# Node's own headers, which come with it: node-gyp would fetch them. Expanded when used: `npm ci` brings Node.
+NODEDIR = --nodedir=$$(dirname "$$(dirname "$$(readlink -f "$$(command -v node)")")")
 
 BPF_SKELETONS := bpf/build/janusd.skel.h bpf/build/hold.skel.h
 ADDON := native/build/Release/janusd.node
@@ -31,12 +30,13 @@ build: install-deps ## Install what is missing (apt, npm), then build the eBPF p
 
 .PHONY: install-deps
 install-deps: ## Only install what building and running need (apt, npm)
-	@scripts/require.sh node
 	@scripts/install.sh compile demo
+	@scripts/require.sh node
 	@$(MAKE) -s $(NPM_STAMP)
 
 $(NPM_STAMP): package-lock.json
-	npm ci --loglevel=error --no-update-notifier
+	@# By whatever npm there is: the Node.js that the rest wants is one of the packages.
+	npm ci --engine-strict=false --loglevel=error --no-update-notifier
 	@touch $@
 
 # What the Dockerfile's builder runs, too: no apt, no root.

@@ -16,6 +16,8 @@ for set_name in "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
   done
 done
+# Debian's npm only bootstraps: the Node.js that all of this runs on comes from the npm registry.
+case " $* " in *" compile "*) command -v npm >/dev/null || missing+=(npm) ;; esac
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 "$(dirname "$0")/require.sh" root

@@ -9,10 +9,12 @@ fail() {
 
 for need in "$@"; do
   case $need in
-    node)
-      version=$(node --version 2>/dev/null) || fail "Node.js 20.19 or newer is needed: there is no \`node\` on the PATH"
-      IFS=. read -r major minor _ <<<"${version#v}"
-      ((major > 20 || (major == 20 && minor >= 19))) || fail "Node.js 20.19 or newer is needed: this is $version"
+    node) # Node.js 24 itself comes from the npm registry (package.json).
+      command -v npm >/dev/null || fail "npm is needed: there is none on the PATH (apt-get install npm)"
+      case $(uname -m) in
+        x86_64 | aarch64) ;;
+        *) fail "Node.js 24 is not brought for $(uname -m): janusd runs on x86-64 and arm64" ;;
+      esac
       ;;
     root)
       [ "$(id -u)" = 0 ] || fail "this needs root (fanotify, eBPF, containers): run it with sudo"
