@@ -35,7 +35,16 @@ t.test("the addon", async (t) => {
   const node = `${nodedir}/include/node`;
   // libbpf's headers are the same everywhere; those of arm64 come first.
   const headers = [arm64Headers, include_dir, node, "/usr/include"].flatMap((path) => ["-idirafter", path]);
-  const flags = ["--target=aarch64-linux-gnu", "-fsyntax-only", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-Inative", "-I."];
+  const flags = [
+    "--target=aarch64-linux-gnu",
+    "-fsyntax-only",
+    "-std=c++20",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Inative",
+    "-I.",
+  ];
   const built = readdirSync(join(top, "native"), { withFileTypes: true })
     .filter((entry) => entry.isDirectory() && entry.name !== "build" && entry.name !== "test")
     .map(({ name }) => join("native", name));
