@@ -36,6 +36,16 @@ else
   run "$last" || failed=1
 fi
 
+# What failed, once more and in one place: its file, its tests, and why.
+awk '
+  /^# Subtest: /             { file = $0; sub(/^# Subtest: /, "", file) }
+  /^ +not ok / && !/# (SKIP|TODO)/ { if (file != said) print "\nFAILED: " file; said = file; print; failed = 1; next }
+  failed && /^ *---$/        { block = 1 }
+  block                      { print }
+  block && /^ *\.\.\.$/      { block = 0; failed = 0 }
+  /^ *ok /                   { failed = 0 }
+' $report
+
 # tap ends each run with "# { total: 3, pass: 2, fail: 1, skip: 1 }".
 awk -v broken=$failed '
   /^# \{ total: / {

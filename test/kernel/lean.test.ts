@@ -67,7 +67,15 @@ const FAN_MARK_EVICTABLE = 0x200;
 /** Flags of each ignore mark that the kernel holds for a process: proc(5), fdinfo. */
 function ignoreMarks(pid: number): number[] {
   const directory = `/proc/${pid}/fdinfo`;
-  const text = readdirSync(directory).map((fd) => readFileSync(`${directory}/${fd}`, "utf8"));
+  const text = readdirSync(directory).map((fd) => {
+    try {
+      return readFileSync(`${directory}/${fd}`, "utf8");
+    } catch (error) {
+      // Closed since the directory was listed: the descriptor of an event that is answered by now.
+      if (error instanceof Error && "code" in error && error.code === "ENOENT") return "";
+      throw error;
+    }
+  });
   const marks = text.join("").matchAll(/^fanotify ino:.* mflags:([0-9a-f]+) mask:0 ignored_mask:(?!0 )[0-9a-f]+/gm);
   return [...marks].map(([, flags]) => Number.parseInt(flags ?? "", 16));
 }

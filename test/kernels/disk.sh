@@ -12,7 +12,7 @@ mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,root,etc,lib/modules,opt/janusd/node_
 chmod 1777 "$root/tmp" "$root/var/tmp"
 ln -s bin "$root/sbin"
 
-programs=(node runc sh cat chmod cp env find grep id ls mkdir mount nsenter rm rmdir setpriv sleep tail timeout umount unshare)
+programs=(node runc sh basename cat chmod cp dirname env find grep id ls mkdir mount nsenter readlink rm rmdir setpriv sleep tail timeout umount unshare)
 for program in "${programs[@]}"; do
   cp -L "$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")" "$root/bin/$program"
 done
@@ -33,7 +33,7 @@ printf 'ttyS0::sysinit:/opt/janusd/test/kernels/guest.sh\n' >"$root/etc/inittab"
 
 # What is only for building stays here.
 cd "$top"
-mapfile -t heavy < <(printf -- '--exclude=./%s\n' @biomejs @bufbuild/buf '@bufbuild/buf-*' @typescript typescript tshy node-gyp react-dom)
+mapfile -t heavy < <(printf -- '--exclude=./%s\n' 'node-linux-*' @biomejs @bufbuild/buf '@bufbuild/buf-*' @typescript typescript tshy node-gyp react-dom)
 tar -C node_modules -c "${heavy[@]}" . | tar -x -C "$root/opt/janusd/node_modules"
 cp -a bin dist package.json "$root/opt/janusd/"
 mkdir -p "$root/opt/janusd/bpf"
