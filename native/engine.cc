@@ -5,12 +5,14 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <iterator>
 #include <utility>
 
 #include "os/error.h"
+#include "os/fault.h"
 #include "ebpf/probe.h"
 
 namespace janus {
@@ -26,6 +28,42 @@ constexpr int kLookMs = 100;
 // ... but for no more than this part of the tracker's time: a look takes longer
 // the more processes the node has.
 constexpr std::uint64_t kLookShare = 100;
+
+// How long an ordered end may take. A thread that is in a dead file system would
+// be waited for without end.
+constexpr std::chrono::seconds kEndLimit{5};
+
+// Ends the process after kEndLimit, unless it is destroyed before. The kernel
+// then releases the groups in the order of their descriptors, highest first.
+class LastResort {
+ public:
+  LastResort() : state_(std::make_shared<State>()) {
+    std::thread([state = state_] {
+      std::unique_lock lock(state->mutex);
+      if (state->changed.wait_for(lock, kEndLimit, [&] { return state->over; })) return;
+      static constexpr char kLine[] = "janusd: a thread did not end: ending without it\n";
+      [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
+      _exit(1);
+    }).detach();
+  }
+  ~LastResort() {
+    {
+      const std::lock_guard lock(state_->mutex);
+      state_->over = true;
+    }
+    state_->changed.notify_all();
+  }
+  LastResort(const LastResort&) = delete;
+  LastResort& operator=(const LastResort&) = delete;
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool over = false;
+  };
+  const std::shared_ptr<State> state_;
+};
 
 }  // namespace
 
@@ -57,22 +95,27 @@ struct Engine::Running {
         wake_javascript(std::move(wake_javascript)) {
     programs.set_identity_group(groups.identity.fd());
     planner.set_name_watch(&names);
-    begin("watchdog", [this] { gate.rescue(stopping, stop_event.get()); });
-    begin("gate", [this] { gate.run(stopping, stop_event.get()); });
+    answering.push_back(named("watchdog", [this] { gate.rescue(stopping, stop_event.get()); }));
+    answering.push_back(named("gate", [this] { gate.run(stopping, stop_event.get()); }));
     begin("observer", [this] { observer.run(stopping, stop_event.get()); });
     begin("tracker", [this] { track(); });
     begin("waker", [this] { deliver_wakes(); });
     scanner_thread = named("scanner", [this] { scanner.run(scanner_stopping); });
   }
 
+  // Whoever waits for an answer comes first. The gate and its watchdog wait for
+  // nobody, so they end; then the groups that anybody waits for are released.
+  // Only then the other threads are waited for: one of them may be in a file
+  // system, or itself wait for an answer.
   ~Running() {
-    // The scanner opens directories of containers: it may be waiting for the
-    // gate's answer, so it goes while the gate is there.
+    const LastResort last_resort;
+    stopping.store(true);
     scanner_stopping.store(true);
+    eventfd_write(stop_event.get(), 1);
+    for (std::thread& thread : answering) thread.join();
+    groups.release_permission();
     scanner.wake();
     scanner_thread.join();
-    stopping.store(true);
-    eventfd_write(stop_event.get(), 1);
     {
       const std::lock_guard lock(wake_mutex);
     }
@@ -272,6 +315,7 @@ struct Engine::Running {
   std::atomic<bool> stopping{false};
   std::atomic<bool> scanner_stopping{false};
   std::thread scanner_thread;
+  std::vector<std::thread> answering;  // the gate and its watchdog
   std::vector<std::thread> threads;
 };
 
@@ -282,6 +326,7 @@ Engine::~Engine() = default;
 
 void Engine::start() {
   if (running_) throw Error(ErrorCode::invalid, "the engine runs already");
+  report_faults();
   running_ = std::make_unique<Running>(options_, ring_, wake_);
   malloc_trim(0);  // libbpf has read the kernel's whole BTF
 }

@@ -15,6 +15,15 @@ const MISCONFIGURED = 2;
 /** More than all that a shutdown waits for. Milliseconds. */
 const SHUTDOWN_MS = 10_000;
 
+/**
+ * What would end Node, or be taken by close-with-grace for a wish to end, and means nothing here. Sent by habit:
+ * log rotation, a terminal that goes, a debugger.
+ */
+const IGNORED = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE"] as const;
+
+/** Faults of native code: with a listener, Node would go on, and the instruction would fault again, for ever. */
+const FAULTS = ["SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGABRT"] as const;
+
 const build = { version: packageVersion(), commit: checkoutCommit() };
 
 const config = readConfig();
@@ -38,8 +47,10 @@ function readConfig(): Config | undefined {
 async function run(settings: Config): Promise<void> {
   const log = openLog(settings.logLevel);
   const starting = new AbortController();
+  for (const signal of IGNORED) process.on(signal, () => log.info({ signal }, "ignored"));
   const started = initDaemon(settings, { log, build, signal: starting.signal });
-  const grace = closeWithGrace({ delay: SHUTDOWN_MS, logger: false }, async ({ err, signal }) => {
+  const skip: closeWithGrace.AllEvents[] = ["SIGHUP", "SIGQUIT", "SIGUSR2", ...FAULTS];
+  const grace = closeWithGrace({ delay: SHUTDOWN_MS, logger: false, skip }, async ({ err, signal }) => {
     if (err !== undefined) log.error({ err }, "unexpected failure: stopping");
     else log.info({ signal }, "stopping");
     starting.abort();

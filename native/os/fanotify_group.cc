@@ -1,7 +1,11 @@
 #include "os/fanotify_group.h"
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "os/error.h"
@@ -13,11 +17,26 @@ constexpr unsigned kCommon = FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | 
 // O_NONBLOCK: the kernel opens the object for us, and a FIFO would wait for a writer.
 constexpr unsigned kEventFlags = O_RDONLY | O_CLOEXEC | O_LARGEFILE | O_NONBLOCK | O_NOATIME;
 
+// Above every descriptor of a group that is not of permission: those are made
+// at the start, with the lowest numbers. Not higher than needed: the kernel's
+// table of descriptors grows to the highest.
+constexpr rlim_t kPermissionDescriptors = 4096;
+
+UniqueFd permission_descriptor(UniqueFd group) {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const auto lowest = static_cast<int>(std::min(kPermissionDescriptors, limit.rlim_cur / 2));
+  UniqueFd moved(fcntl(group.get(), F_DUPFD_CLOEXEC, lowest));
+  if (!moved) throw Error::system(errno, "fcntl", "F_DUPFD_CLOEXEC");
+  return moved;
+}
+
 }  // namespace
 
 FanotifyGroup::FanotifyGroup(const char* name, unsigned flags, unsigned event_flags)
     : name_(name), fd_(fanotify_init(flags, event_flags)) {
   if (!fd_) throw Error::system(errno, "fanotify_init", name);
+  if ((flags & (FAN_CLASS_CONTENT | FAN_CLASS_PRE_CONTENT)) != 0) fd_ = permission_descriptor(std::move(fd_));
 }
 
 int FanotifyGroup::try_mark(unsigned flags, std::uint64_t mask, int at) const {
@@ -53,16 +72,26 @@ void FanotifyGroup::respond(int event_fd, bool allow, bool audit) const {
   }
 }
 
+void FanotifyGroup::release() const {
+  const UniqueFd nothing(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  dup3(nothing.get(), fd_.get(), O_CLOEXEC);
+}
+
 // `identity` is of the class that the kernel asks first. Within a class it asks
 // in the order of the groups' addresses (fsnotify_compare_groups()), and after
 // one has denied, it asks no other: the account, which `identity` keeps of what
 // both are asked about, would depend on chance.
 Groups::Groups(bool audit)
-    : gate("gate", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
-      identity("identity", kCommon | FAN_CLASS_PRE_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
-      observer("observer", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_PIDFD, kEventFlags),
+    : observer("observer", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_PIDFD, kEventFlags),
       moves("moves", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_FID, 0),
       names("names", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
-      trees("trees", (kCommon & ~FAN_UNLIMITED_QUEUE) | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0) {}
+      trees("trees", (kCommon & ~FAN_UNLIMITED_QUEUE) | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
+      gate("gate", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
+      identity("identity", kCommon | FAN_CLASS_PRE_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags) {}
+
+void Groups::release_permission() const {
+  identity.release();
+  gate.release();
+}
 
 }  // namespace janus

@@ -14,6 +14,15 @@
 // children for every mark of the same group: a hard link or a file moved out of
 // a guarded place into an ignored directory would be silent. `identity` cannot
 // be silenced, so the inode that was there stays guarded wherever it goes.
+//
+// The order in which groups end matters. Who waits in a permission group pins
+// the marks of every group on the same object that the kernel asks later
+// (fsnotify_prepare_user_wait()), and the release of a group waits for its pins.
+// So `identity`, which is asked first, has to be released first, then `gate`,
+// whose release answers whoever waits, then the rest. A process that ends
+// releases the highest descriptor first. The permission groups therefore have
+// the highest: `permission_descriptor` gives it to them, and a group that is
+// made later gets a lower one like any other descriptor.
 #pragma once
 
 #include <sys/fanotify.h>
@@ -58,21 +67,30 @@ class FanotifyGroup {
   // Fails only if the event is answered already or the group is gone.
   void respond(int event_fd, bool allow, bool audit) const;
 
+  // Ends the group: the kernel allows whatever waits, and asks no more. The
+  // descriptor's number stays taken, so other threads may go on using it: they
+  // get EINVAL. Errors are not possible with a descriptor of ours.
+  void release() const;
+
  private:
   const char* const name_;
   UniqueFd fd_;
 };
 
+// Members are in the order in which they are made: they end in the reverse one.
 struct Groups {
   // Throws; `audit` asks for FAN_ENABLE_AUDIT on the permission groups.
   explicit Groups(bool audit);
 
-  FanotifyGroup gate;
-  FanotifyGroup identity;
+  // Ends the groups that anybody can wait for, in the order that lets all go.
+  void release_permission() const;
+
   FanotifyGroup observer;
   FanotifyGroup moves;
   FanotifyGroup names;
   FanotifyGroup trees;  // its queue is bounded: who loses events looks again at all
+  FanotifyGroup gate;
+  FanotifyGroup identity;
 };
 
 }  // namespace janus

@@ -223,6 +223,11 @@ export class Daemon {
     });
   }
 
+  /** How it ended, once it has. */
+  ended(): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+    return this.#exit;
+  }
+
   kill(signal: NodeJS.Signals = "SIGKILL"): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
     this.client.close();
     this.#child.kill(signal);

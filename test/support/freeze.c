@@ -2,31 +2,12 @@
 // stdin ends: freeze PID NAME. Prints "frozen" when it stands still. The
 // other threads go on. Should this program die, the kernel lets the thread go.
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static pid_t find_thread(const char *pid, const char *name) {
-  char path[300], comm[32];
-  pid_t found = 0;
-  snprintf(path, sizeof path, "/proc/%s/task", pid);
-  DIR *tasks = opendir(path);
-  if (!tasks) return 0;
-  for (struct dirent *entry; !found && (entry = readdir(tasks));) {
-    snprintf(path, sizeof path, "/proc/%s/task/%s/comm", pid, entry->d_name);
-    FILE *file = fopen(path, "r");
-    if (!file) continue;
-    if (fgets(comm, sizeof comm, file) && !strncmp(comm, name, strlen(name)) && comm[strlen(name)] == '\n')
-      found = (pid_t)atoi(entry->d_name);
-    fclose(file);
-  }
-  closedir(tasks);
-  return found;
-}
+#include "thread.h"
 
 int main(int argc, char **argv) {
   if (argc != 3) return 2;

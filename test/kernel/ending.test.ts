@@ -1,0 +1,120 @@
+/**
+ * However the daemon ends, it ends, and nobody in a container waits for it after. Who waits in one permission group
+ * pins the marks of others: groups that are released in the wrong order wait for each other, for ever.
+ */
+import { execFileSync } from "node:child_process";
+import t, { type Test } from "tap";
+import { type Container, startContainer, staticProgram } from "../support/container.js";
+import { type Daemon, startDaemon } from "../support/daemon.js";
+import { EPERM, guardOn } from "../support/guard.js";
+
+t.setTimeout(300_000);
+
+/** Long enough for a loaded machine; a daemon that is stuck is so for ever. Milliseconds. */
+const PATIENCE_MS = 10_000;
+
+/** Each opener goes on for so long, beyond the daemon's end. Milliseconds. */
+const OPENING_MS = 900;
+
+const RUNS = 2;
+
+async function inTime<Value>(what: string, work: Promise<Value>): Promise<Value> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${PATIENCE_MS} ms`)), PATIENCE_MS);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+
+async function guarded(t: Test): Promise<{ readonly container: Container; readonly guard: () => Promise<Daemon> }> {
+  const container = await startContainer({ files: { "/etc/secret": "" }, volumes: [{ target: "/data" }] }, t);
+  container.writeVolume(0, "secrets/key", "");
+  const guard = async () => {
+    const daemon = await startDaemon({}, t);
+    await daemon.createGuard(guardOn(container, { deny: ["/data/secrets", "/etc/secret"], recursive: true, scope: 1 }));
+    return daemon;
+  };
+  return { container, guard };
+}
+
+const ends: Readonly<Record<string, (daemon: Daemon) => Promise<unknown>>> = {
+  SIGTERM: (daemon) => daemon.kill("SIGTERM"),
+  SIGKILL: (daemon) => daemon.kill("SIGKILL"),
+  "SIGSTOP, then SIGKILL": async (daemon) => {
+    process.kill(daemon.pid, "SIGSTOP");
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await daemon.kill("SIGKILL");
+  },
+};
+
+for (const [name, end] of Object.entries(ends)) {
+  t.test(`${name} while a container opens its root, a volume's root and a guarded file`, async (t) => {
+    const { container, guard } = await guarded(t);
+    const actors = [await container.actor(), await container.actor(), await container.actor()];
+    for (const paths of [["/"], ["/data"], ["/data/secrets/key"], ["/", "/data", "/data/secrets/key"]]) {
+      for (let run = 0; run < RUNS; run++) {
+        const daemon = await guard();
+        const opening = actors.map((actor, i) => actor.repeat(paths[i % paths.length] ?? "/", 1e9, OPENING_MS));
+        await new Promise((resolve) => setTimeout(resolve, 200 + 100 * run));
+        await inTime(`${paths}: the daemon has ended`, end(daemon));
+        const results = await inTime(`${paths}: the container goes on`, Promise.all(opening));
+        t.ok(
+          results.every(({ opened, denied }) => opened + denied > 0),
+          `${paths}: opens went on`,
+        );
+      }
+    }
+  });
+
+  t.test(`${name} while processes are put into a container`, async (t) => {
+    const { container, guard } = await guarded(t);
+    for (let run = 0; run < RUNS; run++) {
+      const daemon = await guard();
+      const execs = (async () => {
+        for (let i = 0; i < 6; i++) await container.exec(["/bin/true"]);
+      })();
+      await new Promise((resolve) => setTimeout(resolve, 150 + 50 * run));
+      await inTime("the daemon has ended", end(daemon));
+      await inTime("the execs go on", execs);
+    }
+  });
+}
+
+t.test("one of two daemons ends, the other goes on", async (t) => {
+  const { container, guard } = await guarded(t);
+  const actor = await container.actor();
+  for (const end of ["SIGTERM", "SIGKILL"] as const) {
+    const [first, second] = [await guard(), await guard()];
+    const opening = actor.repeat("/data/secrets/key", 1e9, OPENING_MS);
+    await inTime("the first has ended", first.kill(end));
+    t.match(await inTime("opens go on", opening), { opened: 0 }, "and are denied all the time");
+    await second.stop();
+  }
+});
+
+for (const thread of ["gate", "watchdog", "observer", "tracker", "waker", "scanner", "MainThread"]) {
+  t.test(`a fault in ${thread} ends the daemon, with a line that says where`, async (t) => {
+    const { container, guard } = await guarded(t);
+    const actor = await container.actor();
+    const daemon = await guard();
+    t.equal(await actor.open("/etc/secret"), EPERM);
+    const ended = daemon.ended();
+    execFileSync(staticProgram("crash.c"), [String(daemon.pid), thread]);
+    t.match(await inTime("it has ended", ended), { code: null, signal: "SIGSEGV" });
+    t.match(daemon.stderr, `janusd: SIGSEGV in thread "${thread}": ending`);
+    t.equal(await actor.open("/etc/secret"), 0);
+  });
+}
+
+t.test("signals that are no wish to end it are ignored", async (t) => {
+  const { container, guard } = await guarded(t);
+  const actor = await container.actor();
+  const daemon = await guard();
+  for (const signal of ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE"] as const) {
+    process.kill(daemon.pid, signal);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    t.equal(await actor.open("/etc/secret"), EPERM, signal);
+  }
+  t.notMatch(daemon.stderr, /Debugger listening/);
+  await daemon.stop();
+});
