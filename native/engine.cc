@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include "os/error.h"
@@ -173,6 +174,23 @@ struct Engine::Running {
     }
     scanner.sweep(planner.container_ended(container));
     eventfd_write(mounts_event.get(), 1);
+    wake();
+  }
+
+  // Has the end of a container that is guarded now told.
+  void follow(const std::string& id) {
+    std::optional<ContainerInfo> info;
+    try {
+      info = tracker.find(id);
+    } catch (const Error&) {
+      // It has ended.
+    }
+    const std::lock_guard lock(ended_mutex);
+    if (info) ids.emplace(info->cgroup, info->id);
+    // The tracker drops it before it tells of its end: which came too early then.
+    if (info && tracker.follows(info->cgroup)) return;
+    if (info) ids.erase(info->cgroup);
+    ended.push_back(id);
     wake();
   }
 
@@ -358,11 +376,9 @@ std::vector<ProcessSummary> Engine::list_processes(const std::string& container)
 void Engine::apply(const GuardSpec& spec) {
   Running& all = running();
   const MarkPlanner::ScanJobs jobs = all.planner.apply(spec);
-  for (const SubjectSpec& subject : spec.subjects) {
-    const ContainerInfo info = all.tracker.find(subject.container_id);
-    const std::lock_guard lock(all.ended_mutex);
-    all.ids.emplace(info.cgroup, info.id);
-  }
+  // The guard is there, so nothing throws from here: a container that has ended
+  // meanwhile is told of as any other that ends.
+  for (const SubjectSpec& subject : spec.subjects) all.follow(subject.container_id);
   all.holder.watch(all.planner.watched());
   eventfd_write(all.mounts_event.get(), 1);
   for (const ScanJob& job : jobs) all.scanner.scan(job);

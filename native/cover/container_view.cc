@@ -28,6 +28,12 @@ bool is_node_root(Device device) {
   return false;
 }
 
+bool same_namespace(std::uint32_t one, std::uint32_t other) {
+  struct stat a {}, b {};
+  return stat(proc(one, "ns/mnt").c_str(), &a) == 0 && stat(proc(other, "ns/mnt").c_str(), &b) == 0 &&
+         a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 // open_tree(2) clones only mounts of the caller's own mount namespace, so a
 // short-lived thread goes there. A thread can: setns(2) needs a file system
 // context of its own, which unshare(CLONE_FS) gives it.
@@ -83,6 +89,7 @@ void ContainerView::refresh() {
 void ContainerView::add_namespace(std::uint64_t id, std::uint32_t tgid) {
   // Known by a process that has ended since: look at it through this one.
   std::erase_if(namespaces_, [&](const Namespace& other) { return other.id == id; });
+  if (same_namespace(tgid, info_.init_pid)) return;  // mounts_ has it
   namespaces_.push_back({id, tgid, {}});
 }
 

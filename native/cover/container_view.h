@@ -40,7 +40,7 @@ class ContainerView {
 
   // Reads the mounts again, of all namespaces.
   void refresh();
-  // To be followed by refresh().
+  // To be followed by refresh(). The first process's own is known without it.
   void add_namespace(std::uint64_t id, std::uint32_t tgid);
 
   // Whether the superblock is this container's alone, so that a superblock mark

@@ -68,10 +68,12 @@ bool IgnoreLearner::is_patient(std::uint64_t directory) {
   return true;
 }
 
-void IgnoreLearner::leave_to_identity(int fd, Device device, bool directory) {
+void IgnoreLearner::leave_to_identity(int fd, Device device, bool directory, std::uint64_t mask) {
+  mask &= kPermissionMask;
+  if (mask == 0) return;
   const std::lock_guard lock(mutex_);
   devices_.insert(device);
-  const std::uint64_t mask = kPermissionMask | (directory ? FAN_EVENT_ON_CHILD | FAN_ONDIR : 0);
+  if (directory) mask |= FAN_EVENT_ON_CHILD | FAN_ONDIR;
   if (groups_.gate.try_mark(kIgnore | FAN_MARK_EVICTABLE, mask, fd) == 0) left_.fetch_add(1, std::memory_order_relaxed);
 }
 

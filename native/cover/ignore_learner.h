@@ -43,8 +43,9 @@ class IgnoreLearner {
   // `location` is consumed: the locator is used again.
   void learn(bool observed, Locator& locator, Location location, const Policy& decided_by);
 
-  // An inode that the identity group asks about: the gate need not ask too.
-  void leave_to_identity(int fd, Device device, bool directory);
+  // An inode of which the identity group asks about the permission events in
+  // `mask`: the gate need not ask about those, too.
+  void leave_to_identity(int fd, Device device, bool directory, std::uint64_t mask);
 
   // Drops all learned marks, if any is on one of these superblocks. Call after
   // publishing a policy that guards more of them.

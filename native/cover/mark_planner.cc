@@ -394,7 +394,7 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
     const Location location = locator_.locate(pin.object.get(), 0, true);
     const auto pinned = parts_.identities.pin(pin.object.get(), location, pin.path, *superblock);
     const bool is_new = pinned == IdentityTable::Pinned::now;
-    if (is_new) parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory);
+    if (is_new) parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory, superblock->deny_mask);
     const bool unpinned = pinned == IdentityTable::Pinned::limit;
     if (unpinned) {
       incomplete_[pin.device] = true;
@@ -454,6 +454,9 @@ MarkPlanner::ScanJobs MarkPlanner::apply(const GuardSpec& spec) {
     } else {
       try {
         view = std::make_unique<ContainerView>(info);
+        // Those that were told of before there was a view to take them.
+        for (const auto& [mnt_ns, pid] : parts_.tracker.namespaces(info.cgroup)) view->add_namespace(mnt_ns, pid);
+        view->refresh();
       } catch (const Error&) {
         views_.erase(info.cgroup);
         throw;

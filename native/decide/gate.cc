@@ -126,7 +126,8 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
     parts_.counters.asked_unguarded.add();
     if (superblock != nullptr && &group == &parts_.groups.gate) parts_.learner.learn(false, locator_, location, *policy);
   } else if (asked_twice(group, location, event.mask)) {
-    if (location.pinned()) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory());
+    const auto identity = location.pinned() ? parts_.identities.find(location.raw->hit_id[0]) : std::nullopt;
+    if (identity) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory(), identity->mask);
   } else {
     parts_.counters.asked_guarded.add();
     // What is in the ring happened before: who it is, and what that runs.
@@ -142,11 +143,12 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
                             .time_ns = clock_ns(CLOCK_REALTIME)});
     if (decision.entry->action == Action::deny && location.has_path()) {
       // The inode is guarded from now on, wherever it goes; and one of the two
-      // groups is enough to ask about it.
-      const bool pinned =
-          location.pinned() || parts_.identities.pin(event.fd, location, verdict.as.empty() ? location.path : verdict.as,
-                                                     *superblock) != IdentityTable::Pinned::limit;
-      if (pinned && &group == &parts_.groups.gate) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory());
+      // groups is enough to ask about it. One that is pinned already may be asked
+      // about less than is denied by now.
+      const bool pinned = parts_.identities.pin(event.fd, location, verdict.as.empty() ? location.path : verdict.as,
+                                                *superblock) != IdentityTable::Pinned::limit;
+      if (pinned && &group == &parts_.groups.gate)
+        parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory(), superblock->deny_mask);
     }
   }
   in_flight_.end();

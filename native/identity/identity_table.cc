@@ -21,12 +21,14 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
   const auto known = by_inode_.find(inode);
   if (known != by_inode_.end()) {
     const auto held = held_.find(known->second);
-    if (location.pinned() && held->second.identity.device == device) {
+    // `location` may be older than another thread's pin: the mark is what counts.
+    if ((location.pinned() || programs_.has_identity_mark(inode)) && held->second.identity.device == device) {
       // What it was first is what it stays guarded as.
       if ((mask & ~held->second.mask) == 0) return Pinned::already;
       mask |= held->second.mask;
       const std::uint64_t events = mask | FAN_ONDIR | (location.directory() ? FAN_EVENT_ON_CHILD : 0);
-      if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) == 0) held->second.mask = mask;
+      if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) != 0) return Pinned::limit;
+      held->second.mask = mask;
       return Pinned::already;
     }
     erase(held);  // of an inode that is gone; its memory was used again
@@ -35,6 +37,7 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
   if (sizes_[device] >= limit_) return Pinned::limit;
   const std::uint64_t events = mask | FAN_ONDIR | (location.directory() ? FAN_EVENT_ON_CHILD : 0);
   if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) != 0) return Pinned::limit;
+  while (next_ == 0 || held_.contains(next_)) ++next_;  // it may have wrapped; 0 is nobody's
   const std::uint32_t id = next_++;
   const LowerInode lower{location.raw->lower_ino, location.raw->lower_dev};
   const janus_lower_key lower_key{.ino = lower.first, .dev = lower.second};

@@ -37,6 +37,7 @@ class IdentityTable {
   // `limit`: this superblock holds as many as it may, or the eBPF map does.
   enum class Pinned { now, already, limit };
   // `location` is of `fd`, identities and all; `path` is what it is guarded as.
+  // Unless it is `limit`, the mark asks about all of the superblock's deny_mask.
   Pinned pin(int fd, const Location& location, std::string_view path, const Superblock& superblock);
 
   // True once for each pinned directory: its entries are to be pinned, too.

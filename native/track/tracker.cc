@@ -245,6 +245,13 @@ void Tracker::tell() {
   }
 }
 
+std::vector<std::pair<std::uint64_t, std::uint32_t>> Tracker::namespaces(std::uint64_t container) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = containers_.find(container);
+  if (it == containers_.end()) return {};
+  return it->second.namespaces;
+}
+
 std::vector<Tracker::Namespace> Tracker::look_for_namespaces() {
   if (containers() == 0) return {};
   std::map<std::uint64_t, Namespace> namespaces;
@@ -317,6 +324,11 @@ std::vector<Tracker::Tracked> Tracker::tracked() const {
   for (const auto& [cgroup, container] : containers_)
     all.push_back({container.id, cgroup, container.cgroup_path, container.init_pid, table_.of(cgroup).size()});
   return all;
+}
+
+bool Tracker::follows(std::uint64_t container) const {
+  const std::lock_guard lock(mutex_);
+  return containers_.contains(container);
 }
 
 std::size_t Tracker::containers() const {

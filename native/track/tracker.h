@@ -17,6 +17,7 @@
 #include <string_view>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "ebpf/bpf_programs.h"
@@ -89,6 +90,8 @@ class Tracker {
 
   // The process asked about was in this namespace. Cheap when it is known.
   void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
+  // The mount namespaces seen so far, each with a thread that was seen in it.
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> namespaces(std::uint64_t container) const;
   // Looks at every thread of tracked containers: a namespace that is entered without a
   // fork, an exec or a question is told by nothing. Returns those of the tracked
   // containers, and which state their mounts were in before (it changes with them).
@@ -105,6 +108,7 @@ class Tracker {
     std::size_t processes = 0;
   };
   std::vector<Tracked> tracked() const;
+  bool follows(std::uint64_t container) const;
   std::size_t containers() const;
   std::size_t processes() const;
 
