@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <map>
@@ -40,7 +41,7 @@ IdentityScanner::IdentityScanner(Parts parts)
 // ---- what others ask for ------------------------------------------------------
 
 void IdentityScanner::scan(const ScanJob& job) {
-  Scan scan{.device = job.device, .walk = TreeWalk(job.path), .promised = true};
+  Scan scan{.device = job.device, .walk = TreeWalk(job.path), .promised = true, .begun = false};
   const Progress how = advance(scan, creator_locator_);
   if (how != Progress::more) return finish(scan, how);
   parts_.counters.exposed_scan.add();
@@ -50,7 +51,7 @@ void IdentityScanner::scan(const ScanJob& job) {
 void IdentityScanner::queue(const MarkPlanner::ScanJobs& jobs) {
   for (const ScanJob& job : jobs) {
     parts_.counters.exposed_scan.add();
-    push(Scan{.device = job.device, .walk = TreeWalk(job.path), .promised = true}, false);
+    push(Scan{.device = job.device, .walk = TreeWalk(job.path), .promised = true, .begun = false}, false);
   }
 }
 
@@ -119,6 +120,7 @@ void IdentityScanner::run(const std::atomic<bool>& stop) {
 }
 
 IdentityScanner::Progress IdentityScanner::advance(Scan& scan, Locator& locator) {
+  scan.begun = true;
   const auto policy = parts_.policy.get();
   const Superblock* superblock = policy->find(scan.device);
   if (superblock == nullptr) return Progress::done;
@@ -141,6 +143,8 @@ bool IdentityScanner::pin(UniqueFd object, const Superblock& superblock, Scan& s
   if (as) {
     const auto pinned = parts_.identities.pin(object.get(), location, *as, superblock);
     if (pinned == IdentityTable::Pinned::limit) return false;
+    if (pinned == IdentityTable::Pinned::already && directory && scan.promised && !superblock.shared)
+      parts_.trees.watch_overlay(object.get(), scan.device, *as);
   }
   if (directory && !superblock.table->outside(as.value_or(path), false)) {
     const bool first = !as || parts_.identities.begin_listing(location.raw->inode);
@@ -165,7 +169,18 @@ void IdentityScanner::finish(const Scan& scan, Progress how) {
   if (scan.promised) parts_.planner.scanned(scan.device, complete);
 }
 
-// Pins what has appeared in guarded directories of volumes.
+// Scans the device again, unless that is to be done anyhow.
+void IdentityScanner::scan_again(Device device) {
+  {
+    const std::lock_guard lock(queue_mutex_);
+    if (std::any_of(scans_.begin(), scans_.end(),
+                    [&](const Scan& scan) { return scan.device == device && scan.promised && !scan.begun; }))
+      return;
+  }
+  queue(parts_.planner.scan_again(device));
+}
+
+// Pins what has appeared in guarded directories.
 void IdentityScanner::grow() {
   bool lost = false;
   auto entries = parts_.trees.drain(lost);
@@ -176,16 +191,26 @@ void IdentityScanner::grow() {
   for (TreeWatch::Entry& entry : entries) {
     const Superblock* superblock = policy->find(entry.device);
     if (superblock == nullptr) continue;
-    UniqueFd& mount = mounts[entry.device];
-    if (!mount) mount = directory_on(*superblock);
-    const UniqueFd directory = TreeWatch::open_directory(mount.get(), entry);
+    UniqueFd directory;
+    if (entry.how == TreeWatch::Entry::by_handle) {
+      UniqueFd& mount = mounts[entry.device];
+      if (!mount) mount = directory_on(*superblock);
+      directory = TreeWatch::open_directory(mount.get(), entry);
+    } else {
+      const Base* base = entry.how == TreeWatch::Entry::by_path ? superblock->base_for(entry.path) : nullptr;
+      if (base != nullptr) directory = open_exact(base->mount->get(), entry.path.substr(base->root.size()));
+      if (!directory) {
+        scan_again(entry.device);
+        continue;
+      }
+    }
     if (!directory) {
       if (errno != ESTALE) parts_.counters.exposed_rescan.add();  // else it is gone
       continue;
     }
     UniqueFd object = open_exact(directory.get(), entry.name);
     if (!object) continue;  // it has gone again
-    Scan scan{.device = entry.device, .walk = {}, .promised = false};
+    Scan scan{.device = entry.device, .walk = {}, .promised = false, .begun = false};
     const bool complete = pin(std::move(object), *superblock, scan, locator_);
     if (!scan.walk.empty()) parts_.counters.exposed_scan.add();
     const Progress how = !complete ? Progress::incomplete : scan.walk.empty() ? Progress::done : advance(scan, locator_);
@@ -214,6 +239,7 @@ void IdentityScanner::sweep_now(const Sweep& sweep) {
       locator_);
   // What was left to the identity group is the gate's to ask about again.
   parts_.learner.forget({device});
+  if (parts_.policy.get()->find(device) == nullptr) parts_.trees.forget(device);
 }
 
 }  // namespace janus

@@ -59,6 +59,7 @@ class IdentityScanner {
     Device device = 0;
     TreeWalk walk;
     bool promised = false;  // the planner waits for scanned()
+    bool begun = false;
   };
   using Sweep = std::pair<Device, std::shared_ptr<const Superblock>>;
   enum class Progress { done, more, incomplete };
@@ -67,6 +68,7 @@ class IdentityScanner {
   bool pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator);
   std::optional<std::string> guarded_as(const Superblock& superblock, const Location& location) const;
   void finish(const Scan& scan, Progress how);
+  void scan_again(Device device);
   void grow();
   void sweep_now(const Sweep& sweep);
   void push(Scan scan, bool first);

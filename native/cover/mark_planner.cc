@@ -565,18 +565,18 @@ std::vector<MarkPlanner::Place> MarkPlanner::places() const {
   return all;
 }
 
-MarkPlanner::ScanJobs MarkPlanner::scan_again() {
+MarkPlanner::ScanJobs MarkPlanner::scan_again(std::optional<Device> device) {
   const std::lock_guard lock(mutex_);
   Places places;
   for (const auto& [key, guard] : guards_)
     for (const Placed& placed : guard.placed)
-      if (!placed.owned && placed.entry->action == Action::deny) places.emplace(placed.device, placed.entry->path);
+      if ((!device || placed.device == *device) && placed.entry->action == Action::deny) places.emplace(placed.device, placed.entry->path);
   ScanJobs jobs;
   Devices devices;
-  for (const auto& [device, path] : places) {
-    jobs.push_back({device, path});
-    ++scans_[device];
-    add_devices(devices, {device});
+  for (const auto& [on, path] : places) {
+    jobs.push_back({on, path});
+    ++scans_[on];
+    add_devices(devices, {on});
   }
   if (!devices.empty()) publish_learning(devices);
   return jobs;

@@ -94,8 +94,8 @@ class MarkPlanner {
   };
   std::vector<Place> places() const;
 
-  // All directories that guards deny on volumes, since what appeared there was lost.
-  ScanJobs scan_again();
+  // All directories that guards deny (on one device), since what appeared there was lost.
+  ScanJobs scan_again(std::optional<Device> device = std::nullopt);
   // `complete`: everything there was is pinned.
   void scanned(Device device, bool complete);
 

@@ -124,6 +124,9 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
     parts_.tracker.see_namespace(raw.container, static_cast<std::uint32_t>(event.pid), raw.mnt_ns);
   if (decision.entry == nullptr) {
     parts_.counters.asked_unguarded.add();
+    // Somebody else is denied it: it may have come here unasked, and is not to leave so.
+    if (superblock != nullptr && location.has_path() && superblock->table->deniable(location.path, location.directory()))
+      parts_.identities.pin(event.fd, location, location.path, *superblock);
     if (superblock != nullptr && &group == &parts_.groups.gate) parts_.learner.learn(false, locator_, location, *policy);
   } else if (asked_twice(group, location, event.mask)) {
     const auto identity = location.pinned() ? parts_.identities.find(location.raw->hit_id[0]) : std::nullopt;

@@ -60,6 +60,7 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
     ++links.known;
   }
   if (location.directory() && superblock.shared) trees_.watch(fd, device);
+  else if (location.directory()) trees_.watch_overlay(fd, device, path);
   return Pinned::now;
 }
 

@@ -1,7 +1,7 @@
 // Guarded inodes: the things that were at a guarded path.
 //
 // Owns: the inode marks of the identity group and the eBPF map that names them;
-// has pinned directories of volumes watched.
+// has pinned directories watched.
 // Such an inode raises its questions by whatever name, mount or namespace it is
 // reached, and no ignore mark can silence it. Thread-safe.
 #pragma once

@@ -12,15 +12,55 @@ namespace janus {
 namespace {
 
 constexpr std::uint64_t kMask = FAN_CREATE | FAN_MOVED_TO | FAN_ONDIR;
+constexpr int kHandleIsName = 0x200;  // AT_HANDLE_FID (Linux 6.5): needs not be decodable
 
 }  // namespace
 
-void TreeWatch::watch(int directory, Device device) {
+bool TreeWatch::mark(int directory, Device device, FileSystem& where) {
   struct statfs status {};
   const bool marked = fstatfs(directory, &status) == 0 && groups_.trees.try_mark(FAN_MARK_ADD, kMask, directory) == 0;
+  where = {status.f_fsid.__val[0], status.f_fsid.__val[1]};
+  if (!marked && blind_.insert(device).second) counters_.exposed_rescan.add();
+  return marked;
+}
+
+void TreeWatch::watch(int directory, Device device) {
   const std::lock_guard lock(mutex_);
-  if (marked) devices_[{status.f_fsid.__val[0], status.f_fsid.__val[1]}] = device;
-  else if (blind_.insert(device).second) counters_.exposed_rescan.add();
+  FileSystem where;
+  if (mark(directory, device, where)) devices_[where] = device;
+}
+
+void TreeWatch::watch_overlay(int directory, Device device, std::string_view path) {
+  alignas(file_handle) std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> bytes{};
+  auto& handle = *reinterpret_cast<file_handle*>(bytes.data());
+  handle.handle_bytes = MAX_HANDLE_SZ;
+  int mount = 0;
+  const std::lock_guard lock(mutex_);
+  FileSystem where;
+  if (!mark(directory, device, where)) return;
+  Overlays& overlays = overlays_[where];
+  overlays.devices.insert(device);
+  if (name_to_handle_at(directory, "", &handle, &mount, AT_EMPTY_PATH | kHandleIsName) == 0)
+    overlays.paths[handle_of(handle)][device] = path;
+}
+
+void TreeWatch::forget(Device device) {
+  const std::lock_guard lock(mutex_);
+  blind_.erase(device);
+  std::erase_if(devices_, [&](const auto& item) { return item.second == device; });
+  for (auto& [where, overlays] : overlays_) {
+    if (overlays.devices.erase(device) == 0) continue;
+    for (auto& [handle, paths] : overlays.paths) paths.erase(device);
+    std::erase_if(overlays.paths, [](const auto& item) { return item.second.empty(); });
+  }
+  std::erase_if(overlays_, [](const auto& item) { return item.second.devices.empty(); });
+}
+
+TreeWatch::Handle TreeWatch::handle_of(const file_handle& handle) {
+  const std::size_t bytes = sizeof(file_handle) + handle.handle_bytes;
+  Handle copy((bytes + sizeof(unsigned) - 1) / sizeof(unsigned));
+  std::memcpy(copy.data(), &handle, bytes);
+  return copy;
 }
 
 void TreeWatch::unwatch(int directory) { groups_.trees.try_mark(FAN_MARK_REMOVE, kMask, directory); }
@@ -36,14 +76,26 @@ std::vector<TreeWatch::Entry> TreeWatch::drain(bool& lost) {
     if (event->mask & FAN_Q_OVERFLOW) lost = true;
     const DirentEvent what = dirent_of(*event);
     if (what.directory == nullptr) continue;
-    const auto device = devices_.find({what.file_system.val[0], what.file_system.val[1]});
+    const FileSystem where{what.file_system.val[0], what.file_system.val[1]};
+    Handle handle = handle_of(*what.directory);
+    if (const auto overlays = overlays_.find(where); overlays != overlays_.end()) {
+      const auto paths = overlays->second.paths.find(handle);
+      if (paths == overlays->second.paths.end()) {
+        for (const Device device : overlays->second.devices)
+          entries.push_back({.device = device, .directory = {}, .name = {}, .how = Entry::unknown, .path = {}});
+      } else {
+        for (const auto& [device, path] : paths->second)
+          entries.push_back({.device = device, .directory = {}, .name = std::string(what.name), .how = Entry::by_path, .path = path});
+      }
+      continue;
+    }
+    const auto device = devices_.find(where);
     if (device == devices_.end()) continue;
-    const std::size_t bytes = sizeof(file_handle) + what.directory->handle_bytes;
-    Entry& entry = entries.emplace_back();
-    entry.device = device->second;
-    entry.name = what.name;
-    entry.directory.resize((bytes + sizeof(unsigned) - 1) / sizeof(unsigned));
-    std::memcpy(entry.directory.data(), what.directory, bytes);
+    entries.push_back({.device = device->second,
+                       .directory = std::move(handle),
+                       .name = std::string(what.name),
+                       .how = Entry::by_handle,
+                       .path = {}});
   }
   return entries;
 }

@@ -9,7 +9,7 @@
 //   observer  notification: what is only seen, and learned ignore marks
 //   moves     notification: renames of directories that carry an ignore mark
 //   names     notification: changes in directories that a guarded path goes through
-//   trees     notification: what appears in guarded directories of volumes
+//   trees     notification: what appears in guarded directories
 // Two permission groups, since an ignore mark on a directory silences its
 // children for every mark of the same group: a hard link or a file moved out of
 // a guarded place into an ignored directory would be silent. `identity` cannot
