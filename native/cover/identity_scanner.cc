@@ -41,7 +41,7 @@ IdentityScanner::IdentityScanner(Parts parts)
 // ---- what others ask for ------------------------------------------------------
 
 void IdentityScanner::scan(const ScanJob& job) {
-  Scan scan{.device = job.device, .walk = TreeWalk(job.path), .promised = true, .begun = false};
+  Scan scan{.device = job.device, .walk = TreeWalk(job.path), .token = job.token, .begun = false};
   const Progress how = advance(scan, creator_locator_);
   if (how != Progress::more) return finish(scan, how);
   parts_.counters.exposed_scan.add();
@@ -51,7 +51,7 @@ void IdentityScanner::scan(const ScanJob& job) {
 void IdentityScanner::queue(const MarkPlanner::ScanJobs& jobs) {
   for (const ScanJob& job : jobs) {
     parts_.counters.exposed_scan.add();
-    push(Scan{.device = job.device, .walk = TreeWalk(job.path), .promised = true, .begun = false}, false);
+    push(Scan{.device = job.device, .walk = TreeWalk(job.path), .token = job.token, .begun = false}, false);
   }
 }
 
@@ -143,12 +143,12 @@ bool IdentityScanner::pin(UniqueFd object, const Superblock& superblock, Scan& s
   if (as) {
     const auto pinned = parts_.identities.pin(object.get(), location, *as, superblock);
     if (pinned == IdentityTable::Pinned::limit) return false;
-    if (pinned == IdentityTable::Pinned::already && directory && scan.promised && !superblock.shared)
+    if (pinned == IdentityTable::Pinned::already && directory && scan.promised() && !superblock.shared)
       parts_.trees.watch_overlay(object.get(), scan.device, *as);
   }
   if (directory && !superblock.table->outside(as.value_or(path), false)) {
     const bool first = !as || parts_.identities.begin_listing(location.raw->inode);
-    if (scan.promised || first) scan.walk.enter(std::move(object), std::move(path));
+    if (scan.promised() || first) scan.walk.enter(std::move(object), std::move(path));
   }
   return true;
 }
@@ -166,7 +166,7 @@ std::optional<std::string> IdentityScanner::guarded_as(const Superblock& superbl
 void IdentityScanner::finish(const Scan& scan, Progress how) {
   const bool complete = how == Progress::done;
   if (!complete) parts_.counters.exposed_identity.add();
-  if (scan.promised) parts_.planner.scanned(scan.device, complete);
+  if (scan.promised()) parts_.planner.scanned(scan.device, scan.token, complete);
 }
 
 // Scans the device again, unless that is to be done anyhow.
@@ -174,7 +174,7 @@ void IdentityScanner::scan_again(Device device) {
   {
     const std::lock_guard lock(queue_mutex_);
     if (std::any_of(scans_.begin(), scans_.end(),
-                    [&](const Scan& scan) { return scan.device == device && scan.promised && !scan.begun; }))
+                    [&](const Scan& scan) { return scan.device == device && scan.promised() && !scan.begun; }))
       return;
   }
   queue(parts_.planner.scan_again(device));
@@ -210,7 +210,7 @@ void IdentityScanner::grow() {
     }
     UniqueFd object = open_exact(directory.get(), entry.name);
     if (!object) continue;  // it has gone again
-    Scan scan{.device = entry.device, .walk = {}, .promised = false, .begun = false};
+    Scan scan{.device = entry.device, .walk = {}, .token = 0, .begun = false};
     const bool complete = pin(std::move(object), *superblock, scan, locator_);
     if (!scan.walk.empty()) parts_.counters.exposed_scan.add();
     const Progress how = !complete ? Progress::incomplete : scan.walk.empty() ? Progress::done : advance(scan, locator_);

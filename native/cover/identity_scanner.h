@@ -58,7 +58,8 @@ class IdentityScanner {
   struct Scan {
     Device device = 0;
     TreeWalk walk;
-    bool promised = false;  // the planner waits for scanned()
+    std::uint64_t token = 0;  // the planner waits for scanned() with it; 0: it doesn't
+    bool promised() const { return token != 0; }
     bool begun = false;
   };
   using Sweep = std::pair<Device, std::shared_ptr<const Superblock>>;

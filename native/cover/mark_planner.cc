@@ -301,8 +301,21 @@ bool MarkPlanner::mark(const MarkKey& key, const MarkPlan& want, unsigned flag, 
 
 // `renew`: mounts have changed. The kernel uses their ids and devices again, so
 // what we think is marked may be another mount by now.
-void MarkPlanner::set_marks(const Plan& plan, bool renew) {
-  std::vector<std::pair<MarkKey, MarkPlan>> done;
+void MarkPlanner::set_marks(const Plan& plan, bool renew, bool all) {
+  // Only what wasn't marked before: the rest is others' as well.
+  const auto undo = [&](const MarkKey& key, const MarkPlan& want, const MarkPlan& have) {
+    try {
+      mark(key, want, FAN_MARK_REMOVE, want.gate & ~have.gate, 0);
+    } catch (const Error&) {
+      // It was not added, or has gone with its mount.
+    }
+    try {
+      mark(key, want, FAN_MARK_REMOVE, 0, want.observer & ~have.observer);
+    } catch (const Error&) {
+      // As above.
+    }
+  };
+  std::vector<std::pair<MarkKey, MarkPlan>> before;
   for (const auto& [key, want] : plan.marks) {
     const auto held = marks_.find(key);
     const MarkPlan have = held == marks_.end() ? MarkPlan{} : held->second;
@@ -314,19 +327,21 @@ void MarkPlanner::set_marks(const Plan& plan, bool renew) {
     try {
       if (!mark(key, want, FAN_MARK_ADD, extra.gate, extra.observer)) continue;
     } catch (const Error&) {
+      undo(key, want, have);
       if (want.fleeting) continue;
-      for (const auto& [undo, bits] : done) {
-        const auto now = marks_.find(undo);
-        now->second.gate &= ~bits.gate;
-        now->second.observer &= ~bits.observer;
-        if (now->second.gate == 0 && now->second.observer == 0) marks_.erase(now);
-        mark(undo, bits, FAN_MARK_REMOVE, bits.gate, bits.observer);
+      if (!all) {
+        parts_.counters.exposed_rescan.add();
+        continue;
+      }
+      for (const auto& [other, was] : before) {
+        undo(other, plan.marks.at(other), was);
+        if (was.gate == 0 && was.observer == 0) marks_.erase(other);
+        else marks_[other] = was;
       }
       throw;
     }
-    MarkPlan& now = marks_[key];
-    now = {have.gate | want.gate, have.observer | want.observer, want.pid, want.point, want.fleeting};
-    done.emplace_back(key, extra);
+    marks_[key] = {have.gate | want.gate, have.observer | want.observer, want.pid, want.point, want.fleeting};
+    before.emplace_back(key, have);
   }
 }
 
@@ -365,7 +380,7 @@ void MarkPlanner::publish(const Plan& plan, const Devices& devices) {
 bool MarkPlanner::may_learn(Device device) const {
   const auto scans = scans_.find(device);
   const auto incomplete = incomplete_.find(device);
-  return (scans == scans_.end() || scans->second == 0) && (incomplete == incomplete_.end() || !incomplete->second) &&
+  return (scans == scans_.end() || scans->second.empty()) && (incomplete == incomplete_.end() || !incomplete->second) &&
          !parts_.identities.has_unknown_names(device);
 }
 
@@ -402,8 +417,7 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
     }
     const bool scan = pin.directory && (is_new || !known.contains({pin.device, pin.path}));
     if (scan) {
-      jobs.push_back({pin.device, pin.path});
-      ++scans_[pin.device];
+      jobs.push_back(begin_scan(pin.device, pin.path));
     }
     if (is_new || unpinned || scan) add_devices(changed, {pin.device});
   }
@@ -477,7 +491,7 @@ MarkPlanner::ScanJobs MarkPlanner::apply(const GuardSpec& spec) {
   guards_[spec.key] = std::move(guard);
   const Plan next = plan(devices);
   try {
-    set_marks(next, false);
+    set_marks(next, false, true);
   } catch (...) {
     if (names_ != nullptr) names_->unwatch(guards_[spec.key].names);
     if (before) guards_[spec.key] = std::move(*before);
@@ -500,11 +514,7 @@ MarkPlanner::ScanJobs MarkPlanner::apply(const GuardSpec& spec) {
 
 void MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
   const Plan next = plan(devices);
-  try {
-    set_marks(next, renew);
-  } catch (const Error&) {
-    parts_.counters.exposed_rescan.add();
-  }
+  set_marks(next, renew, false);
   publish(next, devices);
   trim_marks(next, devices);
   if (forget) parts_.learner.forget(devices);
@@ -574,19 +584,25 @@ MarkPlanner::ScanJobs MarkPlanner::scan_again(std::optional<Device> device) {
   ScanJobs jobs;
   Devices devices;
   for (const auto& [on, path] : places) {
-    jobs.push_back({on, path});
-    ++scans_[on];
+    jobs.push_back(begin_scan(on, path));
     add_devices(devices, {on});
   }
   if (!devices.empty()) publish_learning(devices);
   return jobs;
 }
 
-void MarkPlanner::scanned(Device device, bool complete) {
+ScanJob MarkPlanner::begin_scan(Device device, std::string path) {
+  scans_[device].insert(next_scan_);
+  return {.device = device, .path = std::move(path), .token = next_scan_++};
+}
+
+void MarkPlanner::scanned(Device device, std::uint64_t token, bool complete) {
   const std::lock_guard lock(mutex_);
-  if (!complete) incomplete_[device] = true;
   const auto it = scans_.find(device);
-  if (it == scans_.end() || --it->second > 0) return;
+  // One for guards that are gone says nothing about those that came after.
+  if (it == scans_.end() || it->second.erase(token) == 0) return;
+  if (!complete) incomplete_[device] = true;
+  if (!it->second.empty()) return;
   publish_learning({device});
 }
 

@@ -56,6 +56,7 @@ struct GuardSpec {
 struct ScanJob {
   Device device = 0;
   std::string path;
+  std::uint64_t token = 0;  // tells it from others of the device
 };
 
 class MarkPlanner {
@@ -97,7 +98,7 @@ class MarkPlanner {
   // All directories that guards deny (on one device), since what appeared there was lost.
   ScanJobs scan_again(std::optional<Device> device = std::nullopt);
   // `complete`: everything there was is pinned.
-  void scanned(Device device, bool complete);
+  void scanned(Device device, std::uint64_t token, bool complete);
 
   // Mounts, or the meaning of names, have changed: resolve again.
   struct Replan {
@@ -183,7 +184,9 @@ class MarkPlanner {
   void place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
              const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins);
   Plan plan(const Devices& devices);
-  void set_marks(const Plan& plan, bool renew);
+  // `all`: or nothing, and throws. Else what can be marked is, and failures count.
+  void set_marks(const Plan& plan, bool renew, bool all);
+  ScanJob begin_scan(Device device, std::string path);
   void trim_marks(const Plan& plan, const Devices& devices);
   bool mark(const MarkKey& key, const MarkPlan& want, unsigned flag, std::uint64_t gate, std::uint64_t observer);
   void publish(const Plan& plan, const Devices& devices);
@@ -206,7 +209,8 @@ class MarkPlanner {
   std::map<std::uint64_t, std::unique_ptr<ContainerView>> views_;
   std::map<std::uint32_t, Guard> guards_;
   std::map<MarkKey, MarkPlan> marks_;
-  std::map<Device, int> scans_;        // under way
+  std::map<Device, std::set<std::uint64_t>> scans_;  // under way, by token
+  std::uint64_t next_scan_ = 1;
   std::map<Device, bool> incomplete_;  // not everything could be pinned
   std::map<std::uint32_t, std::shared_ptr<SubjectStats>> stats_;
   std::vector<Retired> retired_;
