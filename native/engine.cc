@@ -30,6 +30,9 @@ constexpr int kLookMs = 100;
 // the more processes the node has.
 constexpr std::uint64_t kLookShare = 100;
 
+// Between a round of a thread that failed and the next.
+constexpr std::chrono::milliseconds kAfterFailure{20};
+
 // How long an ordered end may take. A thread that is in a dead file system would
 // be waited for without end.
 constexpr std::chrono::seconds kEndLimit{5};
@@ -126,10 +129,21 @@ struct Engine::Running {
 
   // Threads show by name in ps -L and top -H.
   template <typename Body>
-  static std::thread named(const char* name, Body body) {
-    return std::thread([name, body] {
+  std::thread named(const char* name, Body body) {
+    return std::thread([this, name, body] {
       pthread_setname_np(pthread_self(), name);
-      body();
+      // No error of one round may end the daemon, and with it every guard of the
+      // node: a container may have caused it.
+      while (true) {
+        try {
+          return body();
+        } catch (const std::exception& error) {
+          counters.thread_failures.add();
+          const std::string line = std::string("janusd: thread \"") + name + "\": " + error.what() + "\n";
+          [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+          std::this_thread::sleep_for(kAfterFailure);
+        }
+      }
     });
   }
   template <typename Body>
@@ -221,11 +235,10 @@ struct Engine::Running {
         mounts_changed = true;
         replanned(planner.replan_container(order[i]), false);
       }
-      const std::uint64_t begun = monotonic_ns();
-      if (begun >= next_look || (mounts_changed && holder.holds_opens())) {
+      if (monotonic_ns() >= next_look || (mounts_changed && holder.holds_opens())) {
         look();
-        const std::uint64_t now = monotonic_ns();
-        next_look = now + std::max<std::uint64_t>(kLookMs * 1'000'000ull, (now - begun) * kLookShare);
+        // Only the walk counts: what it led to, a container can make as long as it likes.
+        next_look = monotonic_ns() + std::max<std::uint64_t>(kLookMs * 1'000'000ull, tracker.walk_ns() * kLookShare);
       }
       if (fds[2].revents != 0) follow_mounts(mountinfos);
     }
@@ -421,7 +434,8 @@ EngineStats Engine::stats() {
                     {"unresolved_path", counters.exposed_rescan.get()},
                     {"mount_changed", counters.exposed_mount.get()},
                     {"hold_expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
-                    {"path_changed", counters.exposed_path.get()}};
+                    {"path_changed", counters.exposed_path.get()},
+                    {"thread_failed", counters.thread_failures.get()}};
   const auto marks = all.planner.mark_counts();
   stats.marks = {{"superblock", marks.superblock},
                  {"mount", marks.mount},

@@ -5,7 +5,11 @@
  * `{name}` is a specifier, `{{` and `}}` are literal braces. What stands for a
  * specifier is escaped (event/text.ts), so that no file name forges a line; the
  * text between is taken as it is written.
+ *
+ * No line is longer than LINE_LIMIT: container runtimes cut there, and whoever
+ * chose the length of a path would choose what the rest reads as.
  */
+import { Buffer } from "node:buffer";
 import type { FileEventView } from "./event/decode.js";
 import { FLAG, RESPONSE_DENY } from "./event/layout.js";
 import { printableString } from "./event/text.js";
@@ -13,6 +17,15 @@ import type { SubjectContext } from "./subject.js";
 
 /** The original daemon's. */
 export const DEFAULT_LOG_FORMAT = "<{response}> {event} {ftype} '{path}' ({pod}:{node}) {tags}";
+
+/** Of a line with its newline; containerd and CRI-O cut at 16 KiB. Bytes. */
+export const LINE_LIMIT = 16_384;
+
+/** What stands for what was left out: no escaped text contains it, since a backslash in a name is `\\x5c`. */
+const LEFT_OUT = "\\...";
+
+/** Of each specifier, in a line that is too long: all of them together leave room for the text between. Bytes. */
+const PART_LIMIT = 4096;
 
 /** A format string that makes no sense. */
 export class LogFormatError extends Error {
@@ -170,13 +183,14 @@ class CompiledFormat implements LogFormat {
   }
 
   render(view: FileEventView, subject: SubjectContext): string {
-    const { texts, parts, tail } = this.#bind(subject);
-    let line = "";
-    for (let i = 0; i < parts.length; i++) {
-      line += texts[i] as string;
-      line += (parts[i] as EventPart)(view);
-    }
-    return line + tail;
+    const bound = this.#bind(subject);
+    const line = join(bound, view, (text) => text);
+    // A character has three bytes at most in UTF-8 (four for a surrogate pair).
+    if (line.length * 3 < LINE_LIMIT || Buffer.byteLength(line) < LINE_LIMIT) return line;
+    const limit = Math.min(PART_LIMIT, Math.floor(LINE_LIMIT / 2 / Math.max(1, bound.parts.length)));
+    const shorter = join(bound, view, (text) => shorten(text, limit));
+    // What is still too long is the guard's own: its format, its tags.
+    return shorten(shorter, LINE_LIMIT - 1);
   }
 
   #bind(subject: SubjectContext): Bound {
@@ -190,6 +204,25 @@ class CompiledFormat implements LogFormat {
     this.#lastBound = bound;
     return bound;
   }
+}
+
+function join({ texts, parts, tail }: Bound, view: FileEventView, each: (text: string) => string): string {
+  let line = "";
+  for (let i = 0; i < parts.length; i++) {
+    line += texts[i] as string;
+    line += each((parts[i] as EventPart)(view));
+  }
+  return line + tail;
+}
+
+/** Takes out of the middle what is more than so many bytes; neither a character nor an escape is cut in two. */
+function shorten(text: string, limit: number): string {
+  const bytes = Buffer.from(text);
+  if (bytes.length <= limit) return text;
+  const half = Math.floor((limit - LEFT_OUT.length) / 2);
+  const head = bytes.toString("utf8", 0, half).replace(/(\\x?[0-9a-f]?|\ufffd+)$/, "");
+  const tail = bytes.toString("utf8", bytes.length - half).replace(/^\ufffd+/, "");
+  return `${head}${LEFT_OUT}${tail}`;
 }
 
 function fold(pieces: readonly Piece[], subject: SubjectContext): Bound {

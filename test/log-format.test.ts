@@ -132,7 +132,8 @@ t.test("a malformed format is refused, with the position of the fault", (t) => {
 
 t.test("no name forges a line or hides its bytes", (t) => {
   const cases: [path: string | Uint8Array, text: string][] = [
-    ["/a\n<ALLOW> OPEN_PERM file '/b'", "/a\\x0a<ALLOW> OPEN_PERM file '/b'"],
+    ["/a\n<ALLOW> OPEN_PERM file '/b'", "/a\\x0a<ALLOW> OPEN_PERM file \\x27/b\\x27"],
+    ["/x' (victim:node7) team=a", "/x\\x27 (victim:node7) team=a"],
     ["/\r\t\0\x1b[2J\x7f", "/\\x0d\\x09\\x00\\x1b[2J\\x7f"],
     ["/back\\slash", "/back\\x5cslash"],
     ["/c1\u0085\u009b", "/c1\\xc2\\x85\\xc2\\x9b"],
@@ -147,5 +148,19 @@ t.test("no name forges a line or hides its bytes", (t) => {
   for (const [path, text] of cases) t.equal(render("{path}", { path }), text, JSON.stringify(text));
   t.equal(render("{comm} {exe}", { comm: "a\nb", exe: "/x\ny" }), "a\\x0ab /x\\x0ay");
   t.equal(render("{pod} {tags}", {}, { pod: "p\n", tags: { k: "v\u202e\\" } }), "p\\x0a k=v\\xe2\\x80\\xae\\x5c");
+  t.end();
+});
+
+t.test("no line is longer than what a container runtime takes, and what was left out is marked", (t) => {
+  const format = "<{response}> '{path}' {exe} ({pod}) {tags}";
+  for (const unit of ["/aaaaaaaaa", "/日本", "/'", "/\u0001", "/🐚"]) {
+    const long = unit.repeat(6000);
+    const line = render(format, { path: long, exe: long });
+    t.ok(Buffer.byteLength(line) < 16_384, `${Buffer.byteLength(line)} bytes`);
+    t.match(line, /^<[A-Z]+> '.+\\\.\.\..+' .+\\\.\.\..+ \(.*\) /s, "all fields are there");
+    t.notMatch(line, "\ufffd", "no character is cut in two");
+  }
+  const fits = render("{path}", { path: `/${"a".repeat(16_000)}` });
+  t.equal(fits.length, 16_001, "what fits is left alone");
   t.end();
 });

@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <new>
+#include <system_error>
 
 #include "engine.h"
 #include "os/error.h"
@@ -58,6 +60,10 @@ auto guarded(Napi::Env env, Body&& body) {
     return body();
   } catch (const Error& error) {
     throw to_javascript(env, error);
+  } catch (const std::system_error& error) {  // no thread, for example
+    throw to_javascript(env, Error::system(error.code().value(), "make", error.what()));
+  } catch (const std::bad_alloc&) {
+    throw to_javascript(env, Error::system(ENOMEM, "allocate", "memory"));
   }
 }
 

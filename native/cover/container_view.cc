@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <system_error>
 #include <thread>
 
 #include "os/error.h"
@@ -39,7 +40,7 @@ bool same_namespace(std::uint32_t one, std::uint32_t other) {
 // context of its own, which unshare(CLONE_FS) gives it.
 UniqueFd clone_mount(std::uint32_t pid, const std::string& point) {
   UniqueFd result;
-  std::thread([&] {
+  const auto clone = [&] {
     const UniqueFd mount_namespace(open(proc(pid, "ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
     const UniqueFd root(open(proc(pid, "root").c_str(), O_PATH | O_CLOEXEC));
     if (!mount_namespace || !root || unshare(CLONE_FS) != 0 || setns(mount_namespace.get(), CLONE_NEWNS) != 0) return;
@@ -50,7 +51,12 @@ UniqueFd clone_mount(std::uint32_t pid, const std::string& point) {
     } catch (const Error&) {
       // The mount has gone meanwhile: there is nothing to clone.
     }
-  }).join();
+  };
+  try {
+    std::thread(clone).join();
+  } catch (const std::system_error& error) {
+    throw Error::system(error.code().value() == EAGAIN ? ENOMEM : error.code().value(), "clone", "a thread for " + point);
+  }
   return result;
 }
 

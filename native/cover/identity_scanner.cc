@@ -105,12 +105,18 @@ void IdentityScanner::run(const std::atomic<bool>& stop) {
       grow();
       if (stop.load()) return;
       if (const Sweep* sweep = first_of(sweeps_)) {
-        sweep_now(*sweep);
+        const Sweep now = *sweep;
         pop(sweeps_);
+        sweep_now(now);
       }
       Scan* const scan = first_of(scans_);
       if (scan == nullptr) break;
-      const Progress how = advance(*scan, locator_);
+      Progress how = Progress::incomplete;  // what cannot be scanned is not tried again and again
+      try {
+        how = advance(*scan, locator_);
+      } catch (const std::exception&) {
+        parts_.counters.thread_failures.add();
+      }
       if (how == Progress::more) continue;
       finish(*scan, how);
       pop(scans_);

@@ -169,7 +169,7 @@ void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::
   // What is mounted below is seen below.
   for (const Mount& mount : where.mounts) {
     if (mount.point.size() <= resolved.seen.size() || !is_below(mount.point, resolved.seen) ||
-        !visible(where.mounts, mount) || is_kernel_file_system(mount.type))
+        !mount.visible || is_kernel_file_system(mount.type))
       continue;
     if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
           return placed.device == mount.device && placed.entry->subject == subject && placed.entry->path == mount.root;
@@ -184,7 +184,14 @@ void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::
                             .entry = std::make_shared<Entry>(
                                 Entry{.action = action, .depth = depth, .path = mount.root, .relative = tail, .subject = subject})});
     if (action != Action::deny || !where.first) continue;
-    Resolved below = resolve_in(root.get(), mount.point);
+    Resolved below;
+    try {
+      below = resolve_in(root.get(), mount.point);
+    } catch (const Error&) {
+      // Its server is dead (ENOTCONN), or it has just gone. It costs only itself.
+      parts_.counters.exposed_mount.add();
+      continue;
+    }
     const Location at = locator_.locate(below.object.get());
     if (!at.found() || at.raw->mount_id != mount.id) continue;  // it has just gone
     pins.push_back({.object = std::move(below.object),
@@ -262,7 +269,7 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
                });
       };
       for (const Mount& mount : view.mounts()) {
-        if (mount.device != device || !visible(view.mounts(), mount)) continue;
+        if (mount.device != device || !mount.visible) continue;
         views.push_back({container, mount.root, mount.point});
         if (!guarded(mount)) continue;
         want({device, owned ? 0 : mount.id}, view.info().init_pid, mount.point);
@@ -513,7 +520,13 @@ MarkPlanner::ScanJobs MarkPlanner::apply(const GuardSpec& spec) {
 }
 
 void MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
-  const Plan next = plan(devices);
+  Plan next;
+  try {
+    next = plan(devices);
+  } catch (const Error&) {
+    parts_.counters.exposed_rescan.add();
+    return;  // no resources: what is published and marked holds
+  }
   set_marks(next, renew, false);
   publish(next, devices);
   trim_marks(next, devices);
@@ -727,10 +740,15 @@ MarkPlanner::MarkCounts MarkPlanner::mark_counts() const {
 }
 
 void MarkPlanner::each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit) {
-  const std::lock_guard lock(mutex_);
-  std::erase_if(retired_, [](const Retired& retired) { return retired.until < steady_clock::now(); });
-  for (const auto& [id, stats] : stats_) visit(id, *stats);
-  for (const Retired& retired : retired_) visit(retired.id, *retired.stats);
+  std::vector<std::pair<std::uint32_t, std::shared_ptr<const SubjectStats>>> all;
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(retired_, [](const Retired& retired) { return retired.until < steady_clock::now(); });
+    all.assign(stats_.begin(), stats_.end());
+    for (const Retired& retired : retired_) all.emplace_back(retired.id, retired.stats);
+  }
+  // Without the lock: the visitor makes JavaScript objects, and may collect garbage.
+  for (const auto& [id, stats] : all) visit(id, *stats);
 }
 
 }  // namespace janus

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
+#include <unordered_set>
 
 #include "os/error.h"
 
@@ -58,6 +59,9 @@ std::vector<Mount> parse_mountinfo(std::string_view text) {
                       .point = unescape(fields[4]),
                       .type = std::string(*(separator + 1))});
   }
+  // Of several on one point, the last is seen. One pass: a container chooses how many there are.
+  std::unordered_set<std::string_view> points;
+  for (auto mount = mounts.rbegin(); mount != mounts.rend(); ++mount) mount->visible = points.insert(mount->point).second;
   return mounts;
 }
 
@@ -68,15 +72,6 @@ std::vector<Mount> mounts_of(std::uint32_t pid) {
   std::ostringstream text;
   text << stream.rdbuf();
   return parse_mountinfo(text.str());
-}
-
-bool visible(const std::vector<Mount>& mounts, const Mount& mount) {
-  // The deepest that the point lies below; of several on one point, the last.
-  const Mount* top = nullptr;
-  for (const Mount& other : mounts) {
-    if (is_below(mount.point, other.point) && (top == nullptr || other.point.size() >= top->point.size())) top = &other;
-  }
-  return top != nullptr && top->id == mount.id;
 }
 
 bool is_kernel_file_system(std::string_view type) {

@@ -19,14 +19,12 @@ struct Mount {
   std::string root;   // in the superblock; "" is its root
   std::string point;  // below the process's root; "" is the root itself
   std::string type;
+  bool visible = true;  // false: another mount was made at the same point later
 };
 
 std::vector<Mount> parse_mountinfo(std::string_view text);
 // Throws Error(system) when the process is gone.
 std::vector<Mount> mounts_of(std::uint32_t pid);
-
-// Whether the mount can be reached by its point: none that came later covers it.
-bool visible(const std::vector<Mount>& mounts, const Mount& mount);
 
 // File systems of the kernel's own that raise no permission events
 // (FS_DISALLOW_NOTIFY_PERM, Linux 5.1) or that hold no files of anybody's.

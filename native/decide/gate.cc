@@ -21,7 +21,8 @@ Gate::Gate(Parts parts, std::chrono::milliseconds deadline)
     : parts_(parts),
       deadline_ns_(static_cast<std::uint64_t>(std::chrono::nanoseconds(deadline).count())),
       self_(getpid()),
-      locator_(parts.programs, LocatorSlot::gate) {}
+      locator_(parts.programs, LocatorSlot::gate),
+      watchdog_locator_(parts.programs, LocatorSlot::watchdog) {}
 
 void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
   // poll(2) looks at them in this order: when a question is there, whatever
@@ -69,7 +70,15 @@ void Gate::step(const FanotifyGroup& group) {
     parts_.counters.asked_self.add();
     return;
   }
-  answer(group, event);
+  try {
+    answer(group, event);
+  } catch (...) {
+    // It could not be judged. Unanswered, its process would wait for ever.
+    if (in_flight_.claim()) group.respond(fd.get(), true, false);
+    in_flight_.end();
+    parts_.counters.exposed_unreadable.add();
+    throw;
+  }
 }
 
 // The identity group asks about this open, too, since the object or its
@@ -180,9 +189,60 @@ void Gate::rescue(const std::atomic<bool>& stop, int stop_fd) {
     poll(&stopped, 1, step_ms);
     if (in_flight_.answer_late(monotonic_ns(), deadline_ns_)) parts_.counters.exposed_deadline.add();
     if (heartbeat_.age_ns() < std::max<std::uint64_t>(deadline_ns_, 2ull * kBeatMs * 1'000'000)) continue;
-    allow_unread(parts_.groups.identity);
-    allow_unread(parts_.groups.gate);
+    // One at a time, for as long as the gate does not move: it answers better.
+    const std::uint64_t limit = std::max<std::uint64_t>(deadline_ns_, 2ull * kBeatMs * 1'000'000);
+    while (heartbeat_.age_ns() >= limit && !stop.load(std::memory_order_relaxed)) {
+      watchdog_urgency_.pace(watchdog_heartbeat_.beat());
+      if (!rescue_one(parts_.groups.identity) && !rescue_one(parts_.groups.gate)) break;
+    }
   }
+}
+
+// By the published policy. Only what that cannot judge is allowed.
+bool Gate::rescue_one(const FanotifyGroup& group) {
+  alignas(fanotify_event_metadata) std::array<char, sizeof(fanotify_event_metadata)> buffer;
+  bool unreadable = false;
+  if (group.read(buffer, unreadable) == 0) {
+    if (unreadable) parts_.counters.exposed_unreadable.add();
+    return unreadable;
+  }
+  const auto& event = *reinterpret_cast<const fanotify_event_metadata*>(buffer.data());
+  if (event.mask & FAN_Q_OVERFLOW) {
+    parts_.counters.kernel_queue_overflow.add();
+    parts_.counters.exposed_overflow.add();
+    return true;
+  }
+  const UniqueFd fd(event.fd);
+  if (event.pid == self_) {
+    group.respond(fd.get(), true, false);
+    parts_.counters.asked_self.add();
+    return true;
+  }
+  const std::uint64_t begun = monotonic_ns();
+  const auto policy = parts_.policy.get();
+  const Location location = watchdog_locator_.locate(event.fd, event.pid, true);
+  const FileEventKind kind = kind_of(event.mask);
+  const Superblock* superblock = location.found() ? policy->find(location.raw->dev) : nullptr;
+  Verdict verdict;
+  if (superblock != nullptr) verdict = judge(*superblock->table, parts_.identities, location, actor_of(location), kind, false);
+  const Decision& decision = verdict.decision;
+  group.respond(fd.get(), !decision.deny, false);
+  if (!location.found()) parts_.counters.exposed_deadline.add();
+  if (decision.entry == nullptr) {
+    parts_.counters.asked_unguarded.add();
+    return true;
+  }
+  if (asked_twice(group, location, event.mask)) return true;
+  parts_.counters.asked_guarded.add();
+  const std::uint64_t blocked = monotonic_ns() - begun;
+  parts_.recorder.record(*superblock->table, *decision.entry, location,
+                         {.kind = kind,
+                          .response = static_cast<std::uint8_t>(decision.deny ? 1 : 0),
+                          .flags = static_cast<std::uint16_t>(kFlagAnswered | (decision.owner ? kFlagOwner : 0)),
+                          .blocked_ns = blocked,
+                          .actor = identify(event.pid, *location.raw, blocked),
+                          .time_ns = clock_ns(CLOCK_REALTIME)});
+  return true;
 }
 
 }  // namespace janus

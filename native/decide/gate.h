@@ -2,8 +2,10 @@
 // decides, it takes notice of renames and changed names.
 //
 // Owns: its thread, the answer to every question of the gate and identity
-// groups, and the events of the moves and names groups. Opens nothing but with O_PATH, waits for nobody but the planner's
-// lock (milliseconds, and never held by someone who waits for an answer).
+// groups, and the events of the moves and names groups. Opens nothing but with
+// O_PATH. It still waits for the planner's lock when a watched name or a new
+// namespace has to be resolved: what that takes, a container can stretch. Then
+// the watchdog judges by the published policy, which needs no lock of the planner.
 // JavaScript is not on this path.
 #pragma once
 
@@ -58,11 +60,14 @@ class Gate {
   Tracker::Actor identify(std::int32_t pid, const janus_locate& raw, std::uint64_t ago_ns) const;
   bool asked_twice(const FanotifyGroup& group, const Location& location, std::uint64_t mask) const;
   void allow_unread(const FanotifyGroup& group);
+  // Watchdog thread: answers one that is unread, as the gate would have.
+  bool rescue_one(const FanotifyGroup& group);
 
   const Parts parts_;
   const std::uint64_t deadline_ns_;
   const int self_;
   Locator locator_;
+  Locator watchdog_locator_;
   InFlight in_flight_;
   Heartbeat heartbeat_;
   Heartbeat watchdog_heartbeat_;

@@ -4,7 +4,7 @@ namespace janus {
 
 Location Locator::locate(int fd, std::int32_t pid, bool identities) {
   // A path that is read while directories are renamed may never have existed.
-  // Renames are rare and short; after some tries we take what we got.
+  // A container may rename all the time: after some tries the path is unknown.
   constexpr int kTries = 16;
   janus_locate& io = memory_.locate;
   for (int attempt = 0; attempt < kTries; ++attempt) {
@@ -14,6 +14,7 @@ Location Locator::locate(int fd, std::int32_t pid, bool identities) {
     programs_.run_locate(slot_);
     if (!(io.flags & JANUS_LOCATE_UNSTABLE)) break;
   }
+  if (io.flags & JANUS_LOCATE_UNSTABLE) io.flags |= JANUS_LOCATE_NO_ROOT;
   Location location{.raw = &io, .path = {}};
   if (!location.found()) return location;
   const std::string_view head(memory_.bytes + io.head_off, io.head_end - io.head_off);

@@ -13,14 +13,15 @@
 namespace janus {
 
 // Slot numbers, one a thread.
-enum class LocatorSlot : std::uint32_t { gate = 0, observer = 1, planner = 2, scanner = 3, creator = 4 };
+enum class LocatorSlot : std::uint32_t { gate = 0, observer = 1, planner = 2, scanner = 3, creator = 4, watchdog = 5 };
 
 struct Location {
   const janus_locate* raw = nullptr;
   // As the superblock names it: "" is its root. Valid until the next locate().
   std::string_view path;
   bool found() const { return !(raw->flags & JANUS_LOCATE_NO_FILE); }
-  // False: the object is there but has no path (unreachable, or absurdly deep).
+  // False: the object is there but has no path (unreachable, absurdly deep, or
+  // renamed at each try to read it).
   bool has_path() const { return !(raw->flags & (JANUS_LOCATE_TOO_DEEP | JANUS_LOCATE_NO_ROOT)); }
   // The object itself is a guarded inode, whatever its name.
   bool pinned() const {

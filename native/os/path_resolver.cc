@@ -19,6 +19,11 @@ namespace {
 
 constexpr int kMaxSymlinks = 40;  // as the kernel's own limit (path_resolution(7))
 
+// Components of one resolution, those of symlinks and `..` included. A path
+// without symlinks has 2,048 at most (PATH_MAX). With symlinks a container
+// chooses the number, up to 40 x PATH_MAX, and each costs us a descriptor.
+constexpr int kMaxComponents = 2048;
+
 int openat2(int at, const char* path, std::uint64_t flags, std::uint64_t resolve) {
   const open_how how{.flags = flags, .mode = 0, .resolve = resolve};
   long fd = 0;
@@ -64,10 +69,12 @@ Resolved resolve_in(int root, const std::string& path) {
   split_front(path, todo);
   Resolved result;
   int symlinks = 0;
+  int components = 0;
   bool is_leaf = false;  // the top of the stack is no directory
   while (!todo.empty()) {
     const std::string name = std::move(todo.front());
     todo.pop_front();
+    if (++components > kMaxComponents) throw Error(ErrorCode::invalid, "too many components on the way");
     if (name == "..") {
       if (stack.size() > 1) stack.pop_back();
       is_leaf = false;

@@ -34,7 +34,7 @@ struct Resolved {
 };
 
 // `root`: O_PATH of the container's root. Throws Error(invalid) for a symlink
-// loop, Error(system) for what else goes wrong.
+// loop or more than 2,048 components, Error(system) for what else goes wrong.
 Resolved resolve_in(int root, const std::string& path);
 
 // Opens a directory or file below `base` by a path without symlinks and without

@@ -25,9 +25,12 @@ std::size_t match_set(std::string_view pattern, std::size_t at, unsigned char c,
   return i + 1;
 }
 
-// Iterative matching with one restart point per kind of star: linear in
-// practice and at worst pattern x text, whatever the pattern.
-bool glob_whole(std::string_view pattern, std::string_view text) {
+}  // namespace
+
+// Iterative matching with one restart point per kind of star, in one pass over
+// the text: at worst pattern x text, whatever the pattern. The text's length is
+// a container's to choose. A match may end where any component ends.
+bool glob_covers(std::string_view pattern, std::string_view text) {
   constexpr auto none = std::string_view::npos;
   std::size_t p = 0, t = 0;
   std::size_t star_p = none, star_t = 0;      // last `*`
@@ -73,7 +76,7 @@ bool glob_whole(std::string_view pattern, std::string_view text) {
           if (ok) p += quoted ? 2 : 1, ++t;
         }
       }
-    } else if (t == text.size()) {
+    } else if (t == text.size() || (t > 0 && text[t] == '/')) {
       return true;
     }
     if (ok) continue;
@@ -92,15 +95,6 @@ bool glob_whole(std::string_view pattern, std::string_view text) {
     } else {
       return false;
     }
-  }
-}
-
-}  // namespace
-
-bool glob_covers(std::string_view pattern, std::string_view text) {
-  for (std::size_t end = text.find('/');; end = text.find('/', end + 1)) {
-    if (glob_whole(pattern, text.substr(0, end))) return true;
-    if (end == std::string_view::npos) return false;
   }
 }
 

@@ -67,6 +67,7 @@ struct EngineCounters {
   Counter exposed_path;        // a name on the way to a guarded path changed, and it leads elsewhere
   Counter exposed_rescan;      // paths changed faster than they could be resolved
 
+  Counter thread_failures;  // rounds of a thread that ended with an error; it went on
   Counter forgotten;  // times that all learned ignore marks were dropped
 };
 

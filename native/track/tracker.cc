@@ -257,11 +257,13 @@ std::vector<Tracker::Namespace> Tracker::look_for_namespaces() {
   std::map<std::uint64_t, Namespace> namespaces;
   std::vector<janus_thread> threads;
   std::set<std::pair<std::uint64_t, std::uint32_t>> there;
+  const std::uint64_t begun = monotonic_ns();
   programs_.each_thread([&](const janus_thread& thread) {
     threads.push_back(thread);
     there.emplace(thread.mnt_ns, thread.pid);
     namespaces.try_emplace(thread.mnt_ns, Namespace{thread.container, thread.mnt_ns, thread.mnt_event});
   });
+  walk_ns_.store(monotonic_ns() - begun, std::memory_order_relaxed);
   {
     // One that is known by a thread that has ended or gone elsewhere needs another.
     const std::lock_guard lock(mutex_);

@@ -99,6 +99,8 @@ class Tracker {
     std::uint64_t container = 0, id = 0, event = 0;
   };
   std::vector<Namespace> look_for_namespaces();
+  // How long the last look's walk over all threads took, without what it led to.
+  std::uint64_t walk_ns() const { return walk_ns_.load(std::memory_order_relaxed); }
 
   struct Tracked {
     std::string id;
@@ -136,6 +138,7 @@ class Tracker {
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, Container> containers_;
   ProcessTable table_;
+  std::atomic<std::uint64_t> walk_ns_{0};
   std::uint64_t lost_ = 0;
   // At the last refresh there was no room for a process of a tracked container.
   std::atomic<bool> missing_ = false;

@@ -3,8 +3,9 @@
  * stays on one line and cannot pass for something it isn't.
  *
  * Escaped as \xNN, byte by byte: control characters (C0, DEL, C1), line and
- * paragraph separators, bidirectional overrides, bytes that are not UTF-8, and
- * the backslash itself, so that the escape is unambiguous.
+ * paragraph separators, bidirectional overrides, bytes that are not UTF-8, the
+ * single quote, which would close a quoted value, and the backslash itself, so
+ * that the escape is unambiguous.
  */
 import { Buffer, isUtf8 } from "node:buffer";
 
@@ -12,17 +13,18 @@ const SPACE = 0x20;
 const TILDE = 0x7e;
 const BACKSLASH = 0x5c;
 const QUOTE = 0x22;
+const APOSTROPHE = 0x27;
 
 const HIDDEN = String.raw`\p{Cc}\p{Cs}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069`;
-const UNSAFE = new RegExp(String.raw`[${HIDDEN}\\]`, "gu");
+const UNSAFE = new RegExp(String.raw`[${HIDDEN}\\']`, "gu");
 const UNSAFE_ONCE = new RegExp(UNSAFE.source, "u");
 const CONTROLS = new RegExp(`[${HIDDEN}]`, "gu");
 
-/** True if every byte is printable ASCII other than the backslash. */
+/** True if every byte is printable ASCII other than the backslash and the single quote. */
 export function isPlain(bytes: Uint8Array, start: number, end: number): boolean {
   for (let i = start; i < end; i++) {
     const byte = bytes[i] as number;
-    if (byte < SPACE || byte > TILDE || byte === BACKSLASH) return false;
+    if (byte < SPACE || byte > TILDE || byte === BACKSLASH || byte === APOSTROPHE) return false;
   }
   return true;
 }
@@ -34,11 +36,21 @@ export function printableBytes(bytes: Buffer, start: number, end: number): strin
   return escapeInvalid(bytes, start, end);
 }
 
-/** `bytes[start, end)` as a JSON string; bytes that are not UTF-8 become U+FFFD. */
+/**
+ * `bytes[start, end)` as a JSON string; bytes that are not UTF-8 become U+FFFD. What is hidden or ends a line for some
+ * reader is escaped, which JSON asks of the C0 controls only.
+ */
 export function quoteBytes(bytes: Buffer, start: number, end: number): string {
   let plain = isPlain(bytes, start, end);
   for (let i = start; plain && i < end; i++) plain = bytes[i] !== QUOTE;
-  return plain ? `"${bytes.toString("latin1", start, end)}"` : JSON.stringify(bytes.toString("utf8", start, end));
+  return plain ? `"${bytes.toString("latin1", start, end)}"` : quoteString(bytes.toString("utf8", start, end));
+}
+
+function quoteString(text: string): string {
+  return JSON.stringify(text).replace(
+    CONTROLS,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /** A string of the configuration (a tag, a pod's name) as one line of text. */

@@ -5,33 +5,32 @@ import t from "tap";
 import { startContainer } from "../support/container.js";
 import { eventually, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
-import { EPERM, guardOn } from "../support/guard.js";
+import { ENOENT, EPERM, guardOn } from "../support/guard.js";
 
-t.test(
-  "a gate that stands still: answers past the deadline are allow, counted as exposure, and health tells",
-  async (t) => {
-    const daemon = await startDaemon({ flags: ["--deadline=300"] }, t);
-    const container = await startContainer({ files: { "/etc/secret": "" } }, t);
-    const actor = await container.actor();
-    await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
-    t.equal(await actor.open("/etc/secret"), EPERM);
-    t.equal(await daemon.metric("janusd_exposure_total"), 0);
+t.test("a gate that stands still: what waits past the deadline is judged all the same, and health tells", async (t) => {
+  const daemon = await startDaemon({ flags: ["--deadline=300"] }, t);
+  const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+  const actor = await container.actor();
+  await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
+  t.equal(await actor.open("/etc/secret"), EPERM);
+  t.equal(await daemon.metric("janusd_exposure_total"), 0);
 
-    const thaw = await freeze(daemon, "gate");
-    t.equal(await actor.open("/etc/secret"), 0, "allowed, late");
-    t.equal(await daemon.metric("janusd_exposure_total", { cause: "deadline" }), 1);
-    await eventually("it is not ready", async () => (await daemon.http("/readyz")).status === 503);
-    const report = await (await daemon.http("/readyz")).text();
-    t.match(report, /"name":"gate","ok":false/);
-    t.match(report, /"name":"watchdog","ok":true/);
-    t.equal(await actor.open("/etc/secret"), 0, "allowed, late, again");
+  const thaw = await freeze(daemon, "gate");
+  t.equal(await actor.open("/etc/secret"), EPERM, "denied, late, by the watchdog");
+  t.equal(await actor.open("/etc/hostname"), ENOENT, "and who opens what nobody guards goes on");
+  t.equal(await daemon.metric("janusd_exposure_total", { cause: "deadline" }), 0, "nothing went unjudged");
+  t.equal(await daemon.metric("janusd_events_total", { event: "open", response: "deny" }), 2, "both are counted");
+  await eventually("it is not ready", async () => (await daemon.http("/readyz")).status === 503);
+  const report = await (await daemon.http("/readyz")).text();
+  t.match(report, /"name":"gate","ok":false/);
+  t.match(report, /"name":"watchdog","ok":true/);
+  t.match(await actor.repeat("/etc/secret", 20), { denied: 20 }, "one after the other");
 
-    await thaw();
-    await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200);
-    t.equal(await actor.open("/etc/secret"), EPERM, "denied again");
-    await daemon.stop();
-  },
-);
+  await thaw();
+  await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200);
+  t.equal(await actor.open("/etc/secret"), EPERM, "denied again");
+  await daemon.stop();
+});
 
 t.test("an observer that stands still delays no answer", async (t) => {
   const daemon = await startDaemon({}, t);

@@ -303,3 +303,10 @@ t.test("when the reader goes, the descriptor stays: no other file gets its numbe
   logger.stdout.destroy();
   t.match(await text(logger.stderr), /^queue_full 0, shutdown 0, closed [1-9]\d*, fd 1 is a socket\nexit\n$/);
 });
+
+t.test("JSON: what is hidden, or ends a line for some reader, is escaped", async (t) => {
+  const path = "/a\u2028b\u0085c\u202ed\u009be\u007f'f";
+  const [line = ""] = (await logged("json", [[{ path }]])).split("\n");
+  t.equal(JSON.parse(line).path, path, "and reads as it is");
+  t.match(line, "/a\\u2028b\\u0085c\\u202ed\\u009be\\u007f'f");
+});
