@@ -26,6 +26,9 @@ const HEALTH_INTERVAL_MS = 1000;
 /** How often losses and the like are said in the log, at most. Milliseconds. */
 const NOTICE_INTERVAL_MS = 10_000;
 
+/** How often guards of the last run that could not be restored are tried again. Milliseconds. */
+const RETRY_INTERVAL_MS = 2000;
+
 /** This machine cannot run the daemon. One line for each reason. */
 export class CannotRun extends Error {
   override readonly name = "CannotRun";
@@ -80,6 +83,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const notices = new Notices(log);
     const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
     steps.push({ what: "notices", close: () => clearInterval(noticing) });
+    const retrying = setInterval(() => registry.retryPending(), RETRY_INTERVAL_MS);
+    steps.push({ what: "pending guards", close: () => clearInterval(retrying) });
     const fileGuards = new FileGuards(fileConfigs, { registry, engine, log });
     fileGuards.start();
     steps.push({ what: "the file's guards", close: () => fileGuards.close() });
@@ -94,6 +99,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     ]);
     const health = new Health({
       stats: () => engine.stats(),
+      pending: () => registry.pending(),
       drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
       programs,
     });
@@ -103,6 +109,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       build: { ...build, kernel: probe.kernel },
       features: probe.features,
       guards: () => registry.size,
+      guardsPending: () => registry.pending().length,
       pipeline: () => pipeline.stats,
       sinks,
       blockedBoundsSeconds: addon.blockedBoundsSeconds,
@@ -224,8 +231,7 @@ function restoreGuards(state: StateFile | undefined, registry: GuardRegistry, lo
         log.info(about, "guard of the last run dropped: its containers are gone");
       }
     } catch (error) {
-      gone++;
-      log.error({ ...about, err: error }, "guard of the last run could not be restored");
+      log.error({ ...about, err: error }, "guard of the last run could not be restored: it is kept, and tried again");
     }
   }
   if (gone > 0) state?.save(() => registry.stored());

@@ -23,6 +23,8 @@ export interface HealthOptions {
   readonly stats: () => Pick<EngineStats, "heartbeatMs" | "programs" | "ring">;
   /** Records that left the ring so far, wherever they went. */
   readonly drained: () => number;
+  /** Guards of the last run that could not be taken up yet. */
+  readonly pending: () => readonly { readonly guard: string; readonly reason: string }[];
   /** eBPF programs that were attached at the start. */
   readonly programs: readonly string[];
   /** Milliseconds, monotonic. */
@@ -58,9 +60,16 @@ export class Health {
       })),
       this.#programs(programs),
       this.#ring(ring),
+      this.#pending(),
     ];
     const live = heartbeatMs.gate < HEARTBEAT_LIVE_MS && heartbeatMs.watchdog < HEARTBEAT_LIVE_MS;
     return { ready: checks.every(({ ok }) => ok), live, checks };
+  }
+
+  #pending(): Check {
+    const pending = this.#options.pending();
+    const reasons = pending.map(({ guard, reason }) => `${guard}: ${reason}`).join("; ");
+    return { name: "guards", ok: pending.length === 0, detail: pending.length === 0 ? "none pending" : reasons };
   }
 
   #programs(attached: readonly string[]): Check {

@@ -28,6 +28,8 @@ export interface MetricsOptions {
   readonly features: Readonly<Record<string, Trial>>;
   /** How many guards are held. */
   readonly guards: () => number;
+  /** How many guards of the last run could not be taken up yet. */
+  readonly guardsPending: () => number;
   readonly pipeline: () => PipelineStats;
   readonly sinks: readonly Sink[];
   /** Upper bounds of the native histogram's buckets. */
@@ -98,6 +100,13 @@ const DEFINITIONS: readonly Definition[] = [
     help: "Guards held.",
     labels: [],
     read: ({ options }) => single(options.guards()),
+  },
+  {
+    name: "janusd_guards_pending",
+    type: "gauge",
+    help: "Guards of the last run that could not be restored yet: kept, tried again, not enforced.",
+    labels: [],
+    read: ({ options }) => single(options.guardsPending()),
   },
   {
     name: "janusd_containers",

@@ -8,10 +8,12 @@ function setUp() {
     heartbeatMs: { gate: 10, observer: 10, tracker: 10, watchdog: 10 },
     programs: ["on_fork", "on_exit"],
     ring: { bytes: 1024, used: 0, written: 0 },
+    pending: [] as { guard: string; reason: string }[],
   };
   const health = new Health({
     stats: () => state,
     drained: () => state.drained,
+    pending: () => state.pending,
     programs: ["on_fork", "on_exit"],
     now: () => state.now,
   });
@@ -24,7 +26,7 @@ t.test("all is well", async (t) => {
   t.match(health.assess(), { ready: true, live: true });
   t.same(
     health.assess().checks.map(({ name }) => name),
-    ["gate", "observer", "tracker", "watchdog", "ebpf", "ring"],
+    ["gate", "observer", "tracker", "watchdog", "ebpf", "ring", "guards"],
   );
 });
 
@@ -44,7 +46,12 @@ t.test("an eBPF program that is gone, or none at all", async (t) => {
   state.programs = ["on_fork"];
   t.same(failed(), ["ebpf"]);
   t.match(health.assess().checks, [{}, {}, {}, {}, { detail: /on_exit/ }]);
-  const none = new Health({ stats: () => ({ ...state, programs: [] }), drained: () => 0, programs: [] });
+  const none = new Health({
+    stats: () => ({ ...state, programs: [] }),
+    drained: () => 0,
+    pending: () => [],
+    programs: [],
+  });
   t.equal(none.assess().ready, false);
 });
 
@@ -61,4 +68,12 @@ t.test("a ring that holds records of which none leaves", async (t) => {
   state.now += 60_000;
   state.ring.used = 0;
   t.same(failed(), [], "empty");
+});
+
+t.test("a guard of the last run that is not restored yet", async (t) => {
+  const { state, health, failed } = setUp();
+  state.pending = [{ guard: "secrets", reason: "Too many open files" }];
+  t.same(failed(), ["guards"]);
+  t.match(health.assess(), { ready: false, live: true }, "a restart would not help");
+  t.match(health.assess().checks.at(-1), { detail: "secrets: Too many open files" });
 });

@@ -81,6 +81,8 @@ export class GuardRegistry {
   /** Identities, by container id. */
   readonly #byContainer = new Map<string, Set<string>>();
   readonly #subjects = new Map<number, SubjectContext>();
+  /** By identity(). */
+  readonly #pending = new Map<string, { readonly stored: StoredGuard; readonly reason: string }>();
   /** In order of retirement. */
   readonly #retired = new Map<number, { readonly context: SubjectContext; readonly at: number }>();
   #nextKey = 1;
@@ -109,23 +111,71 @@ export class GuardRegistry {
    */
   create(config: JanusdConfig, source: GuardSource = "rpc"): GuardHandle {
     const guard = parseGuard(config);
-    const containers = this.#resolve(guard.containers, config);
+    // A file says what to guard as far as it is there; a request is done as a whole or not at all.
+    const there = source === "file" ? this.#present(guard.containers) : [];
+    const containers = there.length > 0 ? there : this.#resolve(guard.containers, config);
     const before = this.#guards.get(identity(guard));
-    return this.#hold({ key: before?.key ?? this.#nextKey, guard, config, source, containers, complete: true }, before);
+    if (source === "rpc" && before?.source === "file") throw ofTheFile(before);
+    const complete = containers.length === guard.containers.length;
+    const key = before?.key ?? this.#nextKey;
+    const handle = this.#hold({ key, guard, config, source, containers, complete }, before);
+    if (this.#pending.delete(identity(guard))) this.#onChange();
+    return handle;
   }
 
   /**
    * Takes up a guard of an earlier run, on those of its containers that are
    * still there: what is gone is not waited for, since those that are left are
-   * unguarded meanwhile. Undefined if none is. Throws JanusdError, and then has changed
-   * nothing.
+   * unguarded meanwhile. Undefined if none is. Throws JanusdError; the guard is then
+   * pending: it is kept, and `retryPending` tries it again.
    */
   restore(stored: StoredGuard): GuardHandle | undefined {
-    const guard = parseGuard(stored.config);
-    const containers = guard.containers.flatMap((ref) => {
-      const info = this.#find(ref.id);
-      return info === undefined ? [] : [{ info, name: ref.name }];
+    const { name, namespace, podName } = stored.config;
+    const id = identity({ name, namespace, podName });
+    try {
+      const handle = this.#restore(stored);
+      this.#pending.delete(id);
+      return handle;
+    } catch (thrown) {
+      const error = JanusdError.from(thrown);
+      this.#pending.set(id, { stored, reason: error.message });
+      throw error;
+    }
+  }
+
+  /** Guards of an earlier run that could not be taken up yet, each with the reason. */
+  pending(): { readonly guard: string; readonly reason: string }[] {
+    return [...this.#pending.values()].map(({ stored, reason }) => ({ guard: stored.config.name, reason }));
+  }
+
+  /** Tries what is pending once more. Never throws. */
+  retryPending(): void {
+    for (const [id, { stored, reason }] of [...this.#pending]) {
+      const about = { guard: stored.config.name, pod: stored.config.podName, namespace: stored.config.namespace };
+      try {
+        const handle = this.restore(stored);
+        this.#log.info(
+          about,
+          handle === undefined ? "pending guard dropped: its containers are gone" : "pending guard restored",
+        );
+        this.#onChange();
+      } catch (error) {
+        const now = this.#pending.get(id)?.reason;
+        if (now !== reason) this.#log.warn({ ...about, err: error }, "guard of the last run is still pending");
+      }
+    }
+  }
+
+  #present(refs: readonly ContainerRef[]): LiveContainer[] {
+    return refs.flatMap(({ id, name }) => {
+      const info = this.#find(id);
+      return info === undefined ? [] : [{ info, name }];
     });
+  }
+
+  #restore(stored: StoredGuard): GuardHandle | undefined {
+    const guard = parseGuard(stored.config);
+    const containers = this.#present(guard.containers);
     if (containers.length === 0) return undefined;
     const keys = new Set([...this.#guards.values()].map(({ key }) => key));
     const key = keys.has(stored.key) ? this.#nextKey : stored.key;
@@ -151,9 +201,16 @@ export class GuardRegistry {
     );
     const pods = new Set(matches.map(({ guard }) => `${guard.namespace}/${guard.podName}`));
     if (!named || (pods.size > 1 && ofPids.length > 0)) matches = ofPids;
+    const [fromFile] = matches.filter(({ source }) => source === "file");
+    matches = matches.filter(({ source }) => source === "rpc");
+    // Who names it is told. Who means all of a pod's means those that can be made the same way.
+    if (fromFile !== undefined && request.name !== "" && matches.length === 0) throw ofTheFile(fromFile);
     for (const held of matches) this.#drop(held);
-    if (matches.length > 0) this.#onChange();
-    return matches.length;
+    const waiting = named ? [...this.#pending].filter(([, { stored }]) => isMeant(stored.config, request)) : [];
+    for (const [id] of waiting) this.#pending.delete(id);
+    const removed = matches.length + waiting.length;
+    if (removed > 0) this.#onChange();
+    return removed;
   }
 
   /** Every guard of which a container is alive: looks, rather than remembers. */
@@ -169,7 +226,8 @@ export class GuardRegistry {
 
   /** What to keep for the next start. */
   stored(): StoredGuard[] {
-    return [...this.#guards.values()].filter(({ source }) => source === "rpc").map(({ stored }) => stored);
+    const held = [...this.#guards.values()].filter(({ source }) => source === "rpc").map(({ stored }) => stored);
+    return [...held, ...[...this.#pending.values()].map(({ stored }) => stored)];
   }
 
   /** `ids`: those that subjects had before; by default, in `before`. */
@@ -337,6 +395,12 @@ export class GuardRegistry {
 }
 
 type Names = Pick<Guard, "name" | "namespace" | "podName">;
+
+function ofTheFile({ guard }: Held): JanusdError {
+  return new JanusdError(`guard ${guard.name} comes from the guard file (--guards): change it there`, {
+    kind: "unsupported",
+  });
+}
 
 /** A guard's key. */
 export function identity({ name, namespace, podName }: Names): string {

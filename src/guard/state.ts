@@ -3,7 +3,7 @@
  * reader (the next start) sees the old guards or the new ones.
  */
 
-import { readFileSync, renameSync } from "node:fs";
+import { copyFileSync, readFileSync, renameSync } from "node:fs";
 import { mkdir, open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fromJson, toJson } from "@bufbuild/protobuf";
@@ -42,7 +42,9 @@ export class StateFile {
       return [];
     }
     try {
-      return parseState(text);
+      const { guards, faults } = parseState(text);
+      if (faults.length > 0) this.#keepAside(faults);
+      return guards;
     } catch (error) {
       const aside = `${this.#file}.corrupt-${Date.now()}`;
       this.#log.error({ file: this.#file, aside, err: error }, "the state file makes no sense: put aside");
@@ -53,6 +55,17 @@ export class StateFile {
       }
       return [];
     }
+  }
+
+  /** Entries that make no sense cost themselves only; the whole file is kept for whoever wants to know. */
+  #keepAside(faults: readonly string[]): void {
+    const aside = `${this.#file}.corrupt-${Date.now()}`;
+    try {
+      copyFileSync(this.#file, aside);
+    } catch (error) {
+      this.#log.error({ file: this.#file, aside, err: error }, "cannot copy the state file");
+    }
+    this.#log.error({ file: this.#file, aside, faults }, "guards of the state file that make no sense are left out");
   }
 
   /** The guards changed: writes what `read` then returns, soon. */
@@ -117,21 +130,32 @@ async function replaceFile(file: string, text: string): Promise<void> {
   }
 }
 
-function parseState(text: string): StoredGuard[] {
+function parseState(text: string): { readonly guards: StoredGuard[]; readonly faults: string[] } {
   const state: unknown = JSON.parse(text);
   if (!isObject(state) || !Array.isArray(state["guards"])) throw new Error("not a state file");
   if (state["version"] !== VERSION) throw new Error(`version ${String(state["version"])}, expected ${VERSION}`);
-  return state["guards"].map((entry: unknown): StoredGuard => {
-    if (!isObject(entry) || !isId(entry["key"]) || !isObject(entry["ids"])) throw new Error("not a guard");
-    const ids = new Map<string, number>();
-    for (const [signature, id] of Object.entries(entry["ids"])) {
-      if (!isId(id)) throw new Error("not a subject id");
-      ids.set(signature, id);
+  const guards: StoredGuard[] = [];
+  const faults: string[] = [];
+  for (const [index, entry] of state["guards"].entries()) {
+    try {
+      guards.push(parseEntry(entry));
+    } catch (error) {
+      faults.push(`guards[${index}]: ${error instanceof Error ? error.message : String(error)}`);
     }
-    // A newer version's fields must not cost a guard after a downgrade.
-    const config = fromJson(JanusdConfigSchema, toJsonValue(entry["config"]), { ignoreUnknownFields: true });
-    return { key: entry["key"], config, ids };
-  });
+  }
+  return { guards, faults };
+}
+
+function parseEntry(entry: unknown): StoredGuard {
+  if (!isObject(entry) || !isId(entry["key"]) || !isObject(entry["ids"])) throw new Error("not a guard");
+  const ids = new Map<string, number>();
+  for (const [signature, id] of Object.entries(entry["ids"])) {
+    if (!isId(id)) throw new Error("not a subject id");
+    ids.set(signature, id);
+  }
+  // A newer version's fields must not cost a guard after a downgrade.
+  const config = fromJson(JanusdConfigSchema, toJsonValue(entry["config"]), { ignoreUnknownFields: true });
+  return { key: entry["key"], config, ids };
 }
 
 type JsonValue = Parameters<typeof fromJson>[1];

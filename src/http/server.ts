@@ -7,6 +7,13 @@ import type { Address } from "../config.js";
 import type { HealthReport } from "../health.js";
 import type { Metrics } from "../metrics.js";
 
+/** More than probes, a few scrapers and a person need. */
+const MAX_CONNECTIONS = 64;
+/** A request takes so long to arrive, at most. Milliseconds. */
+const REQUEST_MS = 5_000;
+/** A connection on which nothing happens is closed after so long. Milliseconds. */
+const IDLE_MS = 30_000;
+
 export interface HttpServerOptions {
   readonly listen: Address;
   readonly health: () => HealthReport;
@@ -25,7 +32,14 @@ export interface HttpServer {
 
 /** Rejects if the address cannot be had. */
 export async function openHttpServer({ listen, health, about, metrics }: HttpServerOptions): Promise<HttpServer> {
-  const server = fastify({ forceCloseConnections: true });
+  // Whoever reaches the address may open connections: they are few, and none stays for nothing.
+  const server = fastify({
+    forceCloseConnections: true,
+    connectionTimeout: IDLE_MS,
+    requestTimeout: REQUEST_MS,
+    keepAliveTimeout: IDLE_MS,
+  });
+  server.server.maxConnections = MAX_CONNECTIONS;
   let draining = false;
 
   server.get("/livez", (_request, reply) => {

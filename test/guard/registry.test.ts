@@ -269,3 +269,64 @@ t.test("what the engine is told", async (t) => {
     ],
   });
 });
+
+t.test(
+  "what cannot be restored now stays pending: kept, tried again, and gone if it is destroyed or made anew",
+  async (t) => {
+    const { registry } = setUp();
+    registry.create(config({ name: "first" }));
+    registry.create(config({ name: "second", podName: "other" }));
+    const stored = registry.stored();
+    const { engine, registry: next } = setUp();
+    for (const each of stored) {
+      engine.refuse("EXHAUSTED");
+      t.throws(() => next.restore(each));
+    }
+    t.match(next.pending(), [{ guard: "first" }, { guard: "second" }]);
+    t.equal(next.size, 0);
+    t.same(next.stored(), stored, "the state file keeps them");
+    engine.refuse("EXHAUSTED");
+    next.retryPending();
+    t.match(next.pending(), [{ guard: "first" }], "one failed again, the other did not");
+    t.match(next.list(), [{ name: "second" }]);
+    next.create(config({ name: "first" }));
+    t.same(next.pending(), []);
+    engine.refuse("EXHAUSTED");
+    const [first] = stored;
+    if (first === undefined) throw new Error("not stored");
+    const { engine: another, registry: last } = setUp();
+    another.refuse("EXHAUSTED");
+    t.throws(() => last.restore(first));
+    t.equal(last.destroy({ name: "first", namespace: "", podName: "", pid: [] }), 1);
+    t.same(last.stored(), []);
+  },
+);
+
+t.test("a guard of the file is the file's", async (t) => {
+  const { engine, registry } = setUp();
+  registry.create(config({ name: "file" }), "file");
+  const calls = engine.calls.length;
+  const message = /comes from the guard file/;
+  t.throws(() => registry.create(config({ name: "file", logFormat: "{path}" })), {
+    message,
+    data: { kind: "unsupported" },
+  });
+  t.throws(() => registry.destroy({ name: "file", namespace: "", podName: "", pid: [] }), { message });
+  t.equal(
+    registry.destroy({ name: "", namespace: "", podName: "p", pid: [] }),
+    0,
+    "a pod's guards are those of clients",
+  );
+  t.equal(engine.calls.length, calls, "nothing was changed");
+  t.equal(registry.size, 1);
+});
+
+t.test("a guard of the file is held on those of its containers that run", async (t) => {
+  const { engine, registry } = setUp();
+  engine.end(B);
+  t.match(registry.create(config({ name: "file", cid: [A, B] }), "file"), { complete: false, containerIds: [A] });
+  engine.run(B);
+  t.match(registry.create(config({ name: "file", cid: [A, B] }), "file"), { complete: true, containerIds: [A, B] });
+  engine.end(B);
+  t.throws(() => registry.create(config({ name: "rpc", cid: [A, B] })), { message: new RegExp(B) });
+});

@@ -41,7 +41,6 @@ t.test("changes made while one is written are written, the last of them last", a
 });
 
 t.test("a file that makes no sense is put aside and said", async (t) => {
-  const good = { key: 1, config: {}, ids: {} };
   for (const text of [
     "",
     "{",
@@ -49,10 +48,6 @@ t.test("a file that makes no sense is put aside and said", async (t) => {
     "null",
     JSON.stringify({ version: 2, guards: [] }),
     JSON.stringify({ version: 1, guards: {} }),
-    JSON.stringify({ version: 1, guards: [{ ...good, key: 0 }] }),
-    JSON.stringify({ version: 1, guards: [{ ...good, ids: { a: "1" } }] }),
-    JSON.stringify({ version: 1, guards: [{ ...good, config: { name: 7 } }] }),
-    JSON.stringify({ version: 1, guards: [{ key: 1, ids: {} }] }),
   ]) {
     const directory = t.testdir({ "guards.json": text });
     const file = join(directory, "guards.json");
@@ -82,4 +77,23 @@ t.test("a file that cannot be written or read is said, and stops nothing", async
   state.save(() => [guard(1)]);
   await state.close();
   t.match(log.messages, [/cannot read/, /cannot write/]);
+});
+
+t.test("an entry that makes no sense costs itself only, and the file is kept aside", async (t) => {
+  const good = { key: 1, config: { name: "g" }, ids: {} };
+  const bad = [
+    { ...good, key: 0 },
+    { ...good, ids: { a: "1" } },
+    { ...good, config: { name: 7 } },
+    { key: 1, ids: {} },
+  ];
+  for (const entry of bad) {
+    const text = JSON.stringify({ version: 1, guards: [entry, good] });
+    const directory = t.testdir({ "guards.json": text });
+    const log = new LogRecorder();
+    t.match(new StateFile(join(directory, "guards.json"), log).load(), [{ key: 1, config: { name: "g" } }]);
+    t.match(log.messages, [/make no sense/]);
+    const aside = readdirSync(directory).find((name) => name.startsWith("guards.json.corrupt-")) ?? "";
+    t.equal(readFileSync(join(directory, aside), "utf8"), text);
+  }
 });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import t from "tap";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
-import { eventually, startDaemon } from "../support/daemon.js";
+import { eventually, rpcError, startDaemon } from "../support/daemon.js";
 import { EPERM } from "../support/guard.js";
 
 const guardFile = (ids: readonly string[]): string => {
@@ -60,5 +60,23 @@ t.test("a container that appears later, and one that comes back", async (t) => {
     await eventually("it is gone", async () => (await daemon.getGuardState()).length === 0);
   }
   t.match(daemon.stderr, /cannot be held yet/);
+  await daemon.stop();
+});
+
+t.test("one container that is absent unguards no other, and clients cannot take what is the file's", async (t) => {
+  const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+  const actor = await container.actor();
+  const absent = randomBytes(32).toString("hex");
+  const daemon = await startDaemon({ flags: ["--guards", guardFile([`${container.id}, ${absent}`])] }, t);
+  t.equal(await actor.open("/etc/secret"), EPERM);
+  const refused = async (call: Promise<unknown>) => {
+    const error = await rpcError(call);
+    t.equal(error.code, "FAILED_PRECONDITION");
+    t.match(error.message, "guard file");
+  };
+  await refused(daemon.destroyGuard({ name: "secrets-0" }));
+  const subject = [{ deny: ["/etc/passwd"], event: ["open"] }];
+  await refused(daemon.createGuard({ name: "secrets-0", cid: [container.id], subject }));
+  t.match(await actor.repeat("/etc/secret", 1e9, 2500), { opened: 0 }, "denied all the time");
   await daemon.stop();
 });
