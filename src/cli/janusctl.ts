@@ -30,6 +30,12 @@ export interface Io {
   readonly stderr: (text: string) => void;
 }
 
+interface DeleteOptions {
+  readonly pod?: string;
+  readonly namespace?: string;
+  readonly all?: boolean;
+}
+
 interface GlobalOptions {
   readonly address: string;
   readonly output: "table" | "json";
@@ -106,13 +112,33 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
   program
     .command("delete")
     .argument("<name>", "the guard's name")
-    .description("remove a guard; one that isn't there is fine")
+    .description("remove a guard")
     .option("--pod <pod>", "only from this pod")
     .option("-n, --namespace <namespace>", "the guard's namespace")
-    .action((name: string, { pod = "", namespace = "" }: { pod?: string; namespace?: string }) =>
+    .option("--all", "also if several pods or namespaces have a guard of that name")
+    .action((name: string, { pod = "", namespace = "", all = false }: DeleteOptions) =>
       run(async (client, print) => {
+        const meant = (await client.getGuardState()).filter(
+          (guard) =>
+            guard.name === name &&
+            (namespace === "" || guard.namespace === namespace) &&
+            // (One that lost a container is listed without its pod.)
+            (pod === "" || guard.podName === pod || guard.podName === ""),
+        );
+        if (meant.length > 1 && !all) {
+          const where = meant.map((guard) => `${guard.namespace || "-"}/${guard.podName || "-"}`).join(", ");
+          io.stderr(
+            `janusctl: ${meant.length} guards are named ${singleLine(name)} (${singleLine(where)}): give --pod, -n or --all\n`,
+          );
+          return 1;
+        }
+        // Also if none is listed: the daemon may hold one that is pending.
         await client.destroyGuard({ name, podName: pod, namespace });
-        print.deleted(name);
+        if (meant.length === 0) {
+          io.stderr(`janusctl: guard ${singleLine(name)}: not found\n`);
+          return 1;
+        }
+        print.deleted(name, meant.length);
         return 0;
       }),
     );
@@ -173,7 +199,7 @@ interface Printer {
     messages: readonly MessageShape<D>[],
     columns: Columns<MessageShape<D>>,
   ): void;
-  deleted(name: string): void;
+  deleted(name: string, count: number): void;
   diagnosis(diagnosis: Diagnosis): void;
 }
 
@@ -183,12 +209,12 @@ function printerOf(format: GlobalOptions["output"], out: Io["stdout"]): Printer 
     ? {
         messages: (schema, messages) =>
           json(messages.map((message) => toJson(schema, message, { alwaysEmitImplicit: true }))),
-        deleted: (name) => json({ name }),
+        deleted: (name, count) => json({ name, count }),
         diagnosis: json,
       }
     : {
         messages: (_schema, messages, columns) => out(formatTable(columns, messages)),
-        deleted: (name) => out(`${singleLine(name)} deleted\n`),
+        deleted: (name, count) => out(`${singleLine(name)} deleted${count > 1 ? ` (${count} guards)` : ""}\n`),
         diagnosis: (diagnosis) => out(formatDiagnosis(diagnosis)),
       };
 }

@@ -257,11 +257,11 @@ t.test("list", async (t) => {
 });
 
 t.test("delete names the guard, and its pod if that is given", async (t) => {
-  const script = scriptOf();
+  const script = scriptOf({ handles: [{ name: "passwords", podName: "web-1", namespace: "web" }] });
   const address = await serve(t, script);
   t.same(await run(["delete", "passwords", "--address", address]), { exit: 0, out: "passwords deleted\n", err: "" });
   const json = await run(["delete", "passwords", "--pod", "web-1", "-n", "web", "-o", "json", "--address", address]);
-  t.same(JSON.parse(json.out), { name: "passwords" });
+  t.same(JSON.parse(json.out), { name: "passwords", count: 1 });
   t.match(script.destroyed, [
     { name: "passwords", podName: "", namespace: "" },
     { name: "passwords", podName: "web-1", namespace: "web" },

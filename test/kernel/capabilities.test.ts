@@ -90,8 +90,22 @@ t.test(`${AUDIT} is for audit alone`, async (t) => {
   if (!loadAddon().probe().features.fanotify_audit.works) return;
   const daemon = await startDaemon({ enter: only([...needed, AUDIT]) }, t);
   await daemon.createGuard(guard);
-  t.equal(await (await container.actor()).open("/etc/secret"), EPERM);
+  const actor = await container.actor();
+  t.equal(await actor.open("/etc/secret"), EPERM);
   await daemon.stop();
+
+  // What cannot be restored now is kept, and said.
+  const { stateFile } = daemon;
+  const pending = await startDaemon({ enter: only(needed), stateFile, until: "/livez" }, t);
+  const readyz = await pending.http("/readyz");
+  t.equal(readyz.status, 503);
+  t.match(await readyz.text(), /"name":"guards","ok":false,"detail":"guard: [^"]*audit/);
+  t.equal(await pending.metric("janusd_guards_pending"), 1);
+  t.same(await pending.getGuardState(), [], "it is not claimed to be held");
+  await pending.stop();
+  const again = await startDaemon({ enter: only([...needed, AUDIT]), stateFile }, t);
+  t.equal(await actor.open("/etc/secret"), EPERM, "and enforced once it can be");
+  await again.stop();
 });
 
 t.test(`${NICE} is for answering before others get the processor`, async (t) => {

@@ -34,10 +34,20 @@ t.test("a guard's life, by command line", async (t) => {
   const table = await janusctl(["list"]);
   t.match(table.out, new RegExp(`^NAMESPACE .*\\n- +shadow +web-1 +testnode +${container.id.slice(0, 12)} +\\d`));
 
-  t.match(await janusctl(["delete", "shadow", "--pod", "another"]), { status: 0 });
+  const elsewhere = await janusctl(["delete", "shadow", "--pod", "another"]);
+  t.match(elsewhere, { status: 1, out: "", err: "janusctl: guard shadow: not found\n" });
   t.equal(await actor.open("/etc/shadow"), EPERM, "another pod's guard of that name is another guard");
   t.match(await janusctl(["delete", "shadow"]), { status: 0, out: "shadow deleted\n", err: "" });
   t.equal(await actor.open("/etc/shadow"), 0);
+  t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
+  t.match(await janusctl(["delete", "shadwo"]), { status: 1, out: "", err: "janusctl: guard shadwo: not found\n" });
+
+  const second = guardFile(container.id).replace("podName: web-1", "podName: web-2");
+  t.match(await janusctl(["create", "-f", "-"], `${guardFile(container.id)}---\n${second}`), { status: 0 });
+  const ambiguous = await janusctl(["delete", "shadow"]);
+  t.match(ambiguous, { status: 1, out: "", err: /2 guards are named shadow .*--pod, -n or --all/ });
+  t.equal(JSON.parse((await janusctl(["list", "-o", "json"])).out).length, 2, "neither was removed");
+  t.match(await janusctl(["delete", "shadow", "--all"]), { status: 0, out: "shadow deleted (2 guards)\n" });
   t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
 });
 

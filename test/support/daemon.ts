@@ -40,6 +40,8 @@ export interface DaemonOptions {
   /** Prefix of the command, for example to enter another mount namespace. */
   readonly enter?: readonly string[];
   readonly credentials?: ChannelCredentials;
+  /** What tells that it has started. Default: /readyz; /livez for a daemon that is not to become ready. */
+  readonly until?: "/readyz" | "/livez";
 }
 
 /** A TCP port of 127.0.0.1 that nobody listens on; below those that the kernel hands out to others meanwhile. */
@@ -118,7 +120,7 @@ export class Daemon {
     const stateFile = options.stateFile ?? join(mkdtempSync(join(workspaceDirectory(), "state-")), "guards.json");
     const daemon = new Daemon([await freePort(), await freePort()], stateFile, options);
     try {
-      await daemon.#waitUntilReady();
+      await daemon.#waitUntilReady(options.until ?? "/readyz");
     } catch (error) {
       await daemon.kill();
       throw error;
@@ -142,20 +144,20 @@ export class Daemon {
     return this.#child.stdout;
   }
 
-  async #waitUntilReady(): Promise<void> {
+  async #waitUntilReady(path: string): Promise<void> {
     const deadline = Date.now() + patienceMs;
     let ended = false;
     void this.#exit.then(() => {
       ended = true;
     });
     for (;;) {
-      const status = await this.http("/readyz").then(
+      const status = await this.http(path).then(
         (response) => response.status,
         () => 0,
       );
       if (status === 200) return;
       if (ended) throw new Error(`janusd ended before it was ready:\n${this.#stderr}`);
-      if (Date.now() > deadline) throw new Error(`janusd was not ready in time (/readyz: ${status}):\n${this.#stderr}`);
+      if (Date.now() > deadline) throw new Error(`janusd was not ready in time (${path}: ${status}):\n${this.#stderr}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
