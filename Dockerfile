@@ -17,6 +17,9 @@ RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libbpf1 libelf1 zlib1g \
  && rm -rf /var/lib/apt/lists/*
 ENV NODE_ENV=production
+# What it was built of: docker build --build-arg COMMIT=$(git rev-parse HEAD) .
+ARG COMMIT=unknown
+ENV JANUSD_COMMIT=$COMMIT
 WORKDIR /opt/janusd
 COPY --from=builder /src/package.json /src/LICENSE ./
 COPY --from=builder /src/node_modules node_modules
