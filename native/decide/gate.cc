@@ -110,16 +110,21 @@ Tracker::Actor Gate::identify(std::int32_t pid, const janus_locate& raw, std::ui
   return parts_.tracker.actor(tgid, then, then, true);
 }
 
-void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& event) {
-  const std::uint64_t begun = monotonic_ns();
-  in_flight_.begin(group, event.fd, begun);
-
-  const auto policy = parts_.policy.get();
-  const Location location = locator_.locate(event.fd, event.pid, true);
+Gate::Judged Gate::judge_event(Locator& locator, const fanotify_event_metadata& event) const {
+  auto policy = parts_.policy.get();
+  const Location location = locator.locate(event.fd, event.pid, true);
   const FileEventKind kind = kind_of(event.mask);
   const Superblock* superblock = location.found() ? policy->find(location.raw->dev) : nullptr;
   Verdict verdict;
   if (superblock != nullptr) verdict = judge(*superblock->table, parts_.identities, location, actor_of(location), kind, false);
+  return {std::move(policy), location, kind, superblock, std::move(verdict)};
+}
+
+void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& event) {
+  const std::uint64_t begun = monotonic_ns();
+  in_flight_.begin(group, event.fd, begun);
+
+  const auto [policy, location, kind, superblock, verdict] = judge_event(locator_, event);
   const Decision& decision = verdict.decision;
   if (!location.found()) parts_.counters.exposed_unreadable.add();
 
@@ -219,14 +224,10 @@ bool Gate::rescue_one(const FanotifyGroup& group) {
     return true;
   }
   const std::uint64_t begun = monotonic_ns();
-  const auto policy = parts_.policy.get();
-  const Location location = watchdog_locator_.locate(event.fd, event.pid, true);
-  const FileEventKind kind = kind_of(event.mask);
-  const Superblock* superblock = location.found() ? policy->find(location.raw->dev) : nullptr;
-  Verdict verdict;
-  if (superblock != nullptr) verdict = judge(*superblock->table, parts_.identities, location, actor_of(location), kind, false);
+  const auto [policy, location, kind, superblock, verdict] = judge_event(watchdog_locator_, event);
   const Decision& decision = verdict.decision;
-  group.respond(fd.get(), !decision.deny, false);
+  const bool audited = decision.entry != nullptr && decision.entry->subject->audit;
+  group.respond(fd.get(), !decision.deny, audited);
   if (!location.found()) parts_.counters.exposed_deadline.add();
   if (decision.entry == nullptr) {
     parts_.counters.asked_unguarded.add();
@@ -238,7 +239,8 @@ bool Gate::rescue_one(const FanotifyGroup& group) {
   parts_.recorder.record(*superblock->table, *decision.entry, location,
                          {.kind = kind,
                           .response = static_cast<std::uint8_t>(decision.deny ? 1 : 0),
-                          .flags = static_cast<std::uint16_t>(kFlagAnswered | (decision.owner ? kFlagOwner : 0)),
+                          .flags = static_cast<std::uint16_t>(kFlagAnswered | (audited ? kFlagAudited : 0) |
+                                                               (decision.owner ? kFlagOwner : 0)),
                           .blocked_ns = blocked,
                           .actor = identify(event.pid, *location.raw, blocked),
                           .time_ns = clock_ns(CLOCK_REALTIME)});

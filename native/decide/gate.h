@@ -54,6 +54,15 @@ class Gate {
   const Urgency& watchdog_urgency() const { return watchdog_urgency_; }
 
  private:
+  // What an event is about, and what is to be answered. `location` is valid until the locator's next locate().
+  struct Judged {
+    std::shared_ptr<const Policy> policy;  // by which it was judged; owns the rest
+    Location location;
+    FileEventKind kind;
+    const Superblock* superblock;  // nullptr: nothing on it is guarded
+    Verdict verdict;
+  };
+  Judged judge_event(Locator& locator, const fanotify_event_metadata& event) const;
   // Reads and answers one event, if one is there.
   void step(const FanotifyGroup& group);
   void answer(const FanotifyGroup& group, const fanotify_event_metadata& event);
