@@ -15,6 +15,8 @@ daemon=
 
 clean_up() {
   trap '' INT TERM HUP
+  # A signal may come between its start and the line that keeps its number.
+  daemon=${daemon:-${!:-}}
   if [ -n "$daemon" ] && kill -TERM "$daemon" 2>/dev/null; then wait "$daemon" || true; fi
   container_remove "$work" "$id"
 }
