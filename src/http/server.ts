@@ -7,12 +7,12 @@ import type { Address } from "../config.js";
 import type { HealthReport } from "../health.js";
 import type { Metrics } from "../metrics.js";
 
-/** More than probes, a few scrapers and a person need. */
-const MAX_CONNECTIONS = 64;
+/** Bounds what others can make us hold. So many that filling it up to keep a probe out takes some effort. */
+const MAX_CONNECTIONS = 1024;
 /** A request takes so long to arrive, at most. Milliseconds. */
 const REQUEST_MS = 5_000;
 /** A connection on which nothing happens is closed after so long. Milliseconds. */
-const IDLE_MS = 30_000;
+const IDLE_MS = 5_000;
 
 export interface HttpServerOptions {
   readonly listen: Address;
