@@ -215,14 +215,25 @@ function join({ texts, parts, tail }: Bound, view: FileEventView, each: (text: s
   return line + tail;
 }
 
-/** Takes out of the middle what is more than so many bytes; neither a character nor an escape is cut in two. */
+/** What is not cut in two: an escape, the mark of what was left out, a character. */
+const UNIT = /\\x[0-9a-f]{2}|\\\.\.\.|./gsu;
+
+/** Takes out of the middle what is more than so many bytes. */
 function shorten(text: string, limit: number): string {
-  const bytes = Buffer.from(text);
-  if (bytes.length <= limit) return text;
+  if (Buffer.byteLength(text) <= limit) return text;
+  const units = text.match(UNIT) ?? [];
   const half = Math.floor((limit - LEFT_OUT.length) / 2);
-  const head = bytes.toString("utf8", 0, half).replace(/(\\x?[0-9a-f]?|\ufffd+)$/, "");
-  const tail = bytes.toString("utf8", bytes.length - half).replace(/^\ufffd+/, "");
-  return `${head}${LEFT_OUT}${tail}`;
+  return firstOf(units, half).join("") + LEFT_OUT + firstOf(units.reverse(), half).reverse().join("");
+}
+
+/** As many of the first units as have so many bytes. */
+function firstOf(units: readonly string[], bytes: number): string[] {
+  let left = bytes;
+  const end = units.findIndex((unit) => {
+    left -= Buffer.byteLength(unit);
+    return left < 0;
+  });
+  return units.slice(0, end === -1 ? units.length : end);
 }
 
 function fold(pieces: readonly Piece[], subject: SubjectContext): Bound {

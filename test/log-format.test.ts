@@ -160,6 +160,10 @@ t.test("no line is longer than what a container runtime takes, and what was left
     t.match(line, /^<[A-Z]+> '.+\\\.\.\..+' .+\\\.\.\..+ \(.*\) /s, "all fields are there");
     t.notMatch(line, "\ufffd", "no character is cut in two");
   }
+  for (let more = 0; more < 8; more++) {
+    const line = render("{path}", { path: `/${"a".repeat(more)}${"/'".repeat(6000)}${"b".repeat(more)}` });
+    t.match(line, /^\/a*(\/\\x27)*\/?\\\.\.\.\/?(\\x27\/?)*b*$/, `no escape is cut in two: ${more}`);
+  }
   const fits = render("{path}", { path: `/${"a".repeat(16_000)}` });
   t.equal(fits.length, 16_001, "what fits is left alone");
   t.end();

@@ -43,11 +43,12 @@ export function printableBytes(bytes: Buffer, start: number, end: number): strin
 export function quoteBytes(bytes: Buffer, start: number, end: number): string {
   let plain = isPlain(bytes, start, end);
   for (let i = start; plain && i < end; i++) plain = bytes[i] !== QUOTE;
-  return plain ? `"${bytes.toString("latin1", start, end)}"` : quoteString(bytes.toString("utf8", start, end));
+  return plain ? `"${bytes.toString("latin1", start, end)}"` : quoteJson(bytes.toString("utf8", start, end));
 }
 
-function quoteString(text: string): string {
-  return JSON.stringify(text).replace(
+/** Any value as JSON, with what is hidden or ends a line for some reader escaped. */
+export function quoteJson(value: unknown): string {
+  return JSON.stringify(value).replace(
     CONTROLS,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );

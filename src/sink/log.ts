@@ -5,6 +5,7 @@
 import type { FileEventView } from "../event/decode.js";
 import { FLAG } from "../event/layout.js";
 import type { Sink } from "../event/sink.js";
+import { quoteJson } from "../event/text.js";
 import {
   compileLogFormat,
   DEFAULT_LOG_FORMAT,
@@ -96,7 +97,7 @@ class TextLines implements LineRenderer {
   }
 }
 
-/** Put together by hand, since the keys are known; what isn't plain text by JSON.stringify. */
+/** Put together by hand, since the keys are known; what isn't plain text by quoteJson(). */
 class JsonLines implements LineRenderer {
   readonly #subjects = new WeakMap<SubjectContext, string>();
 
@@ -108,7 +109,7 @@ class JsonLines implements LineRenderer {
       `"event":"${eventName(view)}","answered":${(flags & FLAG.answered) !== 0},"path":${view.pathJson}${bytes},` +
       `"ftype":"${fileType(view)}","pid":${view.pid},"start":"${view.start}","ppid":${view.ppid},` +
       `"uid":${view.uid},"comm":${view.commJson},"exe":${view.exeJson},"inside":${(flags & FLAG.inside) !== 0},` +
-      `"ancestry":${JSON.stringify(view.ancestry)},"ancestryCut":${(flags & FLAG.cut) !== 0},` +
+      `"ancestry":${quoteJson(view.ancestry)},"ancestryCut":${(flags & FLAG.cut) !== 0},` +
       `"blockedNs":${view.blockedNs},"seq":${view.seq},"owner":${(flags & FLAG.owner) !== 0},` +
       `"late":${(flags & FLAG.late) !== 0},"audited":${(flags & FLAG.audited) !== 0}}`
     );
@@ -118,7 +119,7 @@ class JsonLines implements LineRenderer {
   #subjectOf(subject: SubjectContext): string {
     let text = this.#subjects.get(subject);
     if (text === undefined) {
-      text = JSON.stringify({
+      text = quoteJson({
         node: subject.node,
         namespace: subject.namespace,
         pod: subject.pod,

@@ -310,3 +310,14 @@ t.test("JSON: what is hidden, or ends a line for some reader, is escaped", async
   t.equal(JSON.parse(line).path, path, "and reads as it is");
   t.match(line, "/a\\u2028b\\u0085c\\u202ed\\u009be\\u007f'f");
 });
+
+t.test("JSON: so is what ancestors and subjects are called", async (t) => {
+  const hidden = "a\u2028b\u0085c\u202ed";
+  const ancestry = [{ pid: 1, comm: hidden, exe: `/${hidden}` }];
+  const [line = "", ...rest] = (
+    await logged("json", [[{ ancestry }, { pod: hidden, tags: { [hidden]: hidden } }]])
+  ).split("\n");
+  t.same(rest, [""]);
+  t.match(JSON.parse(line), { ancestry, pod: hidden, tags: { [hidden]: hidden } });
+  t.notMatch(line, /[\u0080-\u009f\u2028\u2029\u202a-\u202e]/);
+});
