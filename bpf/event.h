@@ -76,15 +76,13 @@ struct janus_iter_record {
   __u32 tgid;
   __u32 ppid;
   __u32 uid;
-  __u32 ns_pid;       // pid in the innermost pid namespace
+  __u32 cgroups;
   char comm[16];
   struct janus_task task;  // of a tracked container, or container is 0
   __u64 start_ns;
   __u64 mnt_ns;
   __u32 node_root;    // 1: its root directory is that of the node's pid 1
   __u32 exe_len;
-  __u32 cgroups;
-  __u32 pad;
 };
 
 // After it come `path_len` bytes: "/a/b/c".

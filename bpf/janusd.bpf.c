@@ -517,11 +517,6 @@ int on_task(struct bpf_iter__task *ctx) {
   bpf_probe_read_kernel(record->comm, sizeof(record->comm), &task->comm);
   record->mnt_ns = mount_namespace(task);
   struct pid *pid = BPF_CORE_READ(task, thread_pid);
-  __u64 level = BPF_CORE_READ(pid, level);
-  int ns_pid = 0;
-  bpf_probe_read_kernel(&ns_pid, sizeof(ns_pid),
-                        (void *)pid + bpf_core_field_offset(pid->numbers) + level * bpf_core_type_size(struct upid));
-  record->ns_pid = ns_pid;
   // Pid 1 is asked for directly: not every kernel lets the iterator see it.
   struct task_struct *init = BPF_CORE_READ(pid, numbers[0].ns, child_reaper);
   record->node_root = BPF_CORE_READ(task, fs, root.dentry) == BPF_CORE_READ(init, fs, root.dentry);

@@ -66,7 +66,6 @@ void ContainerSearch::see(const janus_iter_record& record, std::span<const BpfPr
     found.node_root = record.node_root != 0;
     found.tgid = record.tgid;
     found.ppid = record.ppid;
-    found.ns_pid = record.ns_pid;
     found.start_ns = record.start_ns;
     matches_.push_back(std::move(found));
     return;
@@ -96,8 +95,9 @@ std::vector<const ContainerSearch::Match*> ContainerSearch::chosen() const {
   return chosen;
 }
 
-// A runtime starts it from outside: as pid 1 of its pid namespace, or where that
-// is shared with others, before whatever else it puts in.
+// A runtime starts it from outside, before whatever else it puts in. The number
+// in the pid namespace says nothing: any process can make a namespace and be pid
+// 1 of it, and where pods share theirs, the pause container adopts its orphans.
 const ContainerSearch::Match& ContainerSearch::first_of(const std::vector<const Match*>& matches) const {
   std::vector<const Match*> started;  // those that live in the container's own root
   std::set<std::uint32_t> tgids;
@@ -110,8 +110,7 @@ const ContainerSearch::Match& ContainerSearch::first_of(const std::vector<const 
     not_found("its runtime is still setting it up, or it lives in the node's own root directory (" +
               matches.front()->path + ")");
   const auto rank = [&](const Match* match) {
-    return std::tuple(match->below > 0, tgids.contains(match->ppid), match->ns_pid != 1,
-                      match->start_ns, match->tgid);
+    return std::tuple(match->below > 0, tgids.contains(match->ppid), match->start_ns, match->tgid);
   };
   const Match& first = **std::min_element(
       started.begin(), started.end(), [&](const Match* a, const Match* b) { return rank(a) < rank(b); });

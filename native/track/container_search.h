@@ -67,7 +67,7 @@ class ContainerSearch {
     int above = 0;     // other containers that it lies in
     int below = 0;     // other containers that lie in it, around this process
     bool node_root = false;
-    std::uint32_t tgid = 0, ppid = 0, ns_pid = 0;
+    std::uint32_t tgid = 0, ppid = 0;
     std::uint64_t start_ns = 0;
   };
 

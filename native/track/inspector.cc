@@ -38,13 +38,13 @@ std::vector<ContainerSummary> Inspector::containers(bool all) const {
     firsts[info.init_pid] = &summary;
   }
   // Of those that are not tracked, as ContainerSearch has it: not a runtime's
-  // process that is still at the node's root, and pid 1 before all others.
-  using Rank = std::tuple<bool, bool, std::uint64_t>;
+  // process that is still at the node's root, and the oldest of the others.
+  using Rank = std::tuple<bool, std::uint64_t>;
   std::map<std::string_view, Rank> ranks;
   const auto count = [&](ContainerSummary& summary, const janus_iter_record& record) {
     if (summary.tracked) return;
     ++summary.processes;
-    const Rank rank(record.node_root != 0, record.ns_pid != 1, record.start_ns);
+    const Rank rank(record.node_root != 0, record.start_ns);
     const auto [best, first] = ranks.try_emplace(summary.id, rank);
     if (!first && best->second <= rank) return;
     best->second = rank;

@@ -9,6 +9,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } fro
 import { dirname, join } from "node:path";
 import t, { type Test } from "tap";
 import { cgroupParent, killAtExit, workspaceDirectory } from "../support/cleanup.js";
+import { eventually } from "../support/daemon.js";
 import { startEngine } from "../support/engine.js";
 
 const engine = startEngine(t);
@@ -173,6 +174,28 @@ t.test("a container in a container: the outer one is both", async (t) => {
   ]);
   isFound(t, outer, { pids: [first, nested, sandbox, monitor], path: `/docker/${outer}` });
   isFound(t, inner, { pids: [nested, sandbox], path: `/docker/${inner}` });
+});
+
+t.test("who is pid 1 of a namespace that it made itself is not the first process for that", async (t) => {
+  // In a pod that shares its pid namespace an orphan is adopted from outside the container, as this one is.
+  const id = newId();
+  const unshare = spawn("unshare", ["--pid", "--fork", "--kill-child", "chroot", root, "/busybox", "sleep", "1000"]);
+  t.teardown(() => unshare.kill("SIGKILL"));
+  const children = () => readFileSync(`/proc/${unshare.pid}/task/${unshare.pid}/children`, "utf8").trim();
+  await eventually("it is in the container's root", () => {
+    const pid = children();
+    return pid !== "" && readFileSync(`/proc/${pid}/comm`, "utf8") === "busybox\n";
+  });
+  const late = Number(children());
+  t.match(readFileSync(`/proc/${late}/status`, "utf8"), /^NSpid:.*\t1$/m);
+  place([
+    [first, inEach(all, `/docker/${id}`)],
+    [late, inEach(all, `/docker/${id}`)],
+    [nested, new Map()],
+    [sandbox, new Map()],
+    [monitor, new Map()],
+  ]);
+  isFound(t, id, { pids: [first, late], path: `/docker/${id}` });
 });
 
 t.test("nested deeper than anybody looks", async (t) => {
