@@ -65,6 +65,11 @@ t.test("podman with runc; its conmon is no part of the container", async (t) => 
   const { pod, infra, container: member } = podman.pod();
   t.same(engine.findContainer(infra.id).pids, [infra.initPid], "the pod's pause container is another one");
   await isGuarded(t, member);
+  // The pause container adopts an orphan that is pid 1 of a namespace of its own.
+  await member.exec("sh", "-c", "unshare -U -p -f sleep 1000 >/dev/null 2>&1 & sleep 0.5; kill -9 $!");
+  const { initPid, pids } = engine.findContainer(member.id);
+  t.equal(pids.length, 2, "the orphan is one of the container's");
+  t.equal(initPid, member.initPid);
   // What `podman exec` started for isGuarded() may be in the pod's own cgroup for a moment.
   await eventually("the pod itself is no container", () => isOnlyAPod(pod));
 });
