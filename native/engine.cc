@@ -305,9 +305,12 @@ struct Engine::Running {
     });
     for (const auto& place : places) {
       if (mountinfos.contains(place)) continue;
-      UniqueFd fd(open(("/proc/" + std::to_string(place.tgid) + "/mountinfo").c_str(), O_RDONLY | O_CLOEXEC));
-      if (!fd) continue;
-      mountinfos.emplace(place, std::move(fd));
+      try {
+        mountinfos.emplace(place, place.process->open("mountinfo", O_RDONLY));
+      } catch (const Error& error) {
+        if (error.code != ErrorCode::not_found) counters.exposed_mount.add();  // its changes go untold
+        continue;
+      }
       // What changed between the first look and this open was not told.
       replanned(planner.replan_container(place.container), false);
     }

@@ -18,8 +18,6 @@
 namespace janus {
 namespace {
 
-std::string proc(std::uint32_t pid, const char* file) { return "/proc/" + std::to_string(pid) + "/" + file; }
-
 // The superblock of the node's own root: a node may itself live on an overlay.
 bool is_node_root(Device device) {
   struct stat status {};
@@ -29,22 +27,16 @@ bool is_node_root(Device device) {
   return false;
 }
 
-bool same_namespace(std::uint32_t one, std::uint32_t other) {
-  struct stat a {}, b {};
-  return stat(proc(one, "ns/mnt").c_str(), &a) == 0 && stat(proc(other, "ns/mnt").c_str(), &b) == 0 &&
-         a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
 // open_tree(2) clones only mounts of the caller's own mount namespace, so a
 // short-lived thread goes there. A thread can: setns(2) needs a file system
 // context of its own, which unshare(CLONE_FS) gives it.
-UniqueFd clone_mount(std::uint32_t pid, const std::string& point) {
+UniqueFd clone_mount(const ProcessDir& process, const std::string& point) {
   UniqueFd result;
   const auto clone = [&] {
-    const UniqueFd mount_namespace(open(proc(pid, "ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
-    const UniqueFd root(open(proc(pid, "root").c_str(), O_PATH | O_CLOEXEC));
-    if (!mount_namespace || !root || unshare(CLONE_FS) != 0 || setns(mount_namespace.get(), CLONE_NEWNS) != 0) return;
     try {
+      const UniqueFd mount_namespace = process.open("ns/mnt", O_RDONLY);
+      const UniqueFd root = process.root();
+      if (unshare(CLONE_FS) != 0 || setns(mount_namespace.get(), CLONE_NEWNS) != 0) return;
       const UniqueFd at = resolve_in(root.get(), point).object;
       result.reset(static_cast<int>(
           syscall(SYS_open_tree, at.get(), "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
@@ -62,19 +54,17 @@ UniqueFd clone_mount(std::uint32_t pid, const std::string& point) {
 
 }  // namespace
 
-ContainerView::ContainerView(ContainerInfo info) : info_(std::move(info)) { refresh(); }
-
 void ContainerView::refresh() {
   std::vector<Mount> now;
   try {
-    now = mounts_of(info_.init_pid);
-  } catch (const Error&) {
-    throw Error(ErrorCode::not_found, "container " + info_.id + " has ended");
+    now = mounts_of(*first_);
+  } catch (const Error& error) {
+    if (error.code != ErrorCode::not_found) throw;
   }
   if (now.empty()) throw Error(ErrorCode::not_found, "container " + info_.id + " has ended");
   std::erase_if(namespaces_, [&](Namespace& other) {
     try {
-      auto mounts = mounts_of(other.tgid);
+      auto mounts = mounts_of(*other.process);
       // The node's own namespace, or a runtime's copy of it, is nobody's to mark.
       if (std::any_of(mounts.begin(), mounts.end(), [](const Mount& mount) {
             return mount.point.empty() && mount.root.empty() && is_node_root(mount.device);
@@ -82,7 +72,8 @@ void ContainerView::refresh() {
         return true;
       other.mounts = std::move(mounts);
       return other.mounts.empty();
-    } catch (const Error&) {
+    } catch (const Error& error) {
+      if (error.code != ErrorCode::not_found) throw;
       return true;  // its last known process has ended; marks go with the mounts
     }
   });
@@ -92,17 +83,11 @@ void ContainerView::refresh() {
   });
 }
 
-void ContainerView::add_namespace(std::uint64_t id, std::uint32_t tgid) {
+void ContainerView::add_namespace(std::uint64_t id, HeldProcess process) {
   // Known by a process that has ended since: look at it through this one.
   std::erase_if(namespaces_, [&](const Namespace& other) { return other.id == id; });
-  if (same_namespace(tgid, info_.init_pid)) return;  // mounts_ has it
-  namespaces_.push_back({id, tgid, {}});
-}
-
-UniqueFd open_root_of(std::uint32_t pid) {
-  UniqueFd root(open(proc(pid, "root").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!root) throw Error(ErrorCode::not_found, "process " + std::to_string(pid) + " has ended");
-  return root;
+  if (process->same_mount_namespace(*first_)) return;  // mounts_ has it
+  namespaces_.push_back({id, std::move(process), {}});
 }
 
 bool ContainerView::owns(const Mount& mount) const {
@@ -112,7 +97,7 @@ bool ContainerView::owns(const Mount& mount) const {
 std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount) {
   auto& clone = clones_[mount.id];
   if (!clone) {
-    UniqueFd fd = clone_mount(info_.init_pid, mount.point);
+    UniqueFd fd = clone_mount(*first_, mount.point);
     if (!fd) return nullptr;
     clone = std::make_shared<const UniqueFd>(std::move(fd));
   }

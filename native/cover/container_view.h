@@ -13,35 +13,38 @@
 #include "ebpf/locator.h"
 #include "cover/mounts.h"
 #include "track/tracker.h"
+#include "os/process_dir.h"
 #include "os/unique_fd.h"
 
 namespace janus {
 
-// O_PATH of a process's root, opened anew each time: held, it would keep the
-// container's mount busy. Throws Error(not_found) when the process is gone.
-UniqueFd open_root_of(std::uint32_t pid);
+// A process of the container, held: its number may be another's later. Of its root
+// no descriptor is held, which would keep the container's mount busy.
+using HeldProcess = std::shared_ptr<const ProcessDir>;
 
 class ContainerView {
  public:
   // Another mount namespace that processes of the container run in.
   struct Namespace {
     std::uint64_t id = 0;  // unique since boot
-    std::uint32_t tgid = 0;  // one of them
+    HeldProcess process;   // one of them, or a thread
     std::vector<Mount> mounts;
   };
 
-  // Throws Error(not_found) if the container has just ended.
-  explicit ContainerView(ContainerInfo info);
+  // `first`: its first process. To be followed by refresh().
+  ContainerView(ContainerInfo info, HeldProcess first) : info_(std::move(info)), first_(std::move(first)) {}
 
   const ContainerInfo& info() const { return info_; }
+  const HeldProcess& first() const { return first_; }
   const std::vector<Mount>& mounts() const { return mounts_; }
 
   const std::vector<Namespace>& namespaces() const { return namespaces_; }
 
-  // Reads the mounts again, of all namespaces.
+  // Reads the mounts again, of all namespaces. Throws Error(not_found) if the
+  // container has ended; after any other error what was read before holds.
   void refresh();
   // To be followed by refresh(). The first process's own is known without it.
-  void add_namespace(std::uint64_t id, std::uint32_t tgid);
+  void add_namespace(std::uint64_t id, HeldProcess process);
 
   // Whether the superblock is this container's alone, so that a superblock mark
   // on it reaches nobody else: its root is an overlay of its own, mounted whole.
@@ -52,6 +55,7 @@ class ContainerView {
 
  private:
   ContainerInfo info_;
+  HeldProcess first_;
   std::vector<Mount> mounts_;
   std::vector<Namespace> namespaces_;
   std::map<std::uint32_t, std::shared_ptr<const UniqueFd>> clones_;  // by mount id

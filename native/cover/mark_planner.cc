@@ -96,12 +96,14 @@ MarkPlanner::Guard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>&
       for (const std::string& path : paths) {
         try {
           ContainerView& of = *view->second;
-          place({of, of.info().init_pid, of.mounts(), true}, want, subject, path, action, guard, pins);
+          place({of, *of.first(), of.mounts(), true}, want, subject, path, action, guard, pins);
           for (const auto& other : of.namespaces()) {
             try {
-              place({of, other.tgid, other.mounts, false}, want, subject, path, action, guard, pins);
-            } catch (const Error&) {
+              place({of, *other.process, other.mounts, false}, want, subject, path, action, guard, pins);
+            } catch (const Error& error) {
               // Its process has ended, or sees no such path: nothing to guard there.
+              // Without resources nobody knows whether there is something.
+              if (error.code == ErrorCode::exhausted) throw;
             }
           }
         } catch (Error& error) {
@@ -120,7 +122,7 @@ MarkPlanner::Guard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>&
 void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
                         const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins) {
   const ContainerView& view = where.view;
-  const UniqueFd root = open_root_of(where.pid);
+  const UniqueFd root = where.process.root();
   Resolved resolved = resolve_in(root.get(), path);
   if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
     throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
@@ -254,11 +256,11 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
     for (const std::uint64_t container : containers) {
       ContainerView& view = *views_.at(container);
       const MarkPlan& mask = masks[container];
-      const auto want = [&](const MarkKey& key, std::uint32_t pid, const std::string& point, bool fleeting = false) {
+      const auto want = [&](const MarkKey& key, const HeldProcess& process, const std::string& point, bool fleeting = false) {
         MarkPlan& mark = plan.marks[key];
         mark.gate |= mask.gate;
         mark.observer |= mask.observer;
-        mark.pid = pid;
+        mark.process = process;
         mark.point = point;
         mark.fleeting = fleeting;
       };
@@ -272,14 +274,14 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
         if (mount.device != device || !mount.visible) continue;
         views.push_back({container, mount.root, mount.point});
         if (!guarded(mount)) continue;
-        want({device, owned ? 0 : mount.id}, view.info().init_pid, mount.point);
+        want({device, owned ? 0 : mount.id}, view.first(), mount.point);
         if (auto clone = view.clone_of(mount)) superblock->bases.push_back({mount.root, std::move(clone)});
       }
       if (owned) continue;
       for (const auto& other : view.namespaces()) {
         for (const Mount& mount : other.mounts) {
           if (!guarded(mount)) continue;
-          want({device, mount.id}, other.tgid, mount.point, true);
+          want({device, mount.id}, other.process, mount.point, true);
           views.push_back({container, mount.root, mount.point});
         }
       }
@@ -295,7 +297,7 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
 
 bool MarkPlanner::mark(const MarkKey& key, const MarkPlan& want, unsigned flag, std::uint64_t gate, std::uint64_t observer) {
   if (gate == 0 && observer == 0) return true;
-  const UniqueFd root = open_root_of(want.pid);
+  const UniqueFd root = want.process->root();
   const Resolved at = resolve_in(root.get(), want.point);
   const Location location = locator_.locate(at.object.get());
   // Never on anything but what was planned.
@@ -347,7 +349,7 @@ void MarkPlanner::set_marks(const Plan& plan, bool renew, bool all) {
       }
       throw;
     }
-    marks_[key] = {have.gate | want.gate, have.observer | want.observer, want.pid, want.point, want.fleeting};
+    marks_[key] = {have.gate | want.gate, have.observer | want.observer, want.process, want.point, want.fleeting};
     before.emplace_back(key, have);
   }
 }
@@ -474,9 +476,12 @@ MarkPlanner::ScanJobs MarkPlanner::apply(const GuardSpec& spec) {
       view->refresh();
     } else {
       try {
-        view = std::make_unique<ContainerView>(info);
+        HeldProcess first = hold(info.cgroup, info.init_pid);
+        if (!first) throw Error(ErrorCode::not_found, "container " + id + " has ended");
+        view = std::make_unique<ContainerView>(info, std::move(first));
         // Those that were told of before there was a view to take them.
-        for (const auto& [mnt_ns, pid] : parts_.tracker.namespaces(info.cgroup)) view->add_namespace(mnt_ns, pid);
+        for (const auto& [mnt_ns, pid] : parts_.tracker.namespaces(info.cgroup))
+          if (HeldProcess process = hold(info.cgroup, pid)) view->add_namespace(mnt_ns, std::move(process));
         view->refresh();
       } catch (const Error&) {
         views_.erase(info.cgroup);
@@ -582,8 +587,8 @@ std::vector<MarkPlanner::Place> MarkPlanner::places() const {
   const std::lock_guard lock(mutex_);
   std::vector<Place> all;
   for (const auto& [cgroup, view] : views_) {
-    all.push_back({cgroup, view->info().init_pid});
-    for (const auto& other : view->namespaces()) all.push_back({cgroup, other.tgid});
+    all.push_back({cgroup, view->first()});
+    for (const auto& other : view->namespaces()) all.push_back({cgroup, other.process});
   }
   return all;
 }
@@ -640,8 +645,10 @@ bool MarkPlanner::recompile(Guard& guard, bool renew, ScanJobs& jobs) {
     guard = std::move(next);
   } catch (const Error&) {
     // Between two states of a tree that is being changed; the change's end is
-    // told as well. What was resolved before holds until then.
+    // told as well. Or a container has made a path that cannot be followed. What
+    // was resolved before holds until then, by mounts that came meanwhile, too.
     parts_.counters.exposed_rescan.add();
+    commit(devices, renew, false);
     return false;
   }
   if (names_ != nullptr) names_->unwatch(watched);
@@ -650,6 +657,22 @@ bool MarkPlanner::recompile(Guard& guard, bool renew, ScanJobs& jobs) {
   ScanJobs more = pin(pins, before);
   jobs.insert(jobs.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   return elsewhere;
+}
+
+// Null if the number is not, or no longer, a process's or a thread's of the container.
+HeldProcess MarkPlanner::hold(std::uint64_t container, std::uint32_t pid) {
+  HeldProcess process;
+  try {
+    process = std::make_shared<const ProcessDir>(pid);
+  } catch (const Error& error) {
+    if (error.code != ErrorCode::not_found) throw;
+    return nullptr;
+  }
+  const std::uint32_t tgid = process->tgid();
+  const Location who = locator_.locate(process->fd(), static_cast<std::int32_t>(tgid));
+  // It lives after it was asked about, so nobody else had its number then.
+  const bool ours = tgid != 0 && (who.raw->flags & JANUS_LOCATE_TRACKED) != 0 && who.raw->container == container;
+  return ours && process->alive() ? process : nullptr;
 }
 
 MarkPlanner::Places MarkPlanner::places_of(const Guard& guard) {
@@ -664,8 +687,10 @@ MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
   if (view == views_.end()) return {};
   try {
     view->second->refresh();
-  } catch (const Error&) {
-    return {};  // it has ended, and will be reported so
+  } catch (const Error& error) {
+    // It has ended, and will be reported so; else what was read before holds.
+    if (error.code != ErrorCode::not_found) parts_.counters.exposed_rescan.add();
+    return {};
   }
   ScanJobs jobs;
   const std::size_t marked = marks_.size();
@@ -693,7 +718,9 @@ MarkPlanner::Replan MarkPlanner::add_namespace(std::uint64_t container, std::uin
     const std::lock_guard lock(mutex_);
     const auto view = views_.find(container);
     if (view == views_.end()) return {};
-    view->second->add_namespace(mnt_ns, pid);
+    HeldProcess process = hold(container, pid);
+    if (!process) return {};  // it has ended; the look tells of the namespace if another lives in it
+    view->second->add_namespace(mnt_ns, std::move(process));
   }
   return replan_container(container);
 }

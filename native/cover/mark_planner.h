@@ -90,7 +90,7 @@ class MarkPlanner {
   // The mount namespaces of guarded containers, by one of their processes.
   struct Place {
     std::uint64_t container = 0;
-    std::uint32_t tgid = 0;
+    HeldProcess process;
     auto operator<=>(const Place&) const = default;
   };
   std::vector<Place> places() const;
@@ -157,7 +157,7 @@ class MarkPlanner {
   };
   struct MarkPlan {
     std::uint64_t gate = 0, observer = 0;
-    std::uint32_t pid = 0;     // through whose root it is reached
+    HeldProcess process;       // through whose root it is reached
     std::string point;
     bool fleeting = false;     // in a mount namespace that may end any moment
   };
@@ -177,7 +177,7 @@ class MarkPlanner {
   // Where a path leads to in one mount namespace of the container.
   struct Where {
     ContainerView& view;
-    std::uint32_t pid;
+    const ProcessDir& process;
     const std::vector<Mount>& mounts;
     bool first;  // the namespace of the first process
   };
@@ -200,6 +200,7 @@ class MarkPlanner {
   static Devices devices_of(const Guard& guard);
   static void add_devices(Devices& to, const Devices& from);
   bool recompile(Guard& guard, bool renew, ScanJobs& jobs);
+  HeldProcess hold(std::uint64_t container, std::uint32_t pid);
   static Places places_of(const Guard& guard);
 
   const Parts parts_;

@@ -1,18 +1,21 @@
 #include "cover/mounts.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <fstream>
 #include <iterator>
-#include <sstream>
 #include <unordered_set>
 
 #include "os/error.h"
 
 namespace janus {
 namespace {
+
+constexpr std::size_t kReadAtOnce = 64 * 1024;
 
 // The kernel writes space, tab, newline and backslash as \ooo.
 std::string unescape(std::string_view text) {
@@ -65,13 +68,19 @@ std::vector<Mount> parse_mountinfo(std::string_view text) {
   return mounts;
 }
 
-std::vector<Mount> mounts_of(std::uint32_t pid) {
-  const std::string file = "/proc/" + std::to_string(pid) + "/mountinfo";
-  std::ifstream stream(file);
-  if (!stream) throw Error::system(errno, "open", file);
-  std::ostringstream text;
-  text << stream.rdbuf();
-  return parse_mountinfo(text.str());
+std::vector<Mount> mounts_of(const ProcessDir& process) {
+  const UniqueFd file = process.open("mountinfo", O_RDONLY);
+  std::string text;
+  for (std::size_t size = 0;; text.resize(size)) {
+    text.resize(size + kReadAtOnce);
+    const ssize_t got = read(file.get(), text.data() + size, kReadAtOnce);
+    if (got < 0 && errno != EINTR) throw Error::system(errno, "read", "mountinfo of " + std::to_string(process.pid()));
+    if (got == 0) {
+      text.resize(size);
+      return parse_mountinfo(text);
+    }
+    if (got > 0) size += static_cast<std::size_t>(got);
+  }
 }
 
 bool is_kernel_file_system(std::string_view type) {

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "os/process_dir.h"
 #include "policy/policy.h"
 
 namespace janus {
@@ -23,8 +24,8 @@ struct Mount {
 };
 
 std::vector<Mount> parse_mountinfo(std::string_view text);
-// Throws Error(system) when the process is gone.
-std::vector<Mount> mounts_of(std::uint32_t pid);
+// Throws Error(not_found) when the process is gone, Error(system) if it cannot be read.
+std::vector<Mount> mounts_of(const ProcessDir& process);
 
 // File systems of the kernel's own that raise no permission events
 // (FS_DISALLOW_NOTIFY_PERM, Linux 5.1) or that hold no files of anybody's.
