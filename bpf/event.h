@@ -106,7 +106,7 @@ struct janus_thread {
 
 enum janus_locate_flag {
   JANUS_LOCATE_UNSTABLE = 1,   // a rename went on meanwhile: ask again
-  JANUS_LOCATE_TAIL_LOST = 2,  // longer than the buffer: only the head is there
+  JANUS_LOCATE_TAIL_LOST = 2,  // longer than the buffer: only the head is there, some whole components
   JANUS_LOCATE_TOO_DEEP = 4,   // more levels than we walk: no path
   JANUS_LOCATE_ACTOR = 8,      // start_ns, ppid, uid, mnt_ns, comm are filled in
   JANUS_LOCATE_TRACKED = 16,   // the actor is in a tracked container: container, task_flags are, too
@@ -138,9 +138,9 @@ struct janus_locate {
   __u32 head_end;
   __u32 cont_off;         // then [cont_off, cont_end) (empty for all but huge paths)
   __u32 cont_end;
-  __u32 pad;
+  __u32 full_len;         // of the whole path, with what was lost of it
   __u32 hit_id[JANUS_HITS];    // identity found, 0 = none
-  __u32 hit_tail[JANUS_HITS];  // bytes of the path that follow it
+  __u32 hit_tail[JANUS_HITS];  // bytes of the whole path that follow it
   // out: the actor
   __u32 ppid;
   __u32 uid;

@@ -823,6 +823,7 @@ int locate(struct janus_locate_args *ctx) {
   else if ((void *)slot->walk.dentry != BPF_CORE_READ(inode, i_sb, s_root)) args->flags |= JANUS_LOCATE_NO_ROOT;
   args->head_off = slot->walk.off;
   args->head_end = slot->walk.half + JANUS_PATH_HALF;
+  args->full_len = slot->walk.total;
   if (args->match_identities && args->lower_ino && !(args->hit_id[0] && args->hit_tail[0] == 0)) match_lower(args);
   if (args->pid) locate_actor(args);
   return 0;

@@ -87,10 +87,9 @@ void Gate::step(const FanotifyGroup& group) {
 bool Gate::asked_twice(const FanotifyGroup& group, const Location& location, std::uint64_t mask) const {
   if (&group != &parts_.groups.gate) return false;
   for (int i = 0; i < JANUS_HITS && location.raw->hit_id[i] != 0; ++i) {
-    const std::size_t tail = std::min<std::size_t>(location.raw->hit_tail[i], location.path.size());
-    const std::string_view below = location.path.substr(location.path.size() - tail);
-    const bool own = tail == 0 && location.pinned();
-    const bool directory = tail > 1 && below.find('/', 1) == std::string_view::npos;
+    const std::string_view below = location.after(i);
+    const bool own = location.raw->hit_tail[i] == 0 && location.pinned();
+    const bool directory = below.size() > 1 && !location.cut() && below.find('/', 1) == std::string_view::npos;
     if (!own && !directory) continue;
     const auto identity = parts_.identities.find(location.raw->hit_id[i]);
     if (identity && (identity->mask & mask) != 0) return true;

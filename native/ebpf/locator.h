@@ -27,6 +27,13 @@ struct Location {
   bool pinned() const {
     return raw->hit_id[0] != 0 && raw->hit_tail[0] == 0 && !(raw->flags & JANUS_LOCATE_BY_LOWER);
   }
+  // The path's end is lost; what is there ends with a whole component.
+  bool cut() const { return (raw->flags & JANUS_LOCATE_TAIL_LOST) != 0; }
+  // What follows a guarded inode that was hit, as far as it is there: "" or "/a/b".
+  std::string_view after(int hit) const {
+    const std::size_t begin = raw->full_len - raw->hit_tail[hit];
+    return begin < path.size() ? path.substr(begin) : std::string_view();
+  }
   bool directory() const { return (raw->mode & 0170000) == 0040000; }
 };
 

@@ -30,9 +30,8 @@ void each_path(const IdentityTable& identities, const Location& location, Visit 
   for (int i = 0; i < JANUS_HITS && location.raw->hit_id[i] != 0; ++i) {
     const auto identity = identities.find(location.raw->hit_id[i]);
     if (!identity || identity->device != location.raw->dev) continue;
-    const std::size_t tail = location.raw->hit_tail[i];
     std::string path = identity->path;
-    if (tail <= location.path.size()) path += location.path.substr(location.path.size() - tail);
+    path += location.after(i);
     if (path != location.path) visit(std::string_view(path));
   }
 }

@@ -1,13 +1,19 @@
-// Real eBPF maps that are too small: each says so and counts it.
+// Real eBPF maps that are too small: each says so and counts it. A real path that
+// is longer than what is kept of it.
 #include "ebpf/bpf_programs.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 
+#include "ebpf/locator.h"
 #include "os/error.h"
+#include "os/unique_fd.h"
 #include "tap.h"
 
 using namespace janus;
@@ -26,6 +32,35 @@ ErrorCode code_of(const std::function<void()>& call) {
     return error.code;
   }
   return ErrorCode::invalid;
+}
+
+void long_path(const BpfPrograms& programs) {
+  char base[] = "/tmp/janusd-long.XXXXXX";
+  UniqueFd at(open(mkdtemp(base), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  Locator locator(programs, LocatorSlot::gate);
+  const Location top = locator.locate(at.get());
+  const std::size_t before = top.path.size();
+  CHECK(!top.cut() && top.raw->full_len == before);
+
+  const std::string name(200, 'x');
+  constexpr int kLevels = 250;
+  int made = 0;
+  for (; made < kLevels && mkdirat(at.get(), name.c_str(), 0700) == 0; ++made) {
+    at.reset(openat(at.get(), name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const Location here = locator.locate(at.get());
+    const std::size_t whole = before + (made + 1) * (name.size() + 1);
+    if (here.raw->full_len != whole || here.cut() != (here.path.size() < whole)) break;
+  }
+  CHECK(made == kLevels);  // the length is right at each level
+  const Location deep = locator.locate(at.get());
+  CHECK(deep.cut() && deep.has_path());
+  CHECK((deep.path.size() - before) % (name.size() + 1) == 0);  // whole components are kept
+  CHECK(deep.path.size() >= JANUS_PATH_HALF - name.size() - 1);
+  for (; made > 0; --made) {
+    at.reset(openat(at.get(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    unlinkat(at.get(), name.c_str(), AT_REMOVEDIR);
+  }
+  rmdir(base);
 }
 
 }  // namespace
@@ -61,5 +96,6 @@ int main() {
   if (child == 0) _exit(0);
   waitpid(child, nullptr, 0);
   CHECK(full(programs, "tasks") == 2);
+  long_path(programs);
   return tap::done();
 }

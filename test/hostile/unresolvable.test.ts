@@ -14,7 +14,10 @@ t.test("uid 1000 makes one guarded path an endless one: new mounts are marked al
   container.writeVolume(0, "kept", "denied");
   await container.exec(["chmod", "777", "/data"]);
   await daemon.createGuard(
-    guardOn(container, [{ allow: ["/data/file"], exact: true }, { deny: ["/data/kept", "/data/s"], recursive: true }]),
+    guardOn(container, [
+      { allow: ["/data/file"], exact: true },
+      { deny: ["/data/kept", "/data/s"], recursive: true },
+    ]),
   );
   const opens = () => daemon.metric("janusd_events_total", { event: "open", response: "allow" });
   const unresolved = () => daemon.metric("janusd_exposure_total", { cause: "unresolved_path" });
