@@ -165,7 +165,7 @@ void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::
   }
   // Where a symlink was followed, something else may stand one day.
   for (const auto& hop : resolved.hops) {
-    const Location at = locator_.locate(resolved.directories[hop.index].get());
+    const Location at = locator_.locate(resolved.directories[hop.index]->get());
     if (at.found() && at.has_path()) add(at, "/" + resolved.names[hop.index] + hop.rest, 0, "");
   }
   // What is mounted below is seen below.

@@ -35,8 +35,8 @@ std::size_t NameWatch::watch(const Resolved& resolved) {
     const std::lock_guard lock(names_mutex_);
     for (const std::string& name : resolved.names) ++names_[name];
   }
-  for (const UniqueFd& directory : resolved.directories) {
-    if (groups_.names.try_mark(FAN_MARK_ADD, kMask, directory.get()) == 0 || watch_by_inotify(directory.get()))
+  for (const auto& directory : resolved.directories) {
+    if (groups_.names.try_mark(FAN_MARK_ADD, kMask, directory->get()) == 0 || watch_by_inotify(directory->get()))
       marks_.fetch_add(1, std::memory_order_relaxed);
     else ++failed;
   }

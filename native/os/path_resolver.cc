@@ -12,6 +12,7 @@
 #include <deque>
 #include <string_view>
 
+#include "os/descriptors.h"
 #include "os/error.h"
 
 namespace janus {
@@ -21,7 +22,8 @@ constexpr int kMaxSymlinks = 40;  // as the kernel's own limit (path_resolution(
 
 // Components of one resolution, those of symlinks and `..` included. A path
 // without symlinks has 2,048 at most (PATH_MAX). With symlinks a container
-// chooses the number, up to 40 x PATH_MAX, and each costs us a descriptor.
+// chooses the number, up to 40 x PATH_MAX, and each costs us system calls, a
+// watch and perhaps a descriptor.
 constexpr int kMaxComponents = 2048;
 
 int openat2(int at, const char* path, std::uint64_t flags, std::uint64_t resolve) {
@@ -60,11 +62,11 @@ mode_t mode_of(int fd) {
 
 Resolved resolve_in(int root, const std::string& path) {
   struct Level {
-    UniqueFd fd;
+    std::shared_ptr<const UniqueFd> fd;
     std::string name;
   };
   std::vector<Level> stack;
-  stack.push_back({duplicate(root), ""});
+  stack.push_back({std::make_shared<const UniqueFd>(duplicate(root)), ""});
   std::deque<std::string> todo;
   split_front(path, todo);
   Resolved result;
@@ -80,10 +82,10 @@ Resolved resolve_in(int root, const std::string& path) {
       is_leaf = false;
       continue;
     }
-    const int at = stack.back().fd.get();
+    const int at = stack.back().fd->get();
     UniqueFd next;
     if (!is_leaf) {
-      result.directories.push_back(duplicate(at));
+      result.directories.push_back(stack.back().fd);
       result.names.push_back(name);
       next.reset(openat2(at, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS));
     } else {
@@ -100,6 +102,7 @@ Resolved resolve_in(int root, const std::string& path) {
       }
       break;
     }
+    next = outside_reserve(std::move(next), path);
     const mode_t mode = mode_of(next.get());
     if (S_ISLNK(mode)) {
       if (++symlinks > kMaxSymlinks) throw Error(ErrorCode::invalid, "too many symbolic links on the way");
@@ -114,13 +117,13 @@ Resolved resolve_in(int root, const std::string& path) {
       split_front(text, todo);
       continue;
     }
-    stack.push_back({std::move(next), name});
+    stack.push_back({std::make_shared<const UniqueFd>(std::move(next)), name});
     is_leaf = !S_ISDIR(mode);
   }
   for (std::size_t i = 1; i < stack.size(); ++i) result.seen += "/" + stack[i].name;
   result.seen += result.missing;
-  result.mode = mode_of(stack.back().fd.get());
-  result.object = std::move(stack.back().fd);
+  result.mode = mode_of(stack.back().fd->get());
+  result.object = outside_reserve(duplicate(stack.back().fd->get()), path);
   return result;
 }
 

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,7 @@ struct Resolved {
   std::string seen;     // where it is in the container, symlinks followed; "" is the root
   // Every directory in which a name was looked up: a change there may lead the
   // path elsewhere.
-  std::vector<UniqueFd> directories;
+  std::vector<std::shared_ptr<const UniqueFd>> directories;
   std::vector<std::string> names;  // the names looked up there, same index
   // Symlinks that were followed: the path would be `rest` below names[index] if
   // something else stood there.
@@ -34,7 +35,9 @@ struct Resolved {
 };
 
 // `root`: O_PATH of the container's root. Throws Error(invalid) for a symlink
-// loop or more than 2,048 components, Error(system) for what else goes wrong.
+// loop or more than 2,048 components, Error(exhausted) where no descriptors are
+// left but the reserve, Error(system) for what else goes wrong. Holds a descriptor
+// for each directory that is looked into, however often.
 Resolved resolve_in(int root, const std::string& path);
 
 // Opens a directory or file below `base` by a path without symlinks and without

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 
+#include "os/descriptors.h"
 #include "os/error.h"
 
 namespace janus {
@@ -29,6 +30,7 @@ Error failed(int number, std::uint32_t pid, const char* file) {
 ProcessDir::ProcessDir(std::uint32_t pid)
     : pid_(pid), fd_(::open(("/proc/" + std::to_string(pid)).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)) {
   if (!fd_) throw failed(errno, pid, "");
+  fd_ = outside_reserve(std::move(fd_), "/proc/" + std::to_string(pid));
 }
 
 bool ProcessDir::alive() const {
@@ -48,7 +50,7 @@ std::uint32_t ProcessDir::tgid() const {
 UniqueFd ProcessDir::open(const char* file, int flags) const {
   UniqueFd fd(openat(fd_.get(), file, flags | O_CLOEXEC));
   if (!fd) throw failed(errno, pid_, file);
-  return fd;
+  return outside_reserve(std::move(fd), file);
 }
 
 UniqueFd ProcessDir::root() const { return open("root", O_PATH | O_DIRECTORY); }

@@ -2,6 +2,7 @@
 #include "os/path_resolver.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "os/error.h"
 #include "tap.h"
@@ -26,6 +28,10 @@ bool same_file(const UniqueFd& fd, const fs::path& path) {
 }  // namespace
 
 int main() {
+  rlimit few{};
+  getrlimit(RLIMIT_NOFILE, &few);
+  few.rlim_cur = 64;
+  setrlimit(RLIMIT_NOFILE, &few);
   char name[] = "/tmp/janusd-resolve.XXXXXX";
   const fs::path base = mkdtemp(name);
   const fs::path root = base / "root";
@@ -66,17 +72,41 @@ int main() {
     const Resolved found = resolve_in(at.get(), "/");
     CHECK(found.seen.empty() && same_file(found.object, root) && found.directories.empty());
   }
-  bool refused = false;
-  try {
-    resolve_in(at.get(), "/loop");
-  } catch (const Error& error) {
-    refused = error.code == ErrorCode::invalid;
-  }
-  CHECK(refused);
+  std::string refused_by;
+  const auto refusal = [&](const char* path) {
+    try {
+      resolve_in(at.get(), path);
+    } catch (const Error& error) {
+      refused_by = error.operation;
+      return error.code;
+    }
+    return ErrorCode::not_found;
+  };
+  CHECK(refusal("/loop") == ErrorCode::invalid);
+
+  // A chain of symlinks that each lead to and fro: bounded, and no descriptor for each step.
+  std::string to_and_fro;
+  for (int i = 0; i < 500; ++i) to_and_fro += "d/../";
+  fs::create_directory(root / "d");
+  fs::create_symlink(to_and_fro + "d", root / "fro1");
+  fs::create_symlink(to_and_fro + "fro1", root / "fro2");
+  fs::create_symlink(to_and_fro + "fro2", root / "fro3");
+  CHECK(resolve_in(at.get(), "/fro1").seen == "/d");
+  CHECK(resolve_in(at.get(), "/fro1").directories.size() == 502);
+  CHECK(refusal("/fro3") == ErrorCode::invalid);  // some 3,000 components
+
+  // One below the other, each needs its own: refused before the last is used up.
+  std::string deep;
+  for (int i = 0; i < 80; ++i) deep += "/e";
+  fs::create_directories(root.string() + deep);
+  CHECK(refusal(deep.c_str()) == ErrorCode::exhausted);
+  CHECK(refused_by == "hold");  // by us, not by the kernel
   CHECK(same_file(open_exact(at.get(), "/etc/passwd"), root / "etc/passwd"));
   CHECK(!open_exact(at.get(), "/dir/passwd"));      // through a symlink
   CHECK(!open_exact(at.get(), "/../outside/passwd"));
   CHECK(same_file(open_exact(at.get(), ""), root));
+  few.rlim_cur = few.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &few);
   fs::remove_all(base);
   return tap::done();
 }

@@ -1,0 +1,18 @@
+// A reserve of descriptors for those who answer.
+//
+// Owns: the bound. The kernel needs a descriptor of ours for each question, and
+// where there is none it denies, whoever asks. So what a request or a container
+// makes us hold ends some way below the limit.
+#pragma once
+
+#include <string>
+
+#include "os/unique_fd.h"
+
+namespace janus {
+
+// The same descriptor, or Error(exhausted) if it belongs to the reserve. The
+// kernel gives the lowest free number: if that is high, all below are in use.
+UniqueFd outside_reserve(UniqueFd fd, const std::string& what);
+
+}  // namespace janus
