@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "os/error.h"
@@ -42,15 +43,21 @@ constexpr std::chrono::seconds kEndLimit{5};
 class LastResort {
  public:
   LastResort() : state_(std::make_shared<State>()) {
-    std::thread([state = state_] {
-      std::unique_lock lock(state->mutex);
-      if (state->changed.wait_for(lock, kEndLimit, [&] { return state->over; })) return;
-      static constexpr char kLine[] = "janusd: a thread did not end: ending without it\n";
-      [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
-      _exit(1);
-    }).detach();
+    try {
+      std::thread([state = state_] {
+        std::unique_lock lock(state->mutex);
+        if (state->changed.wait_for(lock, kEndLimit, [&] { return state->over; })) return;
+        static constexpr char kLine[] = "janusd: a thread did not end: ending without it\n";
+        [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
+        _exit(1);
+      }).detach();
+    } catch (const std::system_error&) {
+      // There is room for no thread. SIGALRM ends the process without a word.
+      alarm(static_cast<unsigned>(kEndLimit.count()));
+    }
   }
   ~LastResort() {
+    alarm(0);
     {
       const std::lock_guard lock(state_->mutex);
       state_->over = true;

@@ -1,19 +1,11 @@
 #include "cover/container_view.h"
 
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/syscall.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <system_error>
-#include <thread>
 
 #include "os/error.h"
-#include "os/path_resolver.h"
 
 namespace janus {
 namespace {
@@ -25,31 +17,6 @@ bool is_node_root(Device device) {
     if (stat(root, &status) == 0 && (major(status.st_dev) << 20 | minor(status.st_dev)) == device) return true;
   }
   return false;
-}
-
-// open_tree(2) clones only mounts of the caller's own mount namespace, so a
-// short-lived thread goes there. A thread can: setns(2) needs a file system
-// context of its own, which unshare(CLONE_FS) gives it.
-UniqueFd clone_mount(const ProcessDir& process, const std::string& point) {
-  UniqueFd result;
-  const auto clone = [&] {
-    try {
-      const UniqueFd mount_namespace = process.open("ns/mnt", O_RDONLY);
-      const UniqueFd root = process.root();
-      if (unshare(CLONE_FS) != 0 || setns(mount_namespace.get(), CLONE_NEWNS) != 0) return;
-      const UniqueFd at = resolve_in(root.get(), point).object;
-      result.reset(static_cast<int>(
-          syscall(SYS_open_tree, at.get(), "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
-    } catch (const Error&) {
-      // The mount has gone meanwhile: there is nothing to clone.
-    }
-  };
-  try {
-    std::thread(clone).join();
-  } catch (const std::system_error& error) {
-    throw Error::system(error.code().value() == EAGAIN ? ENOMEM : error.code().value(), "clone", "a thread for " + point);
-  }
-  return result;
 }
 
 }  // namespace
@@ -94,10 +61,10 @@ bool ContainerView::owns(const Mount& mount) const {
   return mount.type == "overlay" && mount.root.empty() && !is_node_root(mount.device);
 }
 
-std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount) {
+std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount, MountCloner& cloner) {
   auto& clone = clones_[mount.id];
   if (!clone) {
-    UniqueFd fd = clone_mount(*first_, mount.point);
+    UniqueFd fd = cloner.clone(*first_, mount.point);
     if (!fd) return nullptr;
     clone = std::make_shared<const UniqueFd>(std::move(fd));
   }

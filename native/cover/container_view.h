@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ebpf/locator.h"
+#include "cover/mount_cloner.h"
 #include "cover/mounts.h"
 #include "track/tracker.h"
 #include "os/process_dir.h"
@@ -51,7 +52,7 @@ class ContainerView {
   bool owns(const Mount& mount) const;
 
   // A private clone of the mount; null if it cannot be had.
-  std::shared_ptr<const UniqueFd> clone_of(const Mount& mount);
+  std::shared_ptr<const UniqueFd> clone_of(const Mount& mount, MountCloner& cloner);
 
  private:
   ContainerInfo info_;

@@ -275,7 +275,7 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
         views.push_back({container, mount.root, mount.point});
         if (!guarded(mount)) continue;
         want({device, owned ? 0 : mount.id}, view.first(), mount.point);
-        if (auto clone = view.clone_of(mount)) superblock->bases.push_back({mount.root, std::move(clone)});
+        if (auto clone = view.clone_of(mount, cloner_)) superblock->bases.push_back({mount.root, std::move(clone)});
       }
       if (owned) continue;
       for (const auto& other : view.namespaces()) {

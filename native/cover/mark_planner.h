@@ -207,6 +207,7 @@ class MarkPlanner {
   NameWatch* names_ = nullptr;
   mutable std::mutex mutex_;
   Locator locator_;
+  MountCloner cloner_;
   std::map<std::uint64_t, std::unique_ptr<ContainerView>> views_;
   std::map<std::uint32_t, Guard> guards_;
   std::map<MarkKey, MarkPlan> marks_;

@@ -1,0 +1,71 @@
+#include "cover/mount_cloner.h"
+
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+#include <exception>
+
+#include "os/error.h"
+#include "os/path_resolver.h"
+
+namespace janus {
+
+MountCloner::MountCloner() : home_(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC)), thread_([this] { run(); }) {}
+
+MountCloner::~MountCloner() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+UniqueFd MountCloner::clone(const ProcessDir& process, const std::string& point) {
+  Job job{.process = process, .point = point};
+  std::unique_lock lock(mutex_);
+  job_ = &job;
+  changed_.notify_all();
+  changed_.wait(lock, [&] { return job.done; });
+  return std::move(job.result);
+}
+
+// open_tree(2) clones only mounts of the caller's own mount namespace. A thread can
+// go to another: setns(2) needs a file system context of its own, which
+// unshare(CLONE_FS) gives it. It comes back after each, since where it is stays busy.
+void MountCloner::run() {
+  pthread_setname_np(pthread_self(), "mounts");
+  const bool apart = unshare(CLONE_FS) == 0;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return stop_ || job_ != nullptr; });
+    if (job_ == nullptr) return;
+    Job& job = *job_;
+    job_ = nullptr;
+    lock.unlock();
+    if (apart) take(job);
+    lock.lock();
+    job.done = true;
+    changed_.notify_all();
+  }
+}
+
+void MountCloner::take(Job& job) const {
+  try {
+    const UniqueFd there = job.process.open("ns/mnt", O_RDONLY);
+    const UniqueFd root = job.process.root();
+    if (setns(there.get(), CLONE_NEWNS) != 0) return;
+    const UniqueFd at = resolve_in(root.get(), job.point).object;
+    job.result.reset(static_cast<int>(
+        syscall(SYS_open_tree, at.get(), "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  } catch (const std::exception&) {
+    // The mount has gone meanwhile, or there are no resources: there is no clone.
+  }
+  setns(home_.get(), CLONE_NEWNS);
+}
+
+}  // namespace janus
