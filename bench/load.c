@@ -10,6 +10,7 @@
 //     file PATTERN COUNT             makes directories and files      0
 //     open PATTERN COUNT REPEAT      open+close, file after file      0 NS OPENED DENIED OTHER
 //     storm PATTERN COUNT THREADS MS the same by several threads      0 NS OPENED DENIED OTHER
+//     latency PATH MS                opens PATH once a millisecond    0 P50 P99 MAX OPENED DENIED OTHER
 //     rename FROM TO NAME COUNT      for each of COUNT patterns: opens NAME in FROM, moves FROM to TO,
 //                                    opens NAME in TO, moves it back  0 NS OPENED DENIED OTHER
 //     tree PATH OUTER INNER          OUTER x INNER directories        0
@@ -19,7 +20,8 @@
 //
 // NS is of the whole command (unless said otherwise), by CLOCK_MONOTONIC. DENIED counts EPERM; of rename,
 // OPENED and DENIED count what happened in TO, and a failure in FROM is OTHER. CPU
-// is the processor time of the program and all that it awaited, in nanoseconds.
+// is the processor time of the program and all that it awaited, in nanoseconds. P50, P99 and MAX are nanoseconds of one
+// open; an open that should have begun while an earlier one was waiting counts with the rest of that wait.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -186,6 +188,42 @@ static void do_storm(const char *pattern, long count, long threads, long ms) {
   answer_counts(ns, counts);
 }
 
+static int by_size(const void *a, const void *b) {
+  const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+// Adds `wait`, and the waits of the opens that it kept from beginning.
+static size_t add_wait(uint64_t *waits, size_t count, size_t room, uint64_t wait, uint64_t interval) {
+  for (;; wait -= interval) {
+    if (count < room) waits[count++] = wait;
+    if (wait <= interval) return count;
+  }
+}
+
+static void do_latency(const char *path, long ms) {
+  const uint64_t interval = 1000000u;
+  const size_t room = (size_t)ms + 16;
+  uint64_t *waits = malloc(room * sizeof *waits);
+  size_t count = 0;
+  Counts counts = {0};
+  const uint64_t end = now_ns() + (uint64_t)ms * interval;
+  for (uint64_t start = now_ns(); start < end; start = now_ns()) {
+    open_once(path, &counts);
+    const uint64_t wait = now_ns() - start;
+    count = add_wait(waits, count, room, wait, interval);
+    if (wait < interval) {
+      const struct timespec rest = {0, (long)(interval - wait)};
+      nanosleep(&rest, NULL);
+    }
+  }
+  qsort(waits, count, sizeof *waits, by_size);
+  printf("0 %llu %llu %llu %llu %llu %llu\n", (unsigned long long)waits[count / 2],
+         (unsigned long long)waits[count * 99 / 100], (unsigned long long)waits[count - 1],
+         (unsigned long long)counts.opened, (unsigned long long)counts.denied, (unsigned long long)counts.other);
+  free(waits);
+}
+
 static void do_rename(const char *from, const char *to, const char *name, long count) {
   char **source = expand(from, count), **target = expand(to, count);
   Counts before = {0}, after = {0};
@@ -298,6 +336,8 @@ static void obey(int n, char **field) {
     do_open(field[1], atol(field[2]), atol(field[3]));
   } else if (!strcmp(name, "storm") && n == 5) {
     do_storm(field[1], atol(field[2]), atol(field[3]), atol(field[4]));
+  } else if (!strcmp(name, "latency") && n == 3) {
+    do_latency(field[1], atol(field[2]));
   } else if (!strcmp(name, "rename") && n == 5) {
     do_rename(field[1], field[2], field[3], atol(field[4]));
   } else if (!strcmp(name, "tree") && n == 4) {

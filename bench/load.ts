@@ -23,6 +23,15 @@ export interface Counted {
   readonly denied: number;
 }
 
+/** What one open took of many that began a millisecond apart, in nanoseconds. */
+export interface Latency {
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+  readonly opened: number;
+  readonly denied: number;
+}
+
 /** What a program took, in nanoseconds. */
 export interface Work {
   readonly ns: number;
@@ -87,6 +96,17 @@ export class Load {
 
   storm(pattern: string, count: number, threads: number, milliseconds: number): Promise<Counted> {
     return this.#counted("storm", pattern, count, threads, milliseconds);
+  }
+
+  /** Opens a file once a millisecond. */
+  async latency(path: string, milliseconds: number): Promise<Latency> {
+    const [p50 = 0, p99 = 0, max = 0, opened = 0, denied = 0, other = 0] = await this.#command(
+      "latency",
+      path,
+      milliseconds,
+    );
+    if (other !== 0) throw new Error(`${path}: ${other} opens failed by other than EPERM`);
+    return { p50, p99, max, opened, denied };
   }
 
   /**

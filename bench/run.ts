@@ -10,6 +10,7 @@ import { build, find, million, node, renames, scan } from "./coverage.js";
 import { create } from "./create.js";
 import { Figures } from "./figures.js";
 import { lifecycle } from "./lifecycle.js";
+import { neighbour } from "./neighbour.js";
 import { opens } from "./opens.js";
 import { residentMegabytes } from "./process.js";
 import { search } from "./search.js";
@@ -24,6 +25,7 @@ const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => 
   create,
   lifecycle,
   storm,
+  neighbour,
   renames,
   node,
   find,
