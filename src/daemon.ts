@@ -142,7 +142,9 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       };
     };
     const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });
-    const rpc = await openRpcServer({ listen: config.listen, tls: config.tls, intake, registry, engine, status, log });
+    const guards = () => [...registry.details(), ...fileGuards.waiting()];
+    const parts = { intake, registry, engine, guards, status, log };
+    const rpc = await openRpcServer({ listen: config.listen, tls: config.tls, ...parts });
     steps.push({ what: "gRPC", close: () => rpc.close() });
     steps.push({ what: "what waits for containers", close: () => intake.close() });
 

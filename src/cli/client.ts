@@ -11,7 +11,9 @@ import { StatusSchema } from "../gen/google/rpc/status_pb.js";
 import {
   type Container,
   type GetStatusResponse,
+  type GuardDetails,
   InspectionService,
+  type ListGuardsRequestSchema,
   type Process,
 } from "../gen/janus/v1/inspection_pb.js";
 import { Janusd, type JanusdConfigSchema, type JanusdHandle } from "../gen/janus_pb.js";
@@ -65,6 +67,12 @@ export class JanusClient {
   /** `container` as in a guard's `cid`. */
   async listProcesses(container: string): Promise<Process[]> {
     return (await this.#unary(InspectionService.method.listProcesses, { container })).processes;
+  }
+
+  /** Held or pending; each of the fields that is given must fit. */
+  async listGuards(filter: MessageInitShape<typeof ListGuardsRequestSchema>): Promise<GuardDetails[]> {
+    const responses = await this.#stream(InspectionService.method.listGuards, filter);
+    return responses.flatMap(({ guard }) => guard ?? []);
   }
 
   getStatus(): Promise<GetStatusResponse> {

@@ -8,12 +8,12 @@ import type { Log } from "../log.js";
 import type { Engine } from "../native.js";
 import { missingOf } from "./arrivals.js";
 import { containerIds } from "./guard.js";
-import type { GuardRegistry } from "./registry.js";
+import type { GuardDetails, GuardRegistry } from "./registry.js";
 
 const LOOK_MS = 1000;
 
 interface Parts {
-  readonly registry: Pick<GuardRegistry, "create">;
+  readonly registry: Pick<GuardRegistry, "create" | "notHeld">;
   readonly engine: Pick<Engine, "missingContainers">;
   readonly log: Log;
 }
@@ -42,6 +42,11 @@ export class FileGuards {
 
   close(): void {
     clearInterval(this.#timer);
+  }
+
+  /** Those that aren't held now, each with the reason. */
+  waiting(): GuardDetails[] {
+    return [...this.#waiting].map(([config, reason]) => this.#registry.notHeld(config, "file", reason));
   }
 
   /** Creates what can be created now; what is held already is left as it is. */

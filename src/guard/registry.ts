@@ -32,8 +32,8 @@ export interface RegistryOptions {
   readonly now?: () => number;
 }
 
-/** Where a guard comes from decides who keeps it: ours to keep (`rpc`), or read again at each start (`file`). */
-export type GuardSource = "rpc" | "file";
+/** Where a guard comes from decides who keeps it: ours to keep (`rpc`, `state`), or read again at each start (`file`). */
+export type GuardSource = "rpc" | "file" | "state";
 
 /** A held guard, as callers may see it. */
 export interface GuardHandle {
@@ -48,6 +48,22 @@ export interface GuardHandle {
   /** Full ids of the containers that are alive. */
   readonly containerIds: readonly string[];
   /** False: a container of it ended; what is left is enforced. */
+  readonly complete: boolean;
+}
+
+/** All that is known of a guard, held or not. */
+export interface GuardDetails {
+  /** As it was applied. */
+  readonly config: JanusdConfig;
+  readonly nodeName: string;
+  readonly source: GuardSource;
+  /** Why it isn't held; undefined: it is. */
+  readonly pending: string | undefined;
+  /** Since when this daemon holds a guard of its name, namespace and pod, by the wall clock; undefined: it doesn't. */
+  readonly sinceMs: number | undefined;
+  /** Those that are alive. */
+  readonly containers: readonly { readonly id: string; readonly name: string; readonly firstPid: number }[];
+  readonly subjectIds: readonly number[];
   readonly complete: boolean;
 }
 
@@ -66,6 +82,7 @@ interface Held {
   readonly source: GuardSource;
   readonly containers: readonly LiveContainer[];
   readonly complete: boolean;
+  readonly sinceMs: number;
   readonly subjects: readonly CompiledSubject[];
   readonly stored: StoredGuard;
 }
@@ -182,7 +199,7 @@ export class GuardRegistry {
     const ids = new Map([...stored.ids].filter(([, id]) => !this.#subjects.has(id)));
     this.#nextSubjectId = Math.max(this.#nextSubjectId, ...[...ids.values()].map((id) => id + 1));
     const complete = containers.length === guard.containers.length;
-    const next = { key, guard, config: stored.config, source: "rpc", containers, complete } as const;
+    const next = { key, guard, config: stored.config, source: "state", containers, complete } as const;
     return this.#hold(next, this.#guards.get(identity(guard)), ids);
   }
 
@@ -202,7 +219,7 @@ export class GuardRegistry {
     const pods = new Set(matches.map(({ guard }) => `${guard.namespace}/${guard.podName}`));
     if (!named || (pods.size > 1 && ofPids.length > 0)) matches = ofPids;
     const [fromFile] = matches.filter(({ source }) => source === "file");
-    matches = matches.filter(({ source }) => source === "rpc");
+    matches = matches.filter(({ source }) => source !== "file");
     // Who names it is told. Who means all of a pod's means those that can be made the same way.
     if (fromFile !== undefined && request.name !== "" && matches.length === 0) throw ofTheFile(fromFile);
     for (const held of matches) this.#drop(held);
@@ -219,6 +236,38 @@ export class GuardRegistry {
     return [...this.#guards.values()].map((held) => this.#handle(held));
   }
 
+  /** As `list`, with all that is known of each, and those that are pending. */
+  details(): GuardDetails[] {
+    this.#sweep(this.#byContainer.keys());
+    const held = [...this.#guards.values()].map(
+      ({ guard, config, source, sinceMs, containers, subjects, complete }): GuardDetails => ({
+        ...{ config, source, sinceMs, complete, pending: undefined },
+        nodeName: guard.nodeName || this.#node,
+        containers: containers.map(({ info, name }) => ({ id: info.id, name, firstPid: info.initPid })),
+        subjectIds: subjects.map(({ native }) => native.id),
+      }),
+    );
+    const pending = [...this.#pending.values()].map(({ stored, reason }) =>
+      this.notHeld(stored.config, "state", reason),
+    );
+    return [...held, ...pending];
+  }
+
+  /** Details of a guard that somebody else wants held, and `reason` keeps from it. */
+  notHeld(config: JanusdConfig, source: GuardSource, reason: string): GuardDetails {
+    const nodeName = config.nodeName || this.#node;
+    return {
+      config,
+      nodeName,
+      source,
+      pending: reason,
+      sinceMs: undefined,
+      containers: [],
+      subjectIds: [],
+      complete: false,
+    };
+  }
+
   /** The engine's word that containers ended. */
   ended(containerIds: readonly string[]): void {
     this.#sweep(containerIds);
@@ -226,13 +275,13 @@ export class GuardRegistry {
 
   /** What to keep for the next start. */
   stored(): StoredGuard[] {
-    const held = [...this.#guards.values()].filter(({ source }) => source === "rpc").map(({ stored }) => stored);
+    const held = [...this.#guards.values()].filter(({ source }) => source !== "file").map(({ stored }) => stored);
     return [...held, ...[...this.#pending.values()].map(({ stored }) => stored)];
   }
 
   /** `ids`: those that subjects had before; by default, in `before`. */
   #hold(
-    next: Omit<Held, "subjects" | "stored">,
+    next: Omit<Held, "sinceMs" | "subjects" | "stored">,
     before: Held | undefined,
     ids: ReadonlyMap<string, number> = before?.stored.ids ?? new Map(),
   ): GuardHandle {
@@ -251,7 +300,7 @@ export class GuardRegistry {
       config: next.config,
       ids: new Map(subjects.map(({ signature, native }) => [signature, native.id])),
     };
-    const held = { ...next, subjects, stored };
+    const held = { ...next, sinceMs: before?.sinceMs ?? Date.now(), subjects, stored };
     if (before !== undefined && sameSubjects(before, held)) {
       const unchanged = before.source === held.source && before.complete === held.complete;
       const same = { ...held, subjects: before.subjects };

@@ -4,26 +4,33 @@
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import type { UntypedServiceImplementation } from "@grpc/grpc-js";
+import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { JanusdError } from "../errors.js";
+import { EVENT_KINDS, RESPONSE_DENY } from "../event/layout.js";
 import {
   type GetStatusResponse,
   GetStatusResponseSchema,
+  type GuardDetailsSchema,
   type GuardSchema,
+  GuardSource,
+  GuardState,
   type ListContainersRequest,
   type ListContainersResponse,
   ListContainersResponseSchema,
+  type ListGuardsRequest,
+  type ListGuardsResponse,
+  ListGuardsResponseSchema,
   type ListProcessesRequest,
   type ListProcessesResponse,
   ListProcessesResponseSchema,
   ProcessRole,
 } from "../gen/janus/v1/inspection_pb.js";
 import { CONTAINER_ID_HELP, containerId } from "../guard/guard.js";
-import type { GuardRegistry } from "../guard/registry.js";
+import { type GuardDetails, type GuardRegistry, isMeant } from "../guard/registry.js";
 import type { Check } from "../health.js";
 import type { Log } from "../log.js";
 import type { Engine, EngineStats, Probe, ProcessSummary } from "../native.js";
-import { unary } from "./unary.js";
+import { failure, unary } from "./unary.js";
 
 /** What the daemon says of itself. */
 export interface DaemonStatus {
@@ -42,8 +49,10 @@ export interface DaemonStatus {
 }
 
 export interface InspectionServiceOptions {
-  readonly engine: Pick<Engine, "listContainers" | "listProcesses">;
+  readonly engine: Pick<Engine, "listContainers" | "listProcesses"> & { stats(): Pick<EngineStats, "decisions"> };
   readonly registry: Pick<GuardRegistry, "list">;
+  /** Held or pending. */
+  readonly guards: () => readonly GuardDetails[];
   readonly status: () => DaemonStatus;
   readonly log: Log;
 }
@@ -51,15 +60,16 @@ export interface InspectionServiceOptions {
 export function inspectionService({
   engine,
   registry,
+  guards,
   status,
   log,
 }: InspectionServiceOptions): UntypedServiceImplementation {
   return {
     listContainers: unary(log, "ListContainers", ({ all }: ListContainersRequest): ListContainersResponse => {
-      const guards = guardsByContainer(registry);
+      const onContainer = guardsByContainer(registry);
       const containers = engine
         .listContainers(all)
-        .filter(({ id }) => all || guards.has(id)) // one that lost its guards is still tracked
+        .filter(({ id }) => all || onContainer.has(id)) // one that lost its guards is still tracked
         .map((container) => ({
           id: container.id,
           cgroupPath: container.cgroupPath,
@@ -67,7 +77,7 @@ export function inspectionService({
           firstPid: container.firstPid,
           processCount: container.processes,
           started: timestampFromMs(container.startedMs),
-          guards: guards.get(container.id) ?? [],
+          guards: onContainer.get(container.id) ?? [],
         }));
       return create(ListContainersResponseSchema, { containers });
     }),
@@ -99,7 +109,53 @@ export function inspectionService({
         exposure: mapValues(exposure, BigInt),
       });
     }),
+
+    listGuards: (call: ServerWritableStream<ListGuardsRequest, ListGuardsResponse>): void => {
+      try {
+        const counts = decisionsBySubject(engine.stats());
+        const meant = guards().filter(({ config }) => isMeant(config, call.request));
+        for (const guard of meant) call.write(create(ListGuardsResponseSchema, { guard: messageOf(guard, counts) }));
+        call.end();
+      } catch (thrown) {
+        call.emit("error", failure(log, "ListGuards", thrown));
+      }
+    },
   };
+}
+
+const SOURCES = { rpc: GuardSource.RPC, file: GuardSource.FILE, state: GuardSource.STATE } as const;
+
+function messageOf(
+  { config, nodeName, source, pending, sinceMs, containers, subjectIds, complete }: GuardDetails,
+  counts: ReadonlyMap<number, EngineStats["decisions"]>,
+): MessageInitShape<typeof GuardDetailsSchema> {
+  return {
+    ...{ config, nodeName, complete, containers: [...containers] },
+    source: SOURCES[source],
+    state: pending === undefined ? GuardState.ACTIVE : GuardState.PENDING,
+    reason: pending ?? "",
+    ...(sinceMs === undefined ? {} : { since: timestampFromMs(sinceMs) }),
+    decisions: sumOf(subjectIds.flatMap((id) => counts.get(id) ?? [])),
+  };
+}
+
+/** What was answered, of each subject. */
+function decisionsBySubject({ decisions }: Pick<EngineStats, "decisions">): Map<number, EngineStats["decisions"]> {
+  return Map.groupBy(
+    decisions.filter(({ answered }) => answered),
+    ({ subjectId }) => subjectId,
+  );
+}
+
+/** By event. */
+function sumOf(decisions: EngineStats["decisions"]): { event: string; allowed: bigint; denied: bigint }[] {
+  return [...Map.groupBy(decisions, ({ kind }) => kind)].map(([kind, ofKind]) => {
+    const sum = (denied: boolean): bigint =>
+      BigInt(
+        ofKind.reduce((total, { response, count }) => total + ((response === RESPONSE_DENY) === denied ? count : 0), 0),
+      );
+    return { event: EVENT_KINDS[kind] ?? "unknown", allowed: sum(false), denied: sum(true) };
+  });
 }
 
 function guardsByContainer(registry: Pick<GuardRegistry, "list">): Map<string, MessageInitShape<typeof GuardSchema>[]> {

@@ -2,12 +2,13 @@
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { create } from "@bufbuild/protobuf";
+import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Client, type ClientReadableStream, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { service as health } from "grpc-health-check";
 import t from "tap";
 import { JanusClient, RpcError } from "../../src/cli/client.js";
 import { formatAddress } from "../../src/config.js";
-import { ProcessRole } from "../../src/gen/janus/v1/inspection_pb.js";
+import { GuardSource, GuardState, ProcessRole } from "../../src/gen/janus/v1/inspection_pb.js";
 import { Janusd, JanusdConfigSchema } from "../../src/gen/janus_pb.js";
 import { GuardIntake } from "../../src/guard/intake.js";
 import { GuardRegistry } from "../../src/guard/registry.js";
@@ -47,7 +48,8 @@ async function serve(t: { teardown(handler: () => Promise<void>): unknown }, wai
   const log = new LogRecorder();
   const registry = new GuardRegistry({ engine, node: "node", log });
   const intake = new GuardIntake({ registry, engine, waitMs });
-  const parts = { engine, intake, registry, log, status: () => daemonStatus };
+  const guards = () => registry.details();
+  const parts = { engine, intake, registry, guards, log, status: () => daemonStatus };
   const server = await openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls: undefined, ...parts });
   const address = formatAddress(server.address);
   const client = new JanusClient(address, credentials.createInsecure());
@@ -57,7 +59,7 @@ async function serve(t: { teardown(handler: () => Promise<void>): unknown }, wai
     raw.close();
     await server.close();
   });
-  return { engine, intake, log, server, client, raw, parts };
+  return { engine, intake, registry, log, server, client, raw, parts };
 }
 
 async function failure(call: Promise<unknown>): Promise<RpcError> {
@@ -121,6 +123,54 @@ t.test("inspection: containers with their guards, processes with their roles, th
     exposure: { deadline: 3n },
     holdTier: "scheduler",
   });
+});
+
+t.test("inspection: guards as they were applied, held or pending, with what they decided", async (t) => {
+  const { client, engine, registry } = await serve(t);
+  const config = { ...guard, namespace: "web", cid: [`containerd://${A}`, B], containerNames: { [B]: "side" } };
+  const before = Date.now();
+  await client.createGuard(config);
+  const decision = { subjectId: 1, kind: 0, response: 0, answered: true, count: 2 };
+  engine.decisions.push(decision, { ...decision, subjectId: 2 }, { ...decision, response: 1, count: 3 });
+  engine.decisions.push(
+    { ...decision, kind: 2, response: 1 },
+    { ...decision, answered: false },
+    { ...decision, subjectId: 9 },
+  );
+  const [held, ...rest] = await client.listGuards({});
+  t.same(rest, []);
+  t.same(held?.config, create(JanusdConfigSchema, config));
+  t.match(held, {
+    ...{ nodeName: "node", source: GuardSource.RPC, state: GuardState.ACTIVE, reason: "", complete: true },
+    containers: [
+      { id: A, name: "", firstPid: 100 },
+      { id: B, name: "side", firstPid: 101 },
+    ],
+    decisions: [
+      { event: "open", allowed: 4n, denied: 3n },
+      { event: "exec", allowed: 0n, denied: 2n },
+    ],
+  });
+  const since = timestampMs(held?.since ?? timestampFromMs(0));
+  t.ok(since >= before && since <= Date.now());
+  engine.end(A);
+  const again = create(JanusdConfigSchema, { ...guard, name: "later", podName: "other" });
+  engine.refuse("UNSUPPORTED");
+  t.throws(() => registry.restore({ key: 7, config: { ...again, cid: [B] }, ids: new Map() }));
+  registry.restore({ key: 8, config: { ...again, name: "kept", cid: [B] }, ids: new Map() });
+  t.match(await client.listGuards({}), [
+    { config: { name: "g" }, complete: false, containers: [{ id: B }], since: held?.since },
+    { config: { name: "kept" }, source: GuardSource.STATE, state: GuardState.ACTIVE },
+    {
+      config: { name: "later", cid: [B] },
+      ...{ source: GuardSource.STATE, state: GuardState.PENDING, reason: "native UNSUPPORTED", since: undefined },
+    },
+  ]);
+  const names = async (filter: { name?: string; podName?: string; namespace?: string }) =>
+    (await client.listGuards(filter)).map(({ config }) => config?.name);
+  t.same(await names({ podName: "other" }), ["kept", "later"]);
+  t.same(await names({ name: "g", namespace: "web", podName: "pod" }), ["g"]);
+  t.same(await names({ name: "g", namespace: "other" }), []);
 });
 
 t.test("a bad request: INVALID_ARGUMENT, with every field in google.rpc.BadRequest", async (t) => {

@@ -7,6 +7,7 @@ import type { Log } from "../../src/log.js";
 import type {
   ContainerInfo,
   ContainerSummary,
+  DecisionCount,
   Engine,
   NativeErrorCode,
   NativeGuard,
@@ -17,6 +18,7 @@ export class EngineRecorder
   implements
     Pick<Engine, "findContainer" | "missingContainers" | "listContainers" | "listProcesses" | "apply" | "remove">
 {
+  readonly decisions: DecisionCount[] = [];
   /** `apply KEY IDS` and `remove KEY`, in order. */
   readonly calls: string[] = [];
   readonly applied = new Map<number, NativeGuard>();
@@ -76,6 +78,10 @@ export class EngineRecorder
       init: comm === "init",
       child: comm === "child",
     }));
+  }
+
+  stats(): { decisions: DecisionCount[] } {
+    return { decisions: this.decisions };
   }
 
   apply(guard: NativeGuard): void {

@@ -9,13 +9,15 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { JanusdConfig } from "../../janus_pb.js";
+import { file_janus } from "../../janus_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file janus/v1/inspection.proto.
  */
 export const file_janus_v1_inspection: GenFile = /*@__PURE__*/
-  fileDesc("ChlqYW51cy92MS9pbnNwZWN0aW9uLnByb3RvEghqYW51cy52MSIkChVMaXN0Q29udGFpbmVyc1JlcXVlc3QSCwoDYWxsGAEgASgIIkEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USJwoKY29udGFpbmVycxgBIAMoCzITLmphbnVzLnYxLkNvbnRhaW5lciK8AQoJQ29udGFpbmVyEgoKAmlkGAEgASgJEhMKC2Nncm91cF9wYXRoGAIgASgJEhYKDmNncm91cF92ZXJzaW9uGAMgASgFEhEKCWZpcnN0X3BpZBgEIAEoBRIVCg1wcm9jZXNzX2NvdW50GAUgASgFEisKB3N0YXJ0ZWQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh8KBmd1YXJkcxgHIAMoCzIPLmphbnVzLnYxLkd1YXJkIjoKBUd1YXJkEgwKBG5hbWUYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEhAKCHBvZF9uYW1lGAMgASgJIikKFExpc3RQcm9jZXNzZXNSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCSI9ChVMaXN0UHJvY2Vzc2VzUmVzcG9uc2USJAoJcHJvY2Vzc2VzGAEgAygLMhEuamFudXMudjEuUHJvY2VzcyK+AQoHUHJvY2VzcxILCgNwaWQYASABKAUSDAoEcHBpZBgCIAEoBRIrCgdzdGFydGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN1aWQYBCABKA0SDAoEY29tbRgFIAEoCRISCgpleGVjdXRhYmxlGAYgASgJEiMKBHJvbGUYByABKA4yFS5qYW51cy52MS5Qcm9jZXNzUm9sZRIXCg9tb3VudF9uYW1lc3BhY2UYCCABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCLCAwoRR2V0U3RhdHVzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSEQoJbm9kZV9uYW1lGAMgASgJEgsKA3BpZBgEIAEoBRIrCgdzdGFydGVkGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVyZWFkeRgGIAEoCBIfCgZjaGVja3MYByADKAsyDy5qYW51cy52MS5DaGVjaxI7CghmZWF0dXJlcxgIIAMoCzIpLmphbnVzLnYxLkdldFN0YXR1c1Jlc3BvbnNlLkZlYXR1cmVzRW50cnkSDgoGZ3VhcmRzGAkgASgFEhAKCHByb2dyYW1zGAogAygJEjsKCGV4cG9zdXJlGAsgAygLMikuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UuRXhwb3N1cmVFbnRyeRIRCglob2xkX3RpZXIYDCABKAkaLwoNRmVhdHVyZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAg6AjgBGi8KDUV4cG9zdXJlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASIxCgVDaGVjaxIMCgRuYW1lGAEgASgJEgoKAm9rGAIgASgIEg4KBmRldGFpbBgDIAEoCSpyCgtQcm9jZXNzUm9sZRIcChhQUk9DRVNTX1JPTEVfVU5TUEVDSUZJRUQQABIVChFQUk9DRVNTX1JPTEVfSU5JVBABEhYKElBST0NFU1NfUk9MRV9DSElMRBACEhYKElBST0NFU1NfUk9MRV9PVEhFUhADMoYCChFJbnNwZWN0aW9uU2VydmljZRJVCg5MaXN0Q29udGFpbmVycxIfLmphbnVzLnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBogLmphbnVzLnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiABJSCg1MaXN0UHJvY2Vzc2VzEh4uamFudXMudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaHy5qYW51cy52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2UiABJGCglHZXRTdGF0dXMSGi5qYW51cy52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UiAGIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChlqYW51cy92MS9pbnNwZWN0aW9uLnByb3RvEghqYW51cy52MSIkChVMaXN0Q29udGFpbmVyc1JlcXVlc3QSCwoDYWxsGAEgASgIIkEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USJwoKY29udGFpbmVycxgBIAMoCzITLmphbnVzLnYxLkNvbnRhaW5lciK8AQoJQ29udGFpbmVyEgoKAmlkGAEgASgJEhMKC2Nncm91cF9wYXRoGAIgASgJEhYKDmNncm91cF92ZXJzaW9uGAMgASgFEhEKCWZpcnN0X3BpZBgEIAEoBRIVCg1wcm9jZXNzX2NvdW50GAUgASgFEisKB3N0YXJ0ZWQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh8KBmd1YXJkcxgHIAMoCzIPLmphbnVzLnYxLkd1YXJkIjoKBUd1YXJkEgwKBG5hbWUYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEhAKCHBvZF9uYW1lGAMgASgJIikKFExpc3RQcm9jZXNzZXNSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCSI9ChVMaXN0UHJvY2Vzc2VzUmVzcG9uc2USJAoJcHJvY2Vzc2VzGAEgAygLMhEuamFudXMudjEuUHJvY2VzcyK+AQoHUHJvY2VzcxILCgNwaWQYASABKAUSDAoEcHBpZBgCIAEoBRIrCgdzdGFydGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN1aWQYBCABKA0SDAoEY29tbRgFIAEoCRISCgpleGVjdXRhYmxlGAYgASgJEiMKBHJvbGUYByABKA4yFS5qYW51cy52MS5Qcm9jZXNzUm9sZRIXCg9tb3VudF9uYW1lc3BhY2UYCCABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCLCAwoRR2V0U3RhdHVzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSEQoJbm9kZV9uYW1lGAMgASgJEgsKA3BpZBgEIAEoBRIrCgdzdGFydGVkGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVyZWFkeRgGIAEoCBIfCgZjaGVja3MYByADKAsyDy5qYW51cy52MS5DaGVjaxI7CghmZWF0dXJlcxgIIAMoCzIpLmphbnVzLnYxLkdldFN0YXR1c1Jlc3BvbnNlLkZlYXR1cmVzRW50cnkSDgoGZ3VhcmRzGAkgASgFEhAKCHByb2dyYW1zGAogAygJEjsKCGV4cG9zdXJlGAsgAygLMikuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UuRXhwb3N1cmVFbnRyeRIRCglob2xkX3RpZXIYDCABKAkaLwoNRmVhdHVyZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAg6AjgBGi8KDUV4cG9zdXJlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASIxCgVDaGVjaxIMCgRuYW1lGAEgASgJEgoKAm9rGAIgASgIEg4KBmRldGFpbBgDIAEoCSJGChFMaXN0R3VhcmRzUmVxdWVzdBIMCgRuYW1lGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIQCghwb2RfbmFtZRgDIAEoCSI7ChJMaXN0R3VhcmRzUmVzcG9uc2USJQoFZ3VhcmQYASABKAsyFi5qYW51cy52MS5HdWFyZERldGFpbHMivAIKDEd1YXJkRGV0YWlscxIjCgZjb25maWcYASABKAsyEy5qYW51cy5KYW51c2RDb25maWcSEQoJbm9kZV9uYW1lGAIgASgJEiUKBnNvdXJjZRgDIAEoDjIVLmphbnVzLnYxLkd1YXJkU291cmNlEiMKBXN0YXRlGAQgASgOMhQuamFudXMudjEuR3VhcmRTdGF0ZRIOCgZyZWFzb24YBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNvbnRhaW5lcnMYByADKAsyGi5qYW51cy52MS5HdWFyZGVkQ29udGFpbmVyEhAKCGNvbXBsZXRlGAggASgIEisKCWRlY2lzaW9ucxgJIAMoCzIYLmphbnVzLnYxLkd1YXJkRGVjaXNpb25zIj8KEEd1YXJkZWRDb250YWluZXISCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIRCglmaXJzdF9waWQYAyABKAUiQAoOR3VhcmREZWNpc2lvbnMSDQoFZXZlbnQYASABKAkSDwoHYWxsb3dlZBgCIAEoBBIOCgZkZW5pZWQYAyABKAQqcgoLUHJvY2Vzc1JvbGUSHAoYUFJPQ0VTU19ST0xFX1VOU1BFQ0lGSUVEEAASFQoRUFJPQ0VTU19ST0xFX0lOSVQQARIWChJQUk9DRVNTX1JPTEVfQ0hJTEQQAhIWChJQUk9DRVNTX1JPTEVfT1RIRVIQAypwCgtHdWFyZFNvdXJjZRIcChhHVUFSRF9TT1VSQ0VfVU5TUEVDSUZJRUQQABIUChBHVUFSRF9TT1VSQ0VfUlBDEAESFQoRR1VBUkRfU09VUkNFX0ZJTEUQAhIWChJHVUFSRF9TT1VSQ0VfU1RBVEUQAypaCgpHdWFyZFN0YXRlEhsKF0dVQVJEX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSR1VBUkRfU1RBVEVfQUNUSVZFEAESFwoTR1VBUkRfU1RBVEVfUEVORElORxACMtMCChFJbnNwZWN0aW9uU2VydmljZRJVCg5MaXN0Q29udGFpbmVycxIfLmphbnVzLnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBogLmphbnVzLnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiABJSCg1MaXN0UHJvY2Vzc2VzEh4uamFudXMudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaHy5qYW51cy52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2UiABJGCglHZXRTdGF0dXMSGi5qYW51cy52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UiABJLCgpMaXN0R3VhcmRzEhsuamFudXMudjEuTGlzdEd1YXJkc1JlcXVlc3QaHC5qYW51cy52MS5MaXN0R3VhcmRzUmVzcG9uc2UiADABYgZwcm90bzM", [file_google_protobuf_timestamp, file_janus]);
 
 /**
  * @generated from message janus.v1.ListContainersRequest
@@ -353,6 +355,181 @@ export const CheckSchema: GenMessage<Check> = /*@__PURE__*/
   messageDesc(file_janus_v1_inspection, 9);
 
 /**
+ * Each field that is set must fit; an empty one fits all.
+ *
+ * @generated from message janus.v1.ListGuardsRequest
+ */
+export type ListGuardsRequest = Message<"janus.v1.ListGuardsRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string pod_name = 3;
+   */
+  podName: string;
+};
+
+/**
+ * Describes the message janus.v1.ListGuardsRequest.
+ * Use `create(ListGuardsRequestSchema)` to create a new message.
+ */
+export const ListGuardsRequestSchema: GenMessage<ListGuardsRequest> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 10);
+
+/**
+ * @generated from message janus.v1.ListGuardsResponse
+ */
+export type ListGuardsResponse = Message<"janus.v1.ListGuardsResponse"> & {
+  /**
+   * @generated from field: janus.v1.GuardDetails guard = 1;
+   */
+  guard?: GuardDetails | undefined;
+};
+
+/**
+ * Describes the message janus.v1.ListGuardsResponse.
+ * Use `create(ListGuardsResponseSchema)` to create a new message.
+ */
+export const ListGuardsResponseSchema: GenMessage<ListGuardsResponse> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 11);
+
+/**
+ * @generated from message janus.v1.GuardDetails
+ */
+export type GuardDetails = Message<"janus.v1.GuardDetails"> & {
+  /**
+   * As it was applied.
+   *
+   * @generated from field: janus.JanusdConfig config = 1;
+   */
+  config?: JanusdConfig | undefined;
+
+  /**
+   * The daemon's own if `config` names none.
+   *
+   * @generated from field: string node_name = 2;
+   */
+  nodeName: string;
+
+  /**
+   * @generated from field: janus.v1.GuardSource source = 3;
+   */
+  source: GuardSource;
+
+  /**
+   * @generated from field: janus.v1.GuardState state = 4;
+   */
+  state: GuardState;
+
+  /**
+   * Why it is pending.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+
+  /**
+   * Since when this daemon holds a guard of this name, namespace and pod. Unset while it is pending.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 6;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Those that run. One that ended and runs anew is not guarded until the guard is applied again.
+   *
+   * @generated from field: repeated janus.v1.GuardedContainer containers = 7;
+   */
+  containers: GuardedContainer[];
+
+  /**
+   * All containers that `config` names are guarded.
+   *
+   * @generated from field: bool complete = 8;
+   */
+  complete: boolean;
+
+  /**
+   * Of the subjects as they are now: a subject that was changed counts anew.
+   *
+   * @generated from field: repeated janus.v1.GuardDecisions decisions = 9;
+   */
+  decisions: GuardDecisions[];
+};
+
+/**
+ * Describes the message janus.v1.GuardDetails.
+ * Use `create(GuardDetailsSchema)` to create a new message.
+ */
+export const GuardDetailsSchema: GenMessage<GuardDetails> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 12);
+
+/**
+ * @generated from message janus.v1.GuardedContainer
+ */
+export type GuardedContainer = Message<"janus.v1.GuardedContainer"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * In its pod, if that was told.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: int32 first_pid = 3;
+   */
+  firstPid: number;
+};
+
+/**
+ * Describes the message janus.v1.GuardedContainer.
+ * Use `create(GuardedContainerSchema)` to create a new message.
+ */
+export const GuardedContainerSchema: GenMessage<GuardedContainer> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 13);
+
+/**
+ * @generated from message janus.v1.GuardDecisions
+ */
+export type GuardDecisions = Message<"janus.v1.GuardDecisions"> & {
+  /**
+   * As in `event` of a subject.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * @generated from field: uint64 allowed = 2;
+   */
+  allowed: bigint;
+
+  /**
+   * @generated from field: uint64 denied = 3;
+   */
+  denied: bigint;
+};
+
+/**
+ * Describes the message janus.v1.GuardDecisions.
+ * Use `create(GuardDecisionsSchema)` to create a new message.
+ */
+export const GuardDecisionsSchema: GenMessage<GuardDecisions> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 14);
+
+/**
  * What `autoAllowOwner` goes by.
  *
  * @generated from enum janus.v1.ProcessRole
@@ -392,6 +569,73 @@ export const ProcessRoleSchema: GenEnum<ProcessRole> = /*@__PURE__*/
   enumDesc(file_janus_v1_inspection, 0);
 
 /**
+ * @generated from enum janus.v1.GuardSource
+ */
+export enum GuardSource {
+  /**
+   * @generated from enum value: GUARD_SOURCE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A CreateGuard of this run.
+   *
+   * @generated from enum value: GUARD_SOURCE_RPC = 1;
+   */
+  RPC = 1,
+
+  /**
+   * The guard file (--guards).
+   *
+   * @generated from enum value: GUARD_SOURCE_FILE = 2;
+   */
+  FILE = 2,
+
+  /**
+   * An earlier run, by the state file (--state-file).
+   *
+   * @generated from enum value: GUARD_SOURCE_STATE = 3;
+   */
+  STATE = 3,
+}
+
+/**
+ * Describes the enum janus.v1.GuardSource.
+ */
+export const GuardSourceSchema: GenEnum<GuardSource> = /*@__PURE__*/
+  enumDesc(file_janus_v1_inspection, 1);
+
+/**
+ * @generated from enum janus.v1.GuardState
+ */
+export enum GuardState {
+  /**
+   * @generated from enum value: GUARD_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Enforced.
+   *
+   * @generated from enum value: GUARD_STATE_ACTIVE = 1;
+   */
+  ACTIVE = 1,
+
+  /**
+   * Known and not enforced; tried again.
+   *
+   * @generated from enum value: GUARD_STATE_PENDING = 2;
+   */
+  PENDING = 2,
+}
+
+/**
+ * Describes the enum janus.v1.GuardState.
+ */
+export const GuardStateSchema: GenEnum<GuardState> = /*@__PURE__*/
+  enumDesc(file_janus_v1_inspection, 2);
+
+/**
  * Changes nothing. Whoever may call this may also create and remove guards.
  *
  * @generated from service janus.v1.InspectionService
@@ -422,6 +666,16 @@ export const InspectionService: GenService<{
     methodKind: "unary";
     input: typeof GetStatusRequestSchema;
     output: typeof GetStatusResponseSchema;
+  },
+  /**
+   * One response for each guard that fits, held or not, then the stream ends. None is no error.
+   *
+   * @generated from rpc janus.v1.InspectionService.ListGuards
+   */
+  listGuards: {
+    methodKind: "server_streaming";
+    input: typeof ListGuardsRequestSchema;
+    output: typeof ListGuardsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_janus_v1_inspection, 0);
