@@ -13,12 +13,13 @@ import { lifecycle } from "./lifecycle.js";
 import { neighbour } from "./neighbour.js";
 import { opens } from "./opens.js";
 import { residentMegabytes } from "./process.js";
+import { scale } from "./scale.js";
 import { search } from "./search.js";
 import { forks, storm } from "./tracker.js";
 import { Watched } from "./watched.js";
 
 /** Measured first, while no daemon runs but their own. */
-const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks, search, busy };
+const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks, search, busy, scale };
 
 const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => Promise<void>>> = {
   opens,

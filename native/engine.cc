@@ -199,20 +199,13 @@ struct Engine::Running {
   }
 
   // Has the end of a container that is guarded now told.
-  void follow(const std::string& id) {
-    std::optional<ContainerInfo> info;
-    try {
-      info = tracker.find(id);
-    } catch (const Error&) {
-      // It has ended.
+  void follow(std::uint64_t container, const std::string& id) {
+    {
+      const std::lock_guard lock(ended_mutex);
+      ids.emplace(container, id);
     }
-    const std::lock_guard lock(ended_mutex);
-    if (info) ids.emplace(info->cgroup, info->id);
-    // The tracker drops it before it tells of its end: which came too early then.
-    if (info && tracker.follows(info->cgroup)) return;
-    if (info) ids.erase(info->cgroup);
-    ended.push_back(id);
-    wake();
+    // The tracker drops it before it tells of its end, which may have been too early to be told here.
+    if (!tracker.follows(container)) container_ended(container);
   }
 
   void track() {
@@ -398,10 +391,10 @@ std::vector<ProcessSummary> Engine::list_processes(const std::string& container)
 
 void Engine::apply(const GuardSpec& spec) {
   Running& all = running();
-  const MarkPlanner::ScanJobs jobs = all.planner.apply(spec);
+  const auto [jobs, containers] = all.planner.apply(spec);
   // The guard is there, so nothing throws from here: a container that has ended
   // meanwhile is told of as any other that ends.
-  for (const SubjectSpec& subject : spec.subjects) all.follow(subject.container_id);
+  for (const auto& [container, id] : containers) all.follow(container, id);
   all.holder.watch(all.planner.watched());
   eventfd_write(all.mounts_event.get(), 1);
   for (const ScanJob& job : jobs) all.scanner.scan(job);

@@ -116,8 +116,11 @@ MarkPlanner::Guard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>&
     place_all(want.deny, Action::deny);
     place_all(want.watch, Action::watch);
   }
+  sort_by_device(guard.placed);
   return guard;
 }
+
+void MarkPlanner::sort_by_device(std::vector<Placed>& placed) { std::ranges::stable_sort(placed, {}, &Placed::device); }
 
 void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
                         const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins) {
@@ -209,13 +212,12 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
   Plan plan;
   for (const Device device : devices) {
     std::vector<const Placed*> here;
-    std::set<std::uint64_t> containers;
+    std::map<std::uint64_t, std::vector<const Placed*>> containers;
     bool owned = false;
     for (const auto& [key, guard] : guards_) {
-      for (const Placed& placed : guard.placed) {
-        if (placed.device != device) continue;
+      for (const Placed& placed : std::ranges::equal_range(guard.placed, device, {}, &Placed::device)) {
         here.push_back(&placed);
-        containers.insert(placed.container);
+        containers[placed.container].push_back(&placed);
         owned = owned || placed.owned;
       }
     }
@@ -253,7 +255,7 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
     }
 
     std::vector<View> views;
-    for (const std::uint64_t container : containers) {
+    for (const auto& [container, theirs] : containers) {
       ContainerView& view = *views_.at(container);
       const MarkPlan& mask = masks[container];
       const auto want = [&](const MarkKey& key, const HeldProcess& process, const std::string& point, bool fleeting = false) {
@@ -265,9 +267,8 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
         mark.fleeting = fleeting;
       };
       const auto guarded = [&](const Mount& mount) {
-        return mount.device == device && std::any_of(here.begin(), here.end(), [&](const Placed* placed) {
-                 return placed->container == container &&
-                        (is_below(placed->entry->path, mount.root) || is_below(mount.root, placed->entry->path));
+        return mount.device == device && std::any_of(theirs.begin(), theirs.end(), [&](const Placed* placed) {
+                 return is_below(placed->entry->path, mount.root) || is_below(mount.root, placed->entry->path);
                });
       };
       for (const Mount& mount : view.mounts()) {
@@ -450,15 +451,18 @@ void MarkPlanner::add_devices(Devices& to, const Devices& from) {
 
 void MarkPlanner::drop(Guard& guard) {
   if (names_ != nullptr) names_->unwatch(guard.names);
-  for (const auto& subject : guard.subjects) {
-    const auto it = stats_.find(subject->id);
-    if (it == stats_.end()) continue;
-    retired_.push_back({it->first, it->second, steady_clock::now() + kRetired});
-    stats_.erase(it);
-  }
+  for (const auto& subject : guard.subjects) retire_counts(*subject);
 }
 
-MarkPlanner::ScanJobs MarkPlanner::apply(const GuardSpec& spec) {
+// They are still reported for some time.
+void MarkPlanner::retire_counts(const Subject& subject) {
+  const auto it = stats_.find(subject.id);
+  if (it == stats_.end()) return;
+  retired_.push_back({it->first, it->second, steady_clock::now() + kRetired});
+  stats_.erase(it);
+}
+
+MarkPlanner::Applied MarkPlanner::apply(const GuardSpec& spec) {
   // Before the lock: tracking may report namespaces, which takes it.
   std::map<std::string, ContainerInfo> infos;
   for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
@@ -521,7 +525,9 @@ MarkPlanner::ScanJobs MarkPlanner::apply(const GuardSpec& spec) {
     });
     drop(*before);
   }
-  return pin(pins, {});
+  Applied applied{.jobs = pin(pins, {}), .containers = {}};
+  for (const auto& [id, info] : infos) applied.containers.emplace(info.cgroup, id);
+  return applied;
 }
 
 void MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
@@ -570,15 +576,26 @@ MarkPlanner::Before MarkPlanner::remove(std::uint32_t key, bool& existed) {
 
 MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
   const std::lock_guard lock(mutex_);
-  Devices devices;
+  std::set<Device> devices;
   for (auto& [key, guard] : guards_) {
-    for (const Placed& placed : guard.placed)
-      if (placed.container == container) add_devices(devices, {placed.device});
-    const auto gone = [&](const Placed& placed) { return placed.container == container; };
-    std::erase_if(guard.placed, gone);
-    std::erase_if(guard.original, gone);
+    const auto gone = [&](const auto& subject) { return subject->container == container; };
+    if (std::none_of(guard.subjects.begin(), guard.subjects.end(), gone)) continue;
+    std::vector<SubjectSpec> specs;
+    for (std::size_t i = 0; i < guard.subjects.size(); ++i) {
+      if (gone(guard.subjects[i])) retire_counts(*guard.subjects[i]);
+      else specs.push_back(std::move(guard.spec.subjects[i]));
+    }
+    guard.spec.subjects = std::move(specs);
+    std::erase_if(guard.subjects, gone);
+    for (auto* placed : {&guard.placed, &guard.original}) {
+      std::erase_if(*placed, [&](const Placed& each) {
+        if (each.container != container) return false;
+        devices.insert(each.device);
+        return true;
+      });
+    }
   }
-  Before before = retire(devices);
+  Before before = retire({devices.begin(), devices.end()});
   views_.erase(container);
   return before;
 }
@@ -628,18 +645,14 @@ void MarkPlanner::scanned(Device device, std::uint64_t token, bool complete) {
 bool MarkPlanner::recompile(Guard& guard, bool renew, ScanJobs& jobs) {
   std::vector<Pin> pins;
   std::vector<std::string> watched;
-  GuardSpec spec = guard.spec;
-  std::erase_if(spec.subjects, [&](const SubjectSpec& subject) {
-    return std::none_of(views_.begin(), views_.end(), [&](const auto& item) { return item.second->info().id == subject.container_id; });
-  });
   Devices devices = devices_of(guard);
   const auto before = places_of(guard);
   try {
-    Guard next = compile(spec, pins);
-    next.spec = guard.spec;
+    Guard next = compile(guard.spec, pins);
     // What was there when the guard was made stays guarded.
     next.original = std::move(guard.original);
     next.placed.insert(next.placed.end(), next.original.begin(), next.original.end());
+    sort_by_device(next.placed);
     add_devices(devices, devices_of(next));
     watched = std::move(guard.names);
     guard = std::move(next);

@@ -80,11 +80,16 @@ class MarkPlanner {
   // has been called for each, their superblocks learn nothing.
   using ScanJobs = std::vector<ScanJob>;
 
+  struct Applied {
+    ScanJobs jobs;
+    std::map<std::uint64_t, std::string> containers;  // ids, by cgroup
+  };
   // All of it or nothing.
-  ScanJobs apply(const GuardSpec& spec);
+  Applied apply(const GuardSpec& spec);
   // Superblocks whose identities may have become nobody's, as they were.
   using Before = std::vector<std::pair<Device, std::shared_ptr<const Superblock>>>;
   Before remove(std::uint32_t key, bool& existed);
+  // Takes the container out of all guards, for good.
   Before container_ended(std::uint64_t container);
 
   // The mount namespaces of guarded containers, by one of their processes.
@@ -138,8 +143,8 @@ class MarkPlanner {
   };
   struct Guard {
     GuardSpec spec;
-    std::vector<std::shared_ptr<const Subject>> subjects;
-    std::vector<Placed> placed;      // what the paths lead to now, and `original`
+    std::vector<std::shared_ptr<const Subject>> subjects;  // of the spec's, one each
+    std::vector<Placed> placed;      // what the paths lead to now, and `original`; by device
     std::vector<Placed> original;    // ... and led to when the guard was made
     std::vector<std::string> names;  // watched
   };
@@ -181,6 +186,7 @@ class MarkPlanner {
     const std::vector<Mount>& mounts;
     bool first;  // the namespace of the first process
   };
+  static void sort_by_device(std::vector<Placed>& placed);
   void place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
              const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins);
   Plan plan(const Devices& devices);
@@ -196,6 +202,7 @@ class MarkPlanner {
   ScanJobs pin(const std::vector<Pin>& pins, const Places& known);
   void commit(const Devices& devices, bool renew, bool forget);
   void drop(Guard& guard);
+  void retire_counts(const Subject& subject);
   Before retire(const Devices& devices);
   static Devices devices_of(const Guard& guard);
   static void add_devices(Devices& to, const Devices& from);

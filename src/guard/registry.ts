@@ -95,8 +95,8 @@ export class GuardRegistry {
   readonly #now: () => number;
   /** By identity(). */
   readonly #guards = new Map<string, Held>();
-  /** Identities, by container id. */
-  readonly #byContainer = new Map<string, Set<string>>();
+  /** By container id: the guards on it, by identity(), and which container of that name each means. */
+  readonly #byContainer = new Map<string, Map<string, bigint>>();
   readonly #subjects = new Map<number, SubjectContext>();
   /** By identity(). */
   readonly #pending = new Map<string, { readonly stored: StoredGuard; readonly reason: string }>();
@@ -330,9 +330,9 @@ export class GuardRegistry {
     if (before !== undefined) this.#forget(before);
     this.#guards.set(id, held);
     for (const { info } of held.containers) {
-      const identities = this.#byContainer.get(info.id) ?? new Set();
-      identities.add(id);
-      this.#byContainer.set(info.id, identities);
+      const guards = this.#byContainer.get(info.id) ?? new Map<string, bigint>();
+      guards.set(id, info.cgroupId);
+      this.#byContainer.set(info.id, guards);
     }
     for (const { context } of held.subjects) {
       this.#retired.delete(context.id);
@@ -348,18 +348,23 @@ export class GuardRegistry {
 
   /** All but its place among the guards, which a successor keeps. */
   #forget(held: Held): void {
-    const id = identity(held.guard);
-    for (const { info } of held.containers) {
-      const identities = this.#byContainer.get(info.id);
-      identities?.delete(id);
-      if (identities?.size === 0) this.#byContainer.delete(info.id);
-    }
+    for (const { info } of held.containers) this.#leave(identity(held.guard), info.id);
+    this.#retire(held.subjects);
+  }
+
+  #leave(id: string, containerId: string): void {
+    const guards = this.#byContainer.get(containerId);
+    guards?.delete(id);
+    if (guards?.size === 0) this.#byContainer.delete(containerId);
+  }
+
+  #retire(subjects: readonly CompiledSubject[]): void {
     const now = this.#now();
     for (const [retired, { at }] of this.#retired) {
       if (now - at < RETIRED_MS) break;
       this.#retired.delete(retired);
     }
-    for (const { context } of held.subjects) {
+    for (const { context } of subjects) {
       this.#subjects.delete(context.id);
       this.#retired.set(context.id, { context, at: now });
     }
@@ -367,39 +372,46 @@ export class GuardRegistry {
 
   /** Takes containers that are gone (or another of the same name now) out of their guards, and guards that have none left. */
   #sweep(containerIds: Iterable<string>): void {
-    const affected = new Set<string>();
+    const ended = new Map<string, Set<string>>(); // container ids, by identity()
     for (const containerId of containerIds) {
-      const identities = this.#byContainer.get(containerId);
-      if (identities === undefined) continue;
-      const now = this.#find(containerId);
-      for (const id of identities) {
-        const held = this.#guards.get(id);
-        const then = held?.containers.find(({ info }) => info.id === containerId);
-        if (then !== undefined && then.info.cgroupId !== now?.cgroupId) affected.add(id);
+      const guards = this.#byContainer.get(containerId);
+      if (guards === undefined) continue;
+      const now = this.#find(containerId)?.cgroupId;
+      for (const [id, cgroupId] of guards) {
+        if (cgroupId !== now) ended.set(id, (ended.get(id) ?? new Set()).add(containerId));
       }
     }
-    for (const id of affected) {
+    for (const [id, containers] of ended) {
       const held = this.#guards.get(id);
-      if (held !== undefined) this.#reduce(held);
+      if (held !== undefined) this.#reduce(held, containers);
     }
   }
 
-  #reduce(held: Held): void {
-    const alive = held.containers.filter(({ info }) => this.#find(info.id)?.cgroupId === info.cgroupId);
+  /**
+   * The engine has dropped what it held for a container that ended, so it isn't
+   * called for the rest. What is stored stays as it is: a restart finds the
+   * ended container gone.
+   */
+  #reduce(held: Held, ended: ReadonlySet<string>): void {
     const about = { guard: held.guard.name, pod: held.guard.podName, namespace: held.guard.namespace };
-    if (alive.length === 0) {
+    const containers = held.containers.filter(({ info }) => !ended.has(info.id));
+    if (containers.length === 0) {
       this.#drop(held);
       this.#onChange();
       this.#log.info(about, "guard dropped: its containers ended");
       return;
     }
-    try {
-      this.#hold({ ...held, containers: alive, complete: false }, held);
-      this.#log.info({ ...about, left: alive.length }, "a container of the guard ended; the rest is kept");
-    } catch (error) {
-      // The engine still enforces the old form, which includes all that is alive.
-      this.#log.error({ ...about, err: error }, "could not take an ended container out of its guard");
-    }
+    const isGone = ({ native }: CompiledSubject): boolean => ended.has(native.containerId);
+    const id = identity(held.guard);
+    this.#guards.set(id, {
+      ...held,
+      containers,
+      subjects: held.subjects.filter((subject) => !isGone(subject)),
+      complete: false,
+    });
+    for (const containerId of ended) this.#leave(id, containerId);
+    this.#retire(held.subjects.filter(isGone));
+    this.#log.info({ ...about, left: containers.length }, "a container of the guard ended; the rest is kept");
   }
 
   #find(id: string): ContainerInfo | undefined {

@@ -31,6 +31,37 @@ t.test("a container that ended is no longer listed, and its descriptors are give
   await daemon.stop();
 });
 
+t.test(
+  "one container of a guard ends: the others stay guarded, what it counted stays, and the guard can be replaced",
+  async (t) => {
+    const daemon = await startDaemon({}, t);
+    const options = { files: { "/etc/secret": "", "/etc/other": "" }, volumes: [{ target: "/data" }] };
+    const [first, second] = await Promise.all([startContainer(options, t), startContainer(options, t)]);
+    const cid = [first.id, second.id];
+    const [left, right] = [await first.actor(), await second.actor()];
+    for (const actor of [left, right]) t.equal(await actor.write("/data/secret", ""), 0);
+    await daemon.createGuard(guardOn(first, { deny: ["/etc/secret", "/data/secret"] }, { cid }));
+    for (const actor of [left, right])
+      for (const path of ["/etc/secret", "/data/secret"]) t.equal(await actor.open(path), EPERM);
+    const denied = () => daemon.metric("janusd_events_total", { guard: "guard", response: "deny" });
+    await eventually("all are counted", async () => (await denied()) === 4);
+    await first.stop();
+    await eventually("it is out of the guard", async () => (await daemon.getGuardState())[0]?.cid.join() === second.id);
+    await eventually(
+      "its marks are gone",
+      async () => (await daemon.metric("janusd_marks", { kind: "superblock" })) === 1,
+    );
+    t.equal(await denied(), 4);
+    for (const path of ["/etc/secret", "/data/secret"]) t.equal(await right.open(path), EPERM);
+    await daemon.createGuard(guardOn(second, { deny: ["/etc/other"] }));
+    t.same([await right.open("/etc/secret"), await right.open("/etc/other")], [0, EPERM]);
+    await eventually("none is counted twice", async () => (await denied()) === 7);
+    await daemon.destroyGuard({ podName: "pod" });
+    t.equal(await right.open("/etc/other"), 0);
+    await daemon.stop();
+  },
+);
+
 t.test("a container that keeps its id and starts again is guarded again by the same request", async (t) => {
   const daemon = await startDaemon({}, t);
   const options = { id: "ab".repeat(32), files: { "/etc/secret": "" } };

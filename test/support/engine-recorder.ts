@@ -42,7 +42,11 @@ export class EngineRecorder
     this.#refusal = nativeError(code, details);
   }
 
+  /** How often somebody looked for a container. */
+  finds = 0;
+
   findContainer(id: string): ContainerInfo {
+    this.finds++;
     const found = [...this.#running.values()].filter(
       (info) => info.id === id || (id.length === 12 && info.id.startsWith(id)),
     );
