@@ -139,6 +139,7 @@ struct Engine::Running {
   std::thread named(const char* name, Body body) {
     return std::thread([this, name, body] {
       pthread_setname_np(pthread_self(), name);
+      report_stack_overflow();
       // No error of one round may end the daemon, and with it every guard of the
       // node: a container may have caused it.
       while (true) {

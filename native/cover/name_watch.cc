@@ -17,12 +17,12 @@ constexpr std::uint32_t kInotifyMask = IN_CREATE | IN_DELETE | IN_MOVED_FROM | I
 }  // namespace
 
 NameWatch::NameWatch(const Groups& groups, Changed changed)
-    : groups_(groups), changed_(std::move(changed)), inotify_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {}
+    : groups_(groups), changed_(std::move(changed)) {}
 
 bool NameWatch::watch_by_inotify(int directory) {
   char link[32];
   snprintf(link, sizeof(link), "/proc/self/fd/%d", directory);
-  const int watch = inotify_add_watch(inotify_.get(), link, kInotifyMask);
+  const int watch = inotify_add_watch(inotify_fd(), link, kInotifyMask);
   if (watch < 0) return false;
   const std::lock_guard lock(names_mutex_);
   watches_.insert(watch);
@@ -51,7 +51,7 @@ void NameWatch::unwatch(const std::vector<std::string>& names) {
   }
   if (!names_.empty()) return;
   groups_.names.flush_inode_marks();
-  for (const int watch : watches_) inotify_rm_watch(inotify_.get(), watch);
+  for (const int watch : watches_) inotify_rm_watch(inotify_fd(), watch);
   watches_.clear();
   marks_.store(0, std::memory_order_relaxed);
 }
@@ -74,7 +74,7 @@ void NameWatch::drain() {
     for (std::size_t left = got; FAN_EVENT_OK(event, left); event = FAN_EVENT_NEXT(event, left))
       happened(std::string(dirent_of(*event).name), event->mask & FAN_Q_OVERFLOW, names);
   }
-  for (ssize_t got = 0; (got = ::read(inotify_.get(), buffer.data(), buffer.size())) > 0;) {
+  for (ssize_t got = 0; (got = ::read(inotify_fd(), buffer.data(), buffer.size())) > 0;) {
     const char* const end = buffer.data() + got;
     for (const char* at = buffer.data(); at < end;) {
       const auto* event = reinterpret_cast<const inotify_event*>(at);

@@ -37,7 +37,7 @@ class NameWatch {
   void unwatch(const std::vector<std::string>& names);
 
   // Readable when drain() has something to do, as the names group is.
-  int inotify_fd() const { return inotify_.get(); }
+  int inotify_fd() const { return groups_.names_inotify.get(); }
 
   // Calls `changed` for each watched name that something happened to. The gate's
   // thread only.
@@ -51,7 +51,6 @@ class NameWatch {
 
   const Groups& groups_;
   const Changed changed_;
-  const UniqueFd inotify_;
   std::mutex names_mutex_;
   std::unordered_map<std::string, std::size_t> names_;
   std::set<int> watches_;  // of inotify

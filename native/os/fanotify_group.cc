@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -17,15 +18,15 @@ constexpr unsigned kCommon = FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | 
 // O_NONBLOCK: the kernel opens the object for us, and a FIFO would wait for a writer.
 constexpr unsigned kEventFlags = O_RDONLY | O_CLOEXEC | O_LARGEFILE | O_NONBLOCK | O_NOATIME;
 
-// Above every descriptor of a group that is not of permission: those are made
-// at the start, with the lowest numbers. Not higher than needed: the kernel's
-// table of descriptors grows to the highest.
+// Where permission groups have their descriptors: far from those that come and
+// go. Not higher than needed: the kernel's table of descriptors grows to the
+// highest.
 constexpr rlim_t kPermissionDescriptors = 4096;
 
-UniqueFd permission_descriptor(UniqueFd group) {
+UniqueFd permission_descriptor(UniqueFd group, int above) {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
-  const auto lowest = static_cast<int>(std::min(kPermissionDescriptors, limit.rlim_cur / 2));
+  const auto lowest = std::max(static_cast<int>(std::min(kPermissionDescriptors, limit.rlim_cur / 2)), above + 1);
   UniqueFd moved(fcntl(group.get(), F_DUPFD_CLOEXEC, lowest));
   if (!moved) throw Error::system(errno, "fcntl", "F_DUPFD_CLOEXEC");
   return moved;
@@ -33,10 +34,10 @@ UniqueFd permission_descriptor(UniqueFd group) {
 
 }  // namespace
 
-FanotifyGroup::FanotifyGroup(const char* name, unsigned flags, unsigned event_flags)
+FanotifyGroup::FanotifyGroup(const char* name, unsigned flags, unsigned event_flags, int above)
     : name_(name), fd_(fanotify_init(flags, event_flags)) {
   if (!fd_) throw Error::system(errno, "fanotify_init", name);
-  if ((flags & (FAN_CLASS_CONTENT | FAN_CLASS_PRE_CONTENT)) != 0) fd_ = permission_descriptor(std::move(fd_));
+  if ((flags & (FAN_CLASS_CONTENT | FAN_CLASS_PRE_CONTENT)) != 0) fd_ = permission_descriptor(std::move(fd_), above);
 }
 
 int FanotifyGroup::try_mark(unsigned flags, std::uint64_t mask, int at) const {
@@ -85,9 +86,16 @@ Groups::Groups(bool audit)
     : observer("observer", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_PIDFD, kEventFlags),
       moves("moves", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_FID, 0),
       names("names", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
+      names_inotify(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)),
       trees("trees", (kCommon & ~FAN_UNLIMITED_QUEUE) | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
-      gate("gate", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags),
-      identity("identity", kCommon | FAN_CLASS_PRE_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags) {}
+      gate("gate", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,
+           highest_notification()),
+      identity("identity", kCommon | FAN_CLASS_PRE_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,
+               highest_notification()) {}
+
+int Groups::highest_notification() const {
+  return std::max({observer.fd(), moves.fd(), names.fd(), names_inotify.get(), trees.fd()});
+}
 
 void Groups::release_permission() const {
   identity.release();

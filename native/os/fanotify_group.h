@@ -21,8 +21,8 @@
 // So `identity`, which is asked first, has to be released first, then `gate`,
 // whose release answers whoever waits, then the rest. A process that ends
 // releases the highest descriptor first. The permission groups therefore have
-// the highest: `permission_descriptor` gives it to them, and a group that is
-// made later gets a lower one like any other descriptor.
+// descriptors above those of all others, which are made before them. An inotify
+// instance is a group to the kernel like any other.
 #pragma once
 
 #include <sys/fanotify.h>
@@ -47,8 +47,9 @@ inline constexpr std::uint64_t kPermissionMask = FAN_OPEN_PERM | FAN_ACCESS_PERM
 
 class FanotifyGroup {
  public:
-  // Throws Error with errno; EPERM, ENOSYS and EINVAL tell what is missing.
-  FanotifyGroup(const char* name, unsigned flags, unsigned event_flags);
+  // Throws Error with errno; EPERM, ENOSYS and EINVAL tell what is missing. The
+  // descriptor of a permission group is higher than `above`.
+  FanotifyGroup(const char* name, unsigned flags, unsigned event_flags, int above = -1);
 
   int fd() const { return fd_.get(); }
   const char* name() const { return name_; }
@@ -85,9 +86,13 @@ struct Groups {
   // Ends the groups that anybody can wait for, in the order that lets all go.
   void release_permission() const;
 
+  // Of those that nobody waits for.
+  int highest_notification() const;
+
   FanotifyGroup observer;
   FanotifyGroup moves;
   FanotifyGroup names;
+  UniqueFd names_inotify;  // does what `names` cannot, where there are no file handles
   FanotifyGroup trees;  // its queue is bounded: who loses events looks again at all
   FanotifyGroup gate;
   FanotifyGroup identity;

@@ -8,7 +8,12 @@
 namespace janus {
 
 // Writes one line that names the thread and the signal, then lets the signal's
-// default action end the process.
+// default action end the process. Covers the calling thread as below.
 void report_faults();
+
+// Gives the calling thread a stack for the handler, until the thread ends. A
+// thread that has used up its own has no room to report it: the kernel then ends
+// the process without a line.
+void report_stack_overflow();
 
 }  // namespace janus

@@ -104,6 +104,14 @@ for (const thread of ["gate", "watchdog", "observer", "tracker", "waker", "scann
     t.match(daemon.stderr, `janusd: SIGSEGV in thread "${thread}": ending`);
     t.equal(await actor.open("/etc/secret"), 0);
   });
+
+  t.test(`... also if ${thread} has used up its stack`, async (t) => {
+    const daemon = await startDaemon({}, t);
+    const ended = daemon.ended();
+    execFileSync(staticProgram("crash.c"), [String(daemon.pid), thread, "overflow"]);
+    t.match(await inTime("it has ended", ended), { code: null, signal: "SIGSEGV" });
+    t.match(daemon.stderr, `janusd: SIGSEGV in thread "${thread}": ending`);
+  });
 }
 
 t.test("signals that are no wish to end it are ignored", async (t) => {

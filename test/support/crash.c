@@ -1,4 +1,5 @@
-// Makes one thread of a process jump to address 0, as a fault of its own would: crash PID NAME.
+// Makes one thread of a process jump to address 0, as a fault of its own would: crash PID NAME [overflow]. With
+// `overflow` it has no stack left.
 #define _GNU_SOURCE
 #include <elf.h>
 #include <stdio.h>
@@ -10,7 +11,7 @@
 #include "thread.h"
 
 int main(int argc, char **argv) {
-  if (argc != 3) return 2;
+  if (argc < 3) return 2;
   const pid_t thread = find_thread(argv[1], argv[2]);
   struct user_regs_struct registers;
   struct iovec io = {&registers, sizeof registers};
@@ -22,8 +23,10 @@ int main(int argc, char **argv) {
 #ifdef __x86_64__
   registers.rip = 0;
   registers.orig_rax = -1;  // no system call is to be restarted
+  if (argc > 3) registers.rsp = 0;
 #else
   registers.pc = 0;
+  if (argc > 3) registers.sp = 0;
 #endif
   return ptrace(PTRACE_SETREGSET, thread, NT_PRSTATUS, &io) < 0 || ptrace(PTRACE_DETACH, thread, 0, 0) < 0;
 }
