@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <iterator>
@@ -15,6 +14,7 @@
 
 #include "os/error.h"
 #include "os/fault.h"
+#include "os/say.h"
 #include "ebpf/probe.h"
 
 namespace janus {
@@ -34,55 +34,21 @@ constexpr std::uint64_t kLookShare = 100;
 // Between a round of a thread that failed and the next.
 constexpr std::chrono::milliseconds kAfterFailure{20};
 
-// How long an ordered end may take. A thread that is in a dead file system would
-// be waited for without end.
+// How long an ordered end of the engine may take. A thread that is in a dead file
+// system would be waited for without end.
 constexpr std::chrono::seconds kEndLimit{5};
 
-// Ends the process after kEndLimit, unless it is destroyed before. The kernel
-// then releases the groups in the order of their descriptors, highest first.
-class LastResort {
- public:
-  LastResort() : state_(std::make_shared<State>()) {
-    try {
-      std::thread([state = state_] {
-        std::unique_lock lock(state->mutex);
-        if (state->changed.wait_for(lock, kEndLimit, [&] { return state->over; })) return;
-        static constexpr char kLine[] = "janusd: a thread did not end: ending without it\n";
-        [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
-        _exit(1);
-      }).detach();
-    } catch (const std::system_error&) {
-      // There is room for no thread. SIGALRM ends the process without a word.
-      alarm(static_cast<unsigned>(kEndLimit.count()));
-    }
-  }
-  ~LastResort() {
-    alarm(0);
-    {
-      const std::lock_guard lock(state_->mutex);
-      state_->over = true;
-    }
-    state_->changed.notify_all();
-  }
-  LastResort(const LastResort&) = delete;
-  LastResort& operator=(const LastResort&) = delete;
-
- private:
-  struct State {
-    std::mutex mutex;
-    std::condition_variable changed;
-    bool over = false;
-  };
-  const std::shared_ptr<State> state_;
-};
+// ... and that of the process, from the signal on. src/main.ts has less.
+constexpr std::chrono::seconds kProcessEndLimit{10};
 
 }  // namespace
 
 // Members are destroyed in reverse order: threads (joined in stop()) use all of
 // the rest, so they come last.
 struct Engine::Running {
-  Running(const EngineOptions& options, EventRing& ring, std::function<void()> wake_javascript)
-      : probe(probe_kernel()),
+  Running(const EngineOptions& options, EventRing& ring, LastResort& last_resort, std::function<void()> wake_javascript)
+      : last_resort(last_resort),
+        probe(probe_kernel()),
         groups(probe.audit.works()),
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen =
@@ -112,6 +78,7 @@ struct Engine::Running {
     begin("tracker", [this] { track(); });
     begin("waker", [this] { deliver_wakes(); });
     scanner_thread = named("scanner", [this] { scanner.run(scanner_stopping); });
+    last_resort.on_end([this] { groups.release_permission(); });
   }
 
   // Whoever waits for an answer comes first. The gate and its watchdog wait for
@@ -119,11 +86,11 @@ struct Engine::Running {
   // Only then the other threads are waited for: one of them may be in a file
   // system, or itself wait for an answer.
   ~Running() {
-    const LastResort last_resort;
     stopping.store(true);
     scanner_stopping.store(true);
     eventfd_write(stop_event.get(), 1);
     for (std::thread& thread : answering) thread.join();
+    last_resort.on_end(nullptr);
     groups.release_permission();
     scanner.wake();
     scanner_thread.join();
@@ -148,7 +115,7 @@ struct Engine::Running {
         } catch (const std::exception& error) {
           counters.thread_failures.add();
           const std::string line = std::string("janusd: thread \"") + name + "\": " + error.what() + "\n";
-          [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+          say(line);
           std::this_thread::sleep_for(kAfterFailure);
         }
       }
@@ -319,6 +286,7 @@ struct Engine::Running {
     if (holder.holds_opens()) look();
   }
 
+  LastResort& last_resort;
   const Probe& probe;
   EngineCounters counters;
   PolicyBox policy;
@@ -357,16 +325,22 @@ struct Engine::Running {
 Engine::Engine(EngineOptions options, std::function<void()> wake)
     : options_(options), wake_(std::move(wake)), ring_(options.ring_bytes) {}
 
-Engine::~Engine() = default;
+Engine::~Engine() { stop(); }
 
 void Engine::start() {
   if (running_) throw Error(ErrorCode::invalid, "the engine runs already");
   report_faults();
-  running_ = std::make_unique<Running>(options_, ring_, wake_);
+  if (!last_resort_) last_resort_.emplace(kProcessEndLimit);
+  running_ = std::make_unique<Running>(options_, ring_, *last_resort_, wake_);
   malloc_trim(0);  // libbpf has read the kernel's whole BTF
 }
 
-void Engine::stop() { running_.reset(); }
+void Engine::stop() {
+  if (!running_) return;
+  last_resort_->within(kEndLimit);
+  running_.reset();
+  last_resort_->done();
+}
 
 Engine::Running& Engine::running() {
   if (!running_) throw Error(ErrorCode::invalid, "the engine does not run");

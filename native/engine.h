@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -22,6 +23,7 @@
 #include "os/fanotify_group.h"
 #include "decide/gate.h"
 #include "hold/holder.h"
+#include "os/last_resort.h"
 #include "cover/identity_scanner.h"
 #include "track/inspector.h"
 #include "cover/mark_planner.h"
@@ -87,6 +89,7 @@ class Engine {
   const EngineOptions options_;
   const std::function<void()> wake_;
   EventRing ring_;  // outlives the threads: what they left can still be drained
+  std::optional<LastResort> last_resort_;  // from the first start
   std::unique_ptr<Running> running_;
 };
 

@@ -12,8 +12,11 @@ import { type DaemonLog, openLog } from "./log.js";
 const CANNOT_RUN = 1;
 const MISCONFIGURED = 2;
 
-/** More than all that a shutdown waits for. Milliseconds. */
-const SHUTDOWN_MS = 10_000;
+/**
+ * More than all that a shutdown waits for, and less than the 10 s after which the engine ends the process, JavaScript
+ * or not (kProcessEndLimit in native/engine.cc). Milliseconds.
+ */
+const SHUTDOWN_MS = 9_000;
 
 /**
  * What would end Node, or be taken by close-with-grace for a wish to end, and means nothing here. Sent by habit:

@@ -74,6 +74,8 @@ void FanotifyGroup::respond(int event_fd, bool allow, bool audit) const {
 }
 
 void FanotifyGroup::release() const {
+  for (const unsigned kind : {FAN_MARK_INODE, FAN_MARK_MOUNT, FAN_MARK_FILESYSTEM})
+    fanotify_mark(fd_.get(), FAN_MARK_FLUSH | kind, 0, AT_FDCWD, nullptr);
   const UniqueFd nothing(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   dup3(nothing.get(), fd_.get(), O_CLOEXEC);
 }

@@ -70,7 +70,8 @@ class FanotifyGroup {
 
   // Ends the group: the kernel allows whatever waits, and asks no more. The
   // descriptor's number stays taken, so other threads may go on using it: they
-  // get EINVAL. Errors are not possible with a descriptor of ours.
+  // get EINVAL. Errors are not possible with a descriptor of ours. A thread that
+  // is in read() meanwhile keeps the group, but not its marks.
   void release() const;
 
  private:

@@ -9,6 +9,8 @@
 #include <initializer_list>
 #include <vector>
 
+#include "os/say.h"
+
 namespace janus {
 namespace {
 
@@ -30,7 +32,7 @@ void on_fault(int signal) {
   char line[96] = "janusd: ";
   for (const char* part : {name_of(signal), " in thread \"", static_cast<const char*>(thread), "\": ending\n"})
     strncat(line, part, sizeof(line) - strlen(line) - 1);
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line, strlen(line));
+  say(line);
   // SA_RESETHAND: a fault that is repeated, or this, has the default action. A
   // signal that was sent would not come again by itself.
   raise(signal);

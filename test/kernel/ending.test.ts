@@ -3,9 +3,12 @@
  * pins the marks of others: groups that are released in the wrong order wait for each other, for ever.
  */
 import { execFileSync } from "node:child_process";
+import { existsSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import t, { type Test } from "tap";
+import { workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer, staticProgram } from "../support/container.js";
-import { type Daemon, startDaemon } from "../support/daemon.js";
+import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
 t.setTimeout(300_000);
@@ -18,10 +21,10 @@ const OPENING_MS = 900;
 
 const RUNS = 2;
 
-async function inTime<Value>(what: string, work: Promise<Value>): Promise<Value> {
+async function inTime<Value>(what: string, work: Promise<Value>, ms = PATIENCE_MS): Promise<Value> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what}: not within ${PATIENCE_MS} ms`)), PATIENCE_MS);
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${ms} ms`)), ms);
   });
   return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
@@ -77,6 +80,33 @@ for (const [name, end] of Object.entries(ends)) {
       await inTime("the daemon has ended", end(daemon));
       await inTime("the execs go on", execs);
     }
+  });
+}
+
+/** kProcessEndLimit of native/engine.cc. Milliseconds. */
+const END_LIMIT_MS = 10_000;
+
+for (const [name, signals] of [
+  ["SIGTERM", ["SIGTERM"]],
+  ["SIGINT, and again", ["SIGINT", "SIGINT"]],
+] as const) {
+  t.test(`${name} while the event loop is blocked: it ends in time all the same`, async (t) => {
+    const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+    const actor = await container.actor();
+    const file = join(workspaceDirectory(), "block-at-end");
+    const preload = new URL("../support/block-loop.cjs", import.meta.url).pathname;
+    const daemon = await startDaemon({ env: { NODE_OPTIONS: `--require=${preload}`, BLOCK_LOOP: file } }, t);
+    await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
+    writeFileSync(`${file}.new`, String(10 * END_LIMIT_MS));
+    renameSync(`${file}.new`, file);
+    await eventually("the loop is blocked", () => !existsSync(file));
+    const since = performance.now();
+    for (const signal of signals) process.kill(daemon.pid, signal);
+    t.equal(await actor.open("/etc/secret"), EPERM, "guarded as long as it is there");
+    t.match(await inTime("it has ended", daemon.ended(), END_LIMIT_MS + PATIENCE_MS), { code: 1 });
+    t.ok(performance.now() - since >= END_LIMIT_MS, "not before its time");
+    t.match(daemon.stderr, "janusd: it did not end in time: ending at once");
+    t.equal(await actor.open("/etc/secret"), 0);
   });
 }
 

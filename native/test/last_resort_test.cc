@@ -1,0 +1,83 @@
+// Whoever is asked to end and does not is ended.
+#include "os/last_resort.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "tap.h"
+
+using namespace janus;
+using namespace std::chrono_literals;
+
+// ThreadSanitizer's _exit() would wait for longer than the last resort does.
+extern "C" const char* __tsan_default_options() { return "atexit_sleep_ms=0"; }
+
+namespace {
+
+int said[2];  // a pipe: what happened, a letter each
+
+void happened(char what) { [[maybe_unused]] const ssize_t written = write(said[1], &what, 1); }
+
+// How a process ended that runs `body`, and what happened in it.
+template <typename Body>
+std::string run(Body body) {
+  if (pipe(said) != 0) return "no pipe";
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGTERM, [](int) { happened('h'); });
+    body();
+    _exit(0);
+  }
+  close(said[1]);
+  std::string result;
+  for (char what; read(said[0], &what, 1) == 1;) result += what;
+  close(said[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  const std::string all = result + (WIFSIGNALED(status) ? "signal " + std::to_string(WTERMSIG(status)) : std::to_string(WEXITSTATUS(status)));
+  std::printf("# %s\n", all.c_str());
+  return all;
+}
+
+}  // namespace
+
+int main() {
+  CHECK(run([] {
+          LastResort last(50ms);
+          last.on_end([] { happened('l'); });
+          kill(getpid(), SIGTERM);
+          sleep(60);
+        }) == "hl1");
+  // The signal is taken though this thread takes none any more.
+  CHECK(run([] {
+          const LastResort last(50ms);
+          sigset_t all;
+          sigfillset(&all);
+          pthread_sigmask(SIG_BLOCK, &all, nullptr);
+          kill(getpid(), SIGTERM);
+          sleep(60);
+        }) == "h1");
+  CHECK(run([] {
+          LastResort last(60s);
+          last.on_end([] { happened('l'); });
+          last.within(50ms);
+          sleep(60);
+        }) == "l1");
+  CHECK(run([] {
+          LastResort last(50ms);
+          last.within(50ms);
+          last.done();
+          usleep(200'000);
+        }) == "0");
+  // What lets go does not return.
+  CHECK(run([] {
+          LastResort last(60s);
+          last.on_end([] { pause(); });
+          last.within(50ms);
+          sleep(60);
+        }) == "signal " + std::to_string(SIGALRM));
+  return tap::done();
+}
