@@ -3,6 +3,7 @@
  * which order it ends.
  */
 import { readFileSync } from "node:fs";
+import type { BuildInfo } from "./build.js";
 import { type Config, ConfigError, formatAddress } from "./config.js";
 import { assertLayout } from "./event/layout.js";
 import { EventPipeline } from "./event/pipeline.js";
@@ -36,11 +37,6 @@ export class CannotRun extends Error {
   constructor(readonly reasons: readonly string[]) {
     super(reasons.join("\n"));
   }
-}
-
-export interface BuildInfo {
-  readonly version: string;
-  readonly commit: string;
 }
 
 export interface DaemonContext {

@@ -3,8 +3,8 @@
  * 0 after SIGTERM or SIGINT; 1 if it cannot run or a part failed; 2 if the
  * configuration makes no sense.
  */
-import { readFileSync } from "node:fs";
 import closeWithGrace from "close-with-grace";
+import { readBuild } from "./build.js";
 import { type Config, ConfigError, HelpRequested, parseConfig } from "./config.js";
 import { CannotRun, type Daemon, initDaemon } from "./daemon.js";
 import { type DaemonLog, openLog } from "./log.js";
@@ -27,7 +27,7 @@ const IGNORED = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE"] as const;
 /** Faults of native code: with a listener, Node would go on, and the instruction would fault again, for ever. */
 const FAULTS = ["SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGABRT"] as const;
 
-const build = { version: packageVersion(), commit: checkoutCommit() };
+const build = readBuild();
 
 const config = readConfig();
 if (config !== undefined) await run(config);
@@ -86,23 +86,4 @@ async function explain(error: unknown, log: DaemonLog): Promise<number> {
 
 function complain(line: string): void {
   process.stderr.write(`janusd: ${line}\n`);
-}
-
-function packageVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
-  if (typeof manifest === "object" && manifest !== null && "version" in manifest) return String(manifest.version);
-  return "unknown";
-}
-
-/** Of the checkout that this runs from, or what the image was built of. */
-function checkoutCommit(): string {
-  const named = process.env["JANUSD_COMMIT"];
-  if (named !== undefined && named !== "") return named;
-  try {
-    const git = new URL("../.git/", import.meta.url);
-    const head = readFileSync(new URL("HEAD", git), "utf8").trim();
-    return head.startsWith("ref: ") ? readFileSync(new URL(head.slice(5), git), "utf8").trim() : head;
-  } catch {
-    return "unknown";
-  }
 }

@@ -18,8 +18,8 @@ import { JanusdError } from "../errors.js";
 import { type JanusdConfig, JanusdConfigSchema, type JanusGuardSubjectSchema, Scope } from "../gen/janus_pb.js";
 import { parseGuard } from "./guard.js";
 
-const API_VERSION = "januscontroller.clustergarage.io/v1alpha1";
-const KIND = "JanusGuard";
+export const API_VERSION = "januscontroller.clustergarage.io/v1alpha1";
+export const KIND = "JanusGuard";
 
 export interface GuardFileProblem {
   /** From 1. */
@@ -46,17 +46,26 @@ export class GuardFileError extends Error {
   }
 }
 
+/** One document of a guard file. */
+export interface GuardDocument {
+  readonly config: JanusdConfig;
+  /** Where the file says what the request says in `field` (`subject[0].deny[1]`; "": the document as a whole). */
+  readonly locate: (field: string) => Pick<GuardFileProblem, "line" | "field">;
+}
+
 type Path = readonly (string | number)[];
 type Refuse = (path: Path, description: string) => void;
 
-/**
- * One configuration for each document, checked as the daemon checks requests.
- * `file` only names it in errors. Throws GuardFileError.
- */
-export function parseGuardFile(text: string, file = "guard file"): JanusdConfig[] {
+/** One configuration for each document. `file` only names it in errors. Throws GuardFileError. */
+export function parseGuardFile(text: string, file?: string): JanusdConfig[] {
+  return readGuardFile(text, file).map(({ config }) => config);
+}
+
+/** Its documents, checked as the daemon checks requests. `file` only names it in errors. Throws GuardFileError. */
+export function readGuardFile(text: string, file = "guard file"): GuardDocument[] {
   const lines = new LineCounter();
   const problems: GuardFileProblem[] = [];
-  const configs: JanusdConfig[] = [];
+  const documents: GuardDocument[] = [];
   const seen = new Set<string>();
 
   for (const [index, document] of [...parseAllDocuments(text, { lineCounter: lines })].entries()) {
@@ -78,10 +87,13 @@ export function parseGuardFile(text: string, file = "guard file"): JanusdConfig[
     const identity = JSON.stringify([config.name, config.namespace, config.podName]);
     if (seen.has(identity)) refuse(["metadata", "name"], "another document of this file is of the same guard");
     seen.add(identity);
-    configs.push(config);
+    documents.push({
+      config,
+      locate: (field) => ({ line: lineOf(document, filePath(field), lines), field: fieldOf(filePath(field)) }),
+    });
   }
   if (problems.length > 0) throw new GuardFileError(file, problems);
-  return configs;
+  return documents;
 }
 
 /** Undefined: nothing to read. */
@@ -139,7 +151,7 @@ function readDocument(content: Mapping, refuse: Refuse): JanusdConfig {
   return config;
 }
 
-const SCOPES: ReadonlyMap<string, Scope> = new Map([
+export const SCOPES: ReadonlyMap<string, Scope> = new Map([
   ["", Scope.EVERYONE],
   ["everyone", Scope.EVERYONE],
   ["container", Scope.CONTAINER],
@@ -193,6 +205,7 @@ const FILE_FIELDS: Readonly<Record<string, Path>> = {
 
 /** `subject[0].event[1]` -> spec, subjects, 0, events, 1. */
 function filePath(field: string): Path {
+  if (field === "") return [];
   return field.split(".").flatMap((part, depth): Path => {
     const [, name = part, index] = /^(\w+)(?:\[(\d+)\])?$/.exec(part) ?? [];
     const names = FILE_FIELDS[name] ?? (depth === 0 ? ["spec", name] : [name]);

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { anyPack } from "@bufbuild/protobuf/wkt";
+import { anyPack, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
   Metadata,
   Server,
@@ -20,6 +20,20 @@ import { janusctl } from "../../src/cli/janusctl.js";
 import { BadRequestSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../src/gen/google/rpc/status_pb.js";
 import {
+  type GetStatusResponse,
+  GetStatusResponseSchema,
+  type GuardDetailsSchema,
+  GuardSource,
+  GuardState,
+  InspectionService,
+  type ListGuardsRequest,
+  type ListGuardsResponse,
+  ListGuardsResponseSchema,
+  type ListProcessesRequest,
+  type ListProcessesResponse,
+  ListProcessesResponseSchema,
+} from "../../src/gen/janus/v1/inspection_pb.js";
+import {
   EmptySchema,
   Janusd,
   type JanusdConfig,
@@ -27,6 +41,7 @@ import {
   JanusdHandleSchema,
   Scope,
 } from "../../src/gen/janus_pb.js";
+import { parseGuardFile } from "../../src/guard/file.js";
 import { serviceDefinition } from "../../src/rpc/definition.js";
 
 const directory = mkdtempSync(join(tmpdir(), "janusctl-"));
@@ -57,7 +72,7 @@ interface Script {
   readonly created: JanusdConfig[];
   readonly destroyed: JanusdConfig[];
   createGuard(config: JanusdConfig): MessageInitShape<typeof JanusdHandleSchema> | ReturnType<typeof failure>;
-  handles: readonly MessageInitShape<typeof JanusdHandleSchema>[];
+  guards: readonly MessageInitShape<typeof GuardDetailsSchema>[];
 }
 
 function failure(
@@ -87,10 +102,27 @@ async function serve(t: Tap, script: Script, credentials = ServerCredentials.cre
       script.destroyed.push(call.request);
       done(null, create(EmptySchema));
     },
-    getGuardState: (call: ServerWritableStream<unknown, JanusdHandle>) => {
-      for (const handle of script.handles) call.write(create(JanusdHandleSchema, handle));
+  });
+  server.addService(serviceDefinition(InspectionService), {
+    listGuards: (call: ServerWritableStream<ListGuardsRequest, ListGuardsResponse>) => {
+      const { name, namespace, podName } = call.request;
+      for (const guard of script.guards) {
+        const { config } = guard;
+        const fits = (wanted: string, is = ""): boolean => wanted === "" || wanted === is;
+        if (fits(name, config?.name) && fits(namespace, config?.namespace) && fits(podName, config?.podName))
+          call.write(create(ListGuardsResponseSchema, { guard }));
+      }
       call.end();
     },
+    listProcesses: (
+      { request }: ServerUnaryCall<ListProcessesRequest, ListProcessesResponse>,
+      done: sendUnaryData<ListProcessesResponse>,
+    ) => {
+      if (request.container.includes(containerId)) done(null, create(ListProcessesResponseSchema));
+      else done(failure(status.NOT_FOUND, "no such container"));
+    },
+    getStatus: (_call: unknown, done: sendUnaryData<GetStatusResponse>) =>
+      done(null, create(GetStatusResponseSchema, { version: "9.8.7", commit: "abc" })),
   });
   t.teardown(() => server.forceShutdown());
   const port = await new Promise<number>((resolve, reject) => {
@@ -105,7 +137,7 @@ function scriptOf(script: Partial<Script> = {}): Script {
   return {
     created: [],
     destroyed: [],
-    handles: [],
+    guards: [],
     createGuard: ({ name, namespace, podName, cid }) => ({
       name,
       namespace,
@@ -196,8 +228,8 @@ t.test("a refused guard: one line a violation, the others are still created, exi
   t.equal(exit, 1);
   t.equal(
     err,
-    "janusctl: guard passwords: INVALID_ARGUMENT: subject[0].deny[0]: is relative\n" +
-      "janusctl: guard passwords: INVALID_ARGUMENT: subject[0].event: unknown\\x0aname\n",
+    "janusctl: stdin:9: guard web/passwords: spec.subjects[0].deny[0]: INVALID_ARGUMENT: is relative\n" +
+      "janusctl: stdin:9: guard web/passwords: spec.subjects[0].events: INVALID_ARGUMENT: unknown\\x0aname\n",
   );
   t.match(out, /^NAMESPACE.*\n- +second +- +node-1 +- +-\n$/);
 });
@@ -211,7 +243,7 @@ t.test("an error without violations, or with details that are not readable, show
     const { exit, out, err } = await run(["create", "-f", "-", "--address", address], guardFile.split("---")[0]);
     t.same(
       { exit, out, err },
-      { exit: 1, out: "", err: "janusctl: guard passwords: NOT_FOUND: no running container\n" },
+      { exit: 1, out: "", err: "janusctl: stdin:2: guard web/passwords: NOT_FOUND: no running container\n" },
     );
   }
 });
@@ -227,37 +259,233 @@ t.test("a guard file that is wrong is refused before anything is sent", async (t
   t.same(script.created, []);
 });
 
-t.test("list", async (t) => {
+const [passwords, second] = parseGuardFile(guardFile);
+if (passwords === undefined || second === undefined) throw new Error("two guards");
+const active = {
+  ...{ nodeName: "n", source: GuardSource.RPC, state: GuardState.ACTIVE, complete: true },
+  containers: [{ id: containerId, firstPid: 7 }],
+};
+
+t.test("an error is said where the file says what is wrong; of a container, too", async (t) => {
+  const answer = failure(status.NOT_FOUND, `no running container "${containerId}" on this node`);
+  const address = await serve(t, scriptOf({ createGuard: () => answer }));
+  const file = fileOf("gone.yaml", guardFile);
+  const { exit, err } = await run(["apply", "-f", file, "--address", address]);
+  t.equal(exit, 1);
+  t.equal(
+    err,
+    `janusctl: ${file}:7: guard web/passwords: spec.containers[0]: NOT_FOUND: ${answer.details}\n` +
+      `janusctl: ${file}:15: guard second: spec.containers[0]: NOT_FOUND: ${answer.details}\n`,
+  );
+});
+
+t.test("apply says what became of each guard", async (t) => {
+  const changed = { ...passwords, subject: [] };
+  for (const [guards, outcome] of [
+    [[], "created"],
+    [[{ config: passwords, ...active }], "unchanged"],
+    [[{ config: changed, ...active }], "configured"],
+    [[{ config: passwords, ...active, complete: false }], "configured"],
+    [[{ config: passwords, ...active, state: GuardState.PENDING }], "configured"],
+    [[{ config: { ...passwords, podName: "another" }, ...active }], "created"],
+  ] as const) {
+    const script = scriptOf({ guards });
+    const address = await serve(t, script);
+    const args = ["apply", "-f", "-", "--address", address];
+    t.same(await run(args, guardFile), { exit: 0, out: `web/passwords ${outcome}\nsecond created\n`, err: "" });
+    t.match(script.created, [{ name: "passwords" }, { name: "second" }], "the daemon knows best");
+    const json = await run([...args, "-o", "json"], guardFile);
+    t.same(JSON.parse(json.out)[0], { name: "passwords", namespace: "web", podName: "web-1", outcome });
+  }
+});
+
+t.test("apply --dry-run creates nothing, and looks for the containers", async (t) => {
+  const script = scriptOf({ guards: [{ config: second, ...active }] });
+  const address = await serve(t, script);
+  const args = ["apply", "--dry-run", "-f", "-", "--address", address];
+  const outcome = "web/passwords created (dry run)\nsecond unchanged (dry run)\n";
+  t.same(await run(args, guardFile), { exit: 0, out: outcome, err: "" });
+  t.same(await run(args, guardFile.replace(`[${containerId}]`, "[gone]")), {
+    exit: 1,
+    out: "web/passwords created (dry run)\n",
+    err: "janusctl: stdin:15: guard second: spec.containers[0]: NOT_FOUND: no such container\n",
+  });
+  t.same(script.created, []);
+});
+
+t.test("several files, each guard once", async (t) => {
+  const script = scriptOf();
+  const address = await serve(t, script);
+  const [one, two = ""] = guardFile.split("---\n");
+  const files = [fileOf("one.yaml", one ?? ""), fileOf("two.yaml", two)];
+  const both = files.flatMap((file) => ["-f", file]);
+  t.match(await run(["apply", ...both, "--address", address]), { exit: 0, out: /^web.*\nsecond created\n$/ });
+  t.equal(script.created.length, 2);
+  const twice = await run(["apply", ...both, "-f", fileOf("three.yaml", two), "--address", address]);
+  t.match(twice, { exit: 1, out: "", err: /three\.yaml:3: metadata\.name: .*two\.yaml has the same guard\n$/ });
+  t.equal(script.created.length, 2);
+});
+
+t.test("diff: what applying would change", async (t) => {
+  const script = scriptOf({ guards: [{ config: passwords, ...active }] });
+  const args = ["diff", "-f", "-", "--address", await serve(t, script)];
+  const [one = ""] = guardFile.split("---\n");
+  t.same(await run(args, one), { exit: 0, out: "", err: "" });
+  const changed = await run(args, one.replace("[/etc/shadow]", "[/etc/shadow, /etc/gshadow]"));
+  t.match(changed, { exit: 1, err: "" });
+  t.match(changed.out, /^--- live\/web\/passwords.*\n\+\+\+ stdin.*\n@@ -\d+,\d+ \+\d+,\d+ @@\n/);
+  t.match(changed.out, /\n {9}- \/etc\/shadow\n\+ {8}- \/etc\/gshadow\n/);
+  const created = await run(args, guardFile);
+  t.match(created, { exit: 1, out: /^--- \/dev\/null.*\n\+\+\+ stdin.*\n@@ .*\n\+apiVersion: / });
+  t.match(await run(args, "kind: Pod\n"), { exit: 2, out: "", err: /stdin:1: .*kind: must be JanusGuard\n/ });
+  t.match(await run(["diff", "-f", "/nonexistent"]), { exit: 2, err: /ENOENT/ });
+  t.match(await run(["diff", "-f", "-", "--address", "127.0.0.1:1"], one), { exit: 2, err: /UNAVAILABLE/ });
+  t.same(script.created, []);
+});
+
+t.test("validate asks nobody", async (t) => {
+  const args = ["validate", "-f", "-", "--address", "127.0.0.1:1"];
+  const out = "stdin: web/passwords is valid\nstdin: second is valid\n";
+  t.same(await run(args, guardFile), { exit: 0, out, err: "" });
+  t.match(await run(args, guardFile.replace("/etc/shadow", "etc")), {
+    exit: 1,
+    out: "",
+    err: /^janusctl: stdin:9: .*\n$/,
+  });
+});
+
+t.test("get prints what apply takes", async (t) => {
   const script = scriptOf({
-    handles: [
-      {
-        name: "a",
-        podName: "p\x1b[31m",
-        nodeName: "n",
-        cid: [`docker://${containerId}`, "other"],
-        pid: [1, 2, 3, 4, 5, 6],
-      },
-      { name: "longer-name", podName: "q", nodeName: "n", pid: [10] },
+    guards: [
+      { config: passwords, ...active },
+      { config: second, ...active },
     ],
   });
-  const address = await serve(t, script);
-  const table = await run(["list", "--address", address]);
-  t.equal(table.exit, 0);
-  t.same(table.out.split("\n"), [
-    "NAMESPACE   NAME          POD         NODE   CONTAINERS           PIDS",
-    "-           a             p\\x1b[31m   n      0123456789ab,other   1,2,3,4,+2",
-    "-           longer-name   q           n      -                    10",
+  const address = ["--address", await serve(t, script)];
+  const yaml = await run(["get", "passwords", ...address]);
+  t.match(yaml, { exit: 0, err: "" });
+  t.same(parseGuardFile(yaml.out), [passwords]);
+  t.notMatch(yaml.out, /status/);
+  const json = await run(["get", "second", "-o", "json", ...address]);
+  t.same(parseGuardFile(json.out), [second]);
+  t.match(JSON.parse(json.out), { kind: "JanusGuard", metadata: { name: "second" } });
+  t.same(await run(["get", "passwords", "-n", "other", ...address]), {
+    exit: 1,
+    out: "",
+    err: "janusctl: guard passwords: not found\n",
+  });
+  script.guards = [{ config: passwords }, { config: { ...passwords, podName: "web-2" } }];
+  t.same(await run(["get", "passwords", ...address]), {
+    exit: 1,
+    out: "",
+    err: "janusctl: 2 guards are named passwords (web/web-1, web/web-2): give --pod or -n\n",
+  });
+  t.same(parseGuardFile((await run(["get", "passwords", "--pod", "web-1", ...address])).out), [passwords]);
+});
+
+t.test("list", async (t) => {
+  const script = scriptOf({
+    guards: [
+      {
+        ...active,
+        config: {
+          ...{ name: "a", podName: "p\x1b[31m", cid: [`docker://${containerId}`, "other"] },
+          subject: [
+            { deny: ["/d", "/e"], allow: ["/d/a", "/f"], event: ["open"], scope: Scope.CONTAINER },
+            { watch: ["/w"], event: ["modify"] },
+          ],
+        },
+        since: timestampFromMs(Date.now() - 3 * 3600_000),
+        complete: false,
+        decisions: [
+          { event: "open", allowed: 2n, denied: 3n },
+          { event: "exec", allowed: 0n, denied: 1n },
+        ],
+      },
+      {
+        ...{ nodeName: "n", source: GuardSource.STATE, state: GuardState.PENDING, reason: "no room" },
+        config: { name: "longer-name", subject: [{ deny: ["/x"], event: ["open"] }] },
+      },
+    ],
+  });
+  const address = ["--address", await serve(t, script)];
+  t.same((await run(["list", ...address])).out.split("\n"), [
+    "NAMESPACE   NAME          POD         CONTAINERS     MODE            SCOPE                PATHS                      DECISIONS             AGE   STATE",
+    "-           a             p\\x1b[31m   0123456789ab   enforce,watch   container,everyone   deny /d,/e allow /d/a +2   4 denied, 2 allowed   3h    partial: 1 of 2 containers",
+    "-           longer-name   -           -              enforce         everyone             deny /x                    0 denied, 0 allowed   -     pending: no room",
     "",
   ]);
-  const json = await run(["list", "-o", "json", "--address", address]);
-  t.match(JSON.parse(json.out), [{ name: "a", pid: [1, 2, 3, 4, 5, 6] }, { name: "longer-name" }]);
-  script.handles = [];
-  t.equal((await run(["list", "--address", address])).out, "NAMESPACE   NAME   POD   NODE   CONTAINERS   PIDS\n");
-  t.equal((await run(["list", "-o", "json", "--address", address])).out, "[]\n");
+  const wide = await run(["list", "a", "-o", "wide", ...address]);
+  t.match(wide.out, /^.* NODE .* PIDS .* EVENTS .* SOURCE .*\n.* n .* 7 .* open,modify .* rpc .*T.*Z .*\n$/);
+  t.match(wide.out, " deny /d,/e allow /d/a,/f watch /w ");
+  const json = await run(["list", "-o", "json", ...address]);
+  t.match(JSON.parse(json.out), [
+    {
+      metadata: { name: "a" },
+      spec: { subjects: [{ deny: ["/d", "/e"] }, { watch: ["/w"] }] },
+      status: {
+        ...{ state: "active", source: "rpc", nodeName: "n", complete: false, since: /Z$/ },
+        containers: [{ id: containerId, firstPid: 7 }],
+        decisions: { open: { allowed: 2, denied: 3 }, exec: { allowed: 0, denied: 1 } },
+      },
+    },
+    { metadata: { name: "longer-name" }, status: { state: "pending", source: "state", reason: "no room" } },
+  ]);
+  t.match(await run(["list", "none", ...address]), { exit: 1, out: "", err: "janusctl: guard none: not found\n" });
+  script.guards = [
+    { config: passwords, ...active },
+    { config: second, ...active },
+  ];
+  t.same(parseGuardFile((await run(["list", "-o", "yaml", ...address])).out), [passwords, second], "a file for apply");
+  script.guards = [];
+  t.match((await run(["list", ...address])).out, /^NAMESPACE .* STATE\n$/);
+  t.equal((await run(["list", "-o", "json", ...address])).out, "[]\n");
+});
+
+t.test("list --watch prints what is new, what changed and what is gone", async (t) => {
+  const guards = (count: number) => [
+    { config: second, ...active },
+    { config: passwords, ...active, decisions: [{ event: "open", denied: BigInt(count) }] },
+  ];
+  const script = scriptOf({ guards: guards(1) });
+  const address = await serve(t, script);
+  const lines: { metadata: { name: string }; status: { state: string } }[] = [];
+  // What it prints leads to what is next; an answer that makes no sense ends it.
+  const steps = [guards(1), guards(2), guards(2).slice(1), [{ config: passwords, ...active }, {}]];
+  const ended = await janusctl(["list", "--watch", "-o", "json", "--address", address], {
+    stdin: Readable.from([]),
+    stdout: (text) => {
+      lines.push(JSON.parse(text));
+      if (lines.length > 1) script.guards = steps[lines.length - 1] ?? [];
+    },
+    stderr: () => undefined,
+  });
+  t.equal(ended, 1);
+  t.match(lines, [
+    { metadata: { name: "second" }, status: { state: "active" } },
+    { metadata: { name: "passwords" }, status: { decisions: { open: { denied: 1 } } } },
+    { metadata: { name: "passwords" }, status: { decisions: { open: { denied: 2 } } } },
+    { metadata: { name: "second" }, status: { state: "deleted" } },
+  ]);
+});
+
+t.test("version: ours and the daemon's", async (t) => {
+  const address = ["--address", await serve(t, scriptOf())];
+  const ours = /^client: janusctl \d+\.\d+\.\d+ \(commit \w+\)\n/;
+  const both = await run(["version", ...address]);
+  t.match(both, { exit: 0, err: "", out: ours });
+  t.match(both.out, /\nserver: janusd 9\.8\.7 \(commit abc\)\n$/);
+  const json = await run(["version", "-o", "json", ...address]);
+  t.match(JSON.parse(json.out), { client: { version: /\./ }, server: { version: "9.8.7", commit: "abc" } });
+  t.match(await run(["version", "--address", "127.0.0.1:1"]), {
+    ...{ exit: 1, out: ours },
+    err: /^janusctl: server: UNAVAILABLE: .*\n$/,
+  });
+  t.match(await run(["version", "--client", "--address", "127.0.0.1:1"]), { exit: 0, out: ours, err: "" });
 });
 
 t.test("delete names the guard, and its pod if that is given", async (t) => {
-  const script = scriptOf({ handles: [{ name: "passwords", podName: "web-1", namespace: "web" }] });
+  const script = scriptOf({ guards: [{ config: passwords }] });
   const address = await serve(t, script);
   t.same(await run(["delete", "passwords", "--address", address]), { exit: 0, out: "passwords deleted\n", err: "" });
   const json = await run(["delete", "passwords", "--pod", "web-1", "-n", "web", "-o", "json", "--address", address]);
@@ -266,6 +494,25 @@ t.test("delete names the guard, and its pod if that is given", async (t) => {
     { name: "passwords", podName: "", namespace: "" },
     { name: "passwords", podName: "web-1", namespace: "web" },
   ]);
+});
+
+t.test("delete -f: what the file has, and no more", async (t) => {
+  const other = { ...second, podName: "web-1" };
+  const script = scriptOf({ guards: [{ config: passwords }, { config: second }, { config: other }] });
+  const args = ["delete", "-f", "-", "--address", await serve(t, script)];
+  t.same(await run(args, guardFile), {
+    exit: 1,
+    out: "web/passwords deleted\n",
+    err: "janusctl: stdin:11: guard second: it would also delete -/-, -/web-1: give --all, or delete it by name\n",
+  });
+  t.match(script.destroyed, [{ name: "passwords", podName: "web-1", namespace: "web" }]);
+  t.match(await run([...args, "--all"], guardFile), {
+    exit: 0,
+    out: "web/passwords deleted\nsecond deleted\nsecond deleted\n",
+  });
+  script.guards = [{ config: other }];
+  t.match(await run(args, guardFile.split("---\n")[1]), { exit: 1, out: "", err: /guard second: not found\n$/ });
+  t.equal(script.destroyed.length, 3);
 });
 
 t.test("nobody listens", async (t) => {
@@ -280,9 +527,14 @@ t.test("a command line that makes no sense: exit 2, and nothing is sent", async 
   const address = await serve(t, script);
   const cases: [args: string[], message: RegExp][] = [
     [["create"], /required option '-f, --file <file>' not specified/],
-    [["delete"], /missing required argument 'name'/],
+    [["apply"], /required option '-f, --file <file>' not specified/],
+    [["get"], /missing required argument 'name'/],
+    [["get", "a", "-o", "table"], /Allowed choices are yaml, json/],
+    [["delete"], /give a name or -f, one of both/],
+    [["delete", "a", "-f", "b"], /give a name or -f, one of both/],
+    [["delete", "-f", "b", "--pod", "c"], /with -f, the file names the pod/],
     [["delete", "a", "b"], /too many arguments/],
-    [["list", "--output", "yaml"], /Allowed choices are table, json/],
+    [["list", "--output", "xml"], /Allowed choices are table, wide, yaml, json/],
     [["list", "--colour"], /unknown option '--colour'/],
     [["lst"], /unknown command 'lst'/],
     [["list", "--tlscertfile", "/dev/null"], /--tlscertfile and --tlskeyfile belong together/],
@@ -342,7 +594,7 @@ t.test("mutual TLS", async (t) => {
   const pair = { private_key: readFileSync(file("server.key")), cert_chain: readFileSync(file("server.pem")) };
   const address = await serve(
     t,
-    scriptOf({ handles: [{ name: "a" }] }),
+    scriptOf({ guards: [{ config: { name: "a" } }] }),
     ServerCredentials.createSsl(readFileSync(file("ca.pem")), [pair], true),
   );
   const ca = ["--tlscafile", file("ca.pem")];

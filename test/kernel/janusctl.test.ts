@@ -1,4 +1,5 @@
 import t from "tap";
+import { parseGuardFile } from "../../src/guard/file.js";
 import { startContainer } from "../support/container.js";
 import { startDaemon } from "../support/daemon.js";
 import { EPERM } from "../support/guard.js";
@@ -30,9 +31,17 @@ t.test("a guard's life, by command line", async (t) => {
   await daemon.waitForLine((line) => line === "<DENY> OPEN_PERM file '/etc/shadow' (web-1:testnode) by=janusctl");
 
   const listed = await janusctl(["list", "-o", "json"]);
-  t.match(JSON.parse(listed.out), [{ name: "shadow", podName: "web-1", nodeName: "testnode" }]);
+  t.match(JSON.parse(listed.out), [
+    {
+      ...{ metadata: { name: "shadow" }, spec: { podName: "web-1" } },
+      status: { state: "active", complete: true, nodeName: "testnode", decisions: { open: { allowed: 0, denied: 1 } } },
+    },
+  ]);
   const table = await janusctl(["list"]);
-  t.match(table.out, new RegExp(`^NAMESPACE .*\\n- +shadow +web-1 +testnode +${container.id.slice(0, 12)} +\\d`));
+  t.match(
+    table.out,
+    new RegExp(`^NAMESPACE .*\\n- +shadow +web-1 +${container.id.slice(0, 12)} .* deny /etc/shadow +1 denied,`),
+  );
 
   const elsewhere = await janusctl(["delete", "shadow", "--pod", "another"]);
   t.match(elsewhere, { status: 1, out: "", err: "janusctl: guard shadow: not found\n" });
@@ -51,10 +60,51 @@ t.test("a guard's life, by command line", async (t) => {
   t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
 });
 
+/** Subjects of all kinds, as the daemon takes them. */
+const SUBJECTS = [
+  "{ deny: [/etc/shadow], events: [open] }",
+  '{ deny: ["/data//a/./b/", "/with space ", "/\\nline"], allow: [/data], events: [open, access, exec], recursive: true }',
+  "{ deny: [/etc], events: [all], recursive: true, maxDepth: 2, exclude: ['*.pub'], scope: container, tags: { a: '1' } }",
+  "{ watch: [/etc], events: [modify, closewrite], recursive: true, exact: true }",
+  "{ deny: [/var], events: [open], onlyDir: true, autoAllowOwner: true, scope: everyone }",
+];
+
+t.test("what get prints is what was applied", async (t) => {
+  const container = await startContainer({ files: { "/etc/shadow": "" } }, t);
+  const file = SUBJECTS.map((subject, index) =>
+    guardFile(container.id)
+      .replace("name: shadow", `name: "guard ${index}", namespace: ns`)
+      .replace(/- .*/, `- ${subject}`),
+  ).join("---");
+  const names = SUBJECTS.map((_, index) => `guard ${index}`);
+  const said = (outcome: string) => names.map((name) => `ns/${name} ${outcome}\n`).join("");
+  t.match(await janusctl(["diff", "-f", "-"], file), { status: 1, err: "" });
+  t.same(await janusctl(["apply", "-f", "-", "--dry-run"], file), {
+    status: 0,
+    err: "",
+    out: said("created (dry run)"),
+  });
+  t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
+  t.same(await janusctl(["apply", "-f", "-"], file), { status: 0, err: "", out: said("created") });
+  for (const name of names) {
+    const { out } = await janusctl(["get", name, "-n", "ns", "--pod", "web-1"]);
+    t.same(await janusctl(["diff", "-f", "-"], out), { status: 0, out: "", err: "" }, name);
+    t.same(await janusctl(["apply", "-f", "-"], out), { status: 0, err: "", out: `ns/${name} unchanged\n` });
+  }
+  t.same(await janusctl(["diff", "-f", "-"], file), { status: 0, out: "", err: "" });
+  const all = (await janusctl(["list", "-o", "yaml"])).out;
+  t.same(parseGuardFile(all), parseGuardFile(file));
+  t.same(await janusctl(["apply", "-f", "-"], all), { status: 0, err: "", out: said("unchanged") });
+  t.same(await janusctl(["delete", "-f", "-"], file), { status: 0, err: "", out: said("deleted") });
+  t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
+});
+
 t.test("a container that does not run is one readable line, and nothing is created", async (t) => {
   const { status, out, err } = await janusctl(["create", "-f", "-"], guardFile("f".repeat(64)));
   t.equal(status, 1);
   t.equal(out, "");
-  t.match(err, /^janusctl: guard shadow: NOT_FOUND: .*f{64}.*\n$/);
+  t.match(err, /^janusctl: stdin:7: guard shadow: spec\.containers\[0\]: NOT_FOUND: .*f{64}.*\n$/);
+  const dryRun = await janusctl(["apply", "--dry-run", "-f", "-"], guardFile("f".repeat(64)));
+  t.match(dryRun, { status: 1, out: "", err: /^janusctl: stdin:7: guard shadow: spec\.containers\[0\]: NOT_FOUND: / });
   t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
 });

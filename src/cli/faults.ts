@@ -1,0 +1,29 @@
+/** What went wrong, as people read it: one line a fault. */
+import { containerId } from "../guard/guard.js";
+import { RpcError } from "./client.js";
+import { type LoadedGuard, labelOf } from "./documents.js";
+
+export function faultsOf(error: unknown): string[] {
+  if (error instanceof RpcError) {
+    const { code, message, violations } = error;
+    if (violations.length === 0) return [`${code}: ${message}`];
+    return violations.map(({ field, description }) => `${code}: ${field}: ${description}`);
+  }
+  return (error instanceof Error ? error.message : String(error)).split("\n");
+}
+
+/** The daemon's word on a guard of a file, said where the file says what is wrong. */
+export function faultsOfDocument(error: unknown, { file, locate, config }: LoadedGuard): string[] {
+  const at = (field: string, problem: string): string => {
+    const where = locate(field);
+    const named = field === "" ? "" : `${where.field}: `;
+    return `${file}:${where.line}: guard ${labelOf(config)}: ${named}${problem}`;
+  };
+  if (!(error instanceof RpcError)) return faultsOf(error).map((line) => at("", line));
+  const { code, message, violations } = error;
+  if (violations.length > 0) return violations.map(({ field, description }) => at(field, `${code}: ${description}`));
+  // It names no field, but the container.
+  const missing = config.cid.findIndex((cid) => message.includes(JSON.stringify(containerId(cid))));
+  const field = code === "NOT_FOUND" && missing !== -1 ? `cid[${missing}]` : "";
+  return [at(field, `${code}: ${message}`)];
+}

@@ -1,0 +1,240 @@
+/** The commands about guards. Each resolves to the exit status. */
+import { singleLine } from "../event/text.js";
+import type { GuardDetails } from "../gen/janus/v1/inspection_pb.js";
+import { GuardState } from "../gen/janus/v1/inspection_pb.js";
+import type { JanusdConfig } from "../gen/janus_pb.js";
+import { type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
+import { formatResources, resourceOf } from "../guard/file-format.js";
+import { identity } from "../guard/registry.js";
+import { type JanusClient, RpcError } from "./client.js";
+import { diffOf } from "./diff.js";
+import { type LoadedGuard, labelOf, loadGuards } from "./documents.js";
+import { faultsOfDocument } from "./faults.js";
+import { configOf, type ListFormat, printGuards, watchGuards } from "./guard-list.js";
+import { type MESSAGE_FORMATS, printJson, printMessages, shortId } from "./output.js";
+import type { Io, Session } from "./session.js";
+import type { Columns } from "./table.js";
+
+/** What a change prints: a line each, or JSON. The first is the default. */
+export const CHANGE_FORMATS = ["text", "json"] as const;
+
+interface FileOptions {
+  readonly file: readonly string[];
+}
+
+interface ChangeOptions extends FileOptions {
+  readonly output: (typeof CHANGE_FORMATS)[number];
+  readonly dryRun?: boolean;
+}
+
+/** `outcome`: created, configured, unchanged, deleted. */
+interface Change {
+  readonly config: JanusdConfig;
+  readonly outcome: string;
+}
+
+export async function create(
+  { client, io }: Session,
+  { file, output }: FileOptions & { readonly output: (typeof MESSAGE_FORMATS)[number] },
+): Promise<number> {
+  const handles: JanusdHandle[] = [];
+  const failed = await eachOf(await loadGuards(file, io.stdin), io, async ({ config }) => {
+    handles.push(await client.createGuard(config));
+  });
+  if (handles.length > 0 || failed === 0) printMessages(io.stdout, output, JanusdHandleSchema, handles, HANDLE_COLUMNS);
+  return failed === 0 ? 0 : 1;
+}
+
+export async function apply({ client, io }: Session, { file, output, dryRun }: ChangeOptions): Promise<number> {
+  const changes: Change[] = [];
+  const documents = await loadGuards(file, io.stdin);
+  const live = documents.length === 0 ? [] : await client.listGuards({});
+  const failed = await eachOf(documents, io, async ({ config }) => {
+    const before = sameAs(config, live);
+    if (dryRun) await expectContainers(client, config);
+    else await client.createGuard(config);
+    changes.push({
+      config,
+      outcome: before === undefined ? "created" : isUnchanged(before, config) ? "unchanged" : "configured",
+    });
+  });
+  printChanges(io, output, changes, dryRun);
+  return failed === 0 ? 0 : 1;
+}
+
+/** 1: there is a difference. */
+export async function diff({ client, io }: Session, { file }: FileOptions): Promise<number> {
+  const documents = await loadGuards(file, io.stdin);
+  const live = documents.length === 0 ? [] : await client.listGuards({});
+  const differences = documents.map(({ config, file }) => {
+    const before = sameAs(config, live);
+    return diffOf(before && configOf(before), config, file);
+  });
+  for (const difference of differences) io.stdout(difference);
+  return differences.every((difference) => difference === "") ? 0 : 1;
+}
+
+/** Says what is wrong with files; asks nobody. */
+export async function validate(io: Io, { file }: FileOptions): Promise<number> {
+  const guards = await loadGuards(file, io.stdin);
+  for (const { file, config } of guards) io.stdout(`${singleLine(`${file}: ${labelOf(config)}`)} is valid\n`);
+  return 0;
+}
+
+interface Filter {
+  readonly pod?: string;
+  readonly namespace?: string;
+}
+
+export async function get(
+  { client, io }: Session,
+  name: string,
+  { output, ...filter }: Filter & { readonly output: "yaml" | "json" },
+): Promise<number> {
+  const [guard, ...others] = await find(client, name, filter);
+  if (guard === undefined) return notFound(io, name);
+  if (others.length > 0) return ambiguous(io, name, [guard, ...others], "--pod or -n");
+  const resource = resourceOf(configOf(guard));
+  if (output === "json") printJson(io.stdout, resource);
+  else io.stdout(formatResources([resource]));
+  return 0;
+}
+
+export async function list(
+  { client, io }: Session,
+  name: string | undefined,
+  { output, watch, ...filter }: Filter & { readonly output: ListFormat; readonly watch?: boolean },
+): Promise<number> {
+  const look = () => find(client, name ?? "", filter);
+  if (watch) return watchGuards(io.stdout, output, look);
+  const guards = await look();
+  if (guards.length === 0 && name !== undefined) return notFound(io, name);
+  printGuards(io.stdout, output, guards);
+  return 0;
+}
+
+interface DeleteOptions extends Filter {
+  readonly file?: readonly string[];
+  readonly all?: boolean;
+  readonly output: ChangeOptions["output"];
+}
+
+export async function remove(
+  { client, io }: Session,
+  name: string | undefined,
+  { file, all = false, output, ...filter }: DeleteOptions,
+): Promise<number> {
+  if (name !== undefined) {
+    const found = await find(client, name, filter);
+    if (found.length > 1 && !all) return ambiguous(io, name, found, "--pod, -n or --all");
+    // Also if none is listed: one may wait for its containers.
+    await client.destroyGuard({ name, podName: filter.pod ?? "", namespace: filter.namespace ?? "" });
+    if (found.length === 0) return notFound(io, name);
+    if (output === "json") printJson(io.stdout, { name, count: found.length });
+    else io.stdout(`${singleLine(name)} deleted${found.length > 1 ? ` (${found.length} guards)` : ""}\n`);
+    return 0;
+  }
+  const changes: Change[] = [];
+  const failed = await eachOf(await loadGuards(file ?? [], io.stdin), io, async ({ config }) => {
+    const { name, podName, namespace } = config;
+    // A request that names no pod, or no namespace, means those of all.
+    const meant = await client.listGuards({ name, podName, namespace });
+    if (sameAs(config, meant) === undefined) throw new Error("not found");
+    if (meant.length > 1 && !all)
+      throw new Error(`it would also delete ${placesOf(meant)}: give --all, or delete it by name`);
+    await client.destroyGuard({ name, podName, namespace });
+    changes.push(...meant.map((guard) => ({ config: configOf(guard), outcome: "deleted" })));
+  });
+  printChanges(io, output, changes);
+  return failed === 0 ? 0 : 1;
+}
+
+/** Does `work` on each, says what fails, and returns how many did. */
+async function eachOf(
+  documents: readonly LoadedGuard[],
+  io: Io,
+  work: (document: LoadedGuard) => Promise<void>,
+): Promise<number> {
+  let failed = 0;
+  for (const document of documents) {
+    try {
+      await work(document);
+    } catch (error) {
+      for (const line of faultsOfDocument(error, document)) io.stderr(`janusctl: ${singleLine(line)}\n`);
+      failed++;
+    }
+  }
+  return failed;
+}
+
+/** Throws as CreateGuard would, for a container that isn't there. */
+async function expectContainers(client: JanusClient, { cid }: JanusdConfig): Promise<void> {
+  for (const [index, container] of cid.entries()) {
+    try {
+      await client.listProcesses(container);
+    } catch (error) {
+      if (!(error instanceof RpcError) || error.code === "UNAVAILABLE") throw error;
+      const violation = { field: `cid[${index}]`, description: error.message };
+      throw new RpcError(error.code, error.message, [violation], { cause: error });
+    }
+  }
+}
+
+function find(client: JanusClient, name: string, { pod = "", namespace = "" }: Filter): Promise<GuardDetails[]> {
+  return client.listGuards({ name, podName: pod, namespace });
+}
+
+function sameAs(config: JanusdConfig, live: readonly GuardDetails[]): GuardDetails | undefined {
+  return live.find((guard) => identity(configOf(guard)) === identity(config));
+}
+
+/** What it says is enforced, all of it. */
+function isUnchanged(live: GuardDetails, config: JanusdConfig): boolean {
+  return live.state === GuardState.ACTIVE && live.complete && diffOf(configOf(live), config, "") === "";
+}
+
+function printChanges(io: Io, format: ChangeOptions["output"], changes: readonly Change[], dryRun = false): void {
+  if (format === "json") {
+    const rows = changes.map(({ config: { name, namespace, podName }, outcome }) => ({
+      name,
+      namespace,
+      podName,
+      outcome,
+    }));
+    printJson(io.stdout, rows);
+    return;
+  }
+  for (const { config, outcome } of changes)
+    io.stdout(`${singleLine(labelOf(config))} ${outcome}${dryRun ? " (dry run)" : ""}\n`);
+}
+
+function notFound(io: Io, name: string): number {
+  io.stderr(`janusctl: guard ${singleLine(name)}: not found\n`);
+  return 1;
+}
+
+function ambiguous(io: Io, name: string, guards: readonly GuardDetails[], ways: string): number {
+  io.stderr(
+    `janusctl: ${guards.length} guards are named ${singleLine(name)} (${singleLine(placesOf(guards))}): give ${ways}\n`,
+  );
+  return 1;
+}
+
+function placesOf(guards: readonly GuardDetails[]): string {
+  return guards
+    .map(configOf)
+    .map(({ namespace, podName }) => `${namespace || "-"}/${podName || "-"}`)
+    .join(", ");
+}
+
+const SHOWN_PIDS = 4;
+
+const HANDLE_COLUMNS: Columns<JanusdHandle> = {
+  NAMESPACE: ({ namespace }) => namespace,
+  NAME: ({ name }) => name,
+  POD: ({ podName }) => podName,
+  NODE: ({ nodeName }) => nodeName,
+  CONTAINERS: ({ cid }) => cid.map((id) => shortId(id.replace(/^.*:\/\//, ""))).join(","),
+  PIDS: ({ pid }) =>
+    pid.slice(0, SHOWN_PIDS).join(",") + (pid.length > SHOWN_PIDS ? `,+${pid.length - SHOWN_PIDS}` : ""),
+};

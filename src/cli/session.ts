@@ -1,0 +1,21 @@
+/** What a command works with. */
+import type { JanusClient } from "./client.js";
+
+export interface Io {
+  readonly stdin: NodeJS.ReadableStream;
+  readonly stdout: (text: string) => void;
+  readonly stderr: (text: string) => void;
+}
+
+export interface Session {
+  /** Connects when it is first asked something. */
+  readonly client: JanusClient;
+  readonly io: Io;
+}
+
+/** Runs a command; what `work` resolves to is the exit status. */
+export interface Runner {
+  /** `ifItFails`: the exit status if `work` throws; 1 by default. */
+  online(work: (session: Session) => Promise<number>, ifItFails?: number): Promise<void>;
+  offline(work: (io: Io) => number | Promise<number>): Promise<void>;
+}
