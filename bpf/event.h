@@ -181,6 +181,18 @@ struct janus_marked_args {
   __u64 inode;  // kernel address
 };
 
+// The context that `file_system` is run with. A layer is a file system that an
+// overlay is made of: 1 is the first, 0 the overlay itself.
+struct janus_file_system_args {
+  // in
+  __s32 fd;
+  __u32 layer;
+  __u32 below;    // the layer's own layer, since overlays may be stacked twice
+  __u32 pad;
+  // out
+  __u64 type[2];  // its name, cut to 15 bytes; empty: the overlay has no upper layer
+};
+
 // Counters kept in the kernel, index into map `counters`.
 enum janus_counter {
   JANUS_COUNT_RING_FULL = 0,

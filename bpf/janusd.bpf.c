@@ -11,6 +11,7 @@
 //   cgroup_rmdir        the container is gone
 //   syscall/locate      called by us: descriptor + pid -> object and actor
 //   syscall/marked      called by us: is a guarded inode still there
+//   syscall/file_system called by us: descriptor -> types of file system below it
 // Scheduler and cgroup tracepoints only: they cost nothing on the node's
 // system call path, unlike syscall tracepoints, and need no function tracing.
 #include "kernel.h"
@@ -768,6 +769,46 @@ int marked(struct janus_marked_args *ctx) {
   struct task_struct *self = bpf_get_current_task_btf();
   void *group = identity_group(BPF_CORE_READ(self, files, fdt, fd));
   return group && is_pinned((void *)ctx->inode, group);
+}
+
+static __noinline struct super_block *layer_of(struct super_block *superblock, __u32 layer, bool *exists) {
+  *exists = 0;
+  if (BPF_CORE_READ(superblock, s_magic) != OVERLAYFS_SUPER_MAGIC || !bpf_core_field_exists(struct ovl_fs, numfs))
+    return 0;
+  struct ovl_fs *overlay = BPF_CORE_READ(superblock, s_fs_info);
+  if (layer > BPF_CORE_READ(overlay, numfs)) return 0;
+  *exists = 1;
+  struct super_block *found = 0;
+  bpf_probe_read_kernel(&found, sizeof(found),
+                        (void *)BPF_CORE_READ(overlay, fs) + (__u64)(layer - 1) * bpf_core_type_size(struct ovl_sb) +
+                            bpf_core_field_offset(struct ovl_sb, sb));
+  return found;
+}
+
+// Says the type of the file system that a descriptor is on, or of one of its
+// layers. Asks no file system, so it waits for no server. Returns 1 if there is
+// no such layer.
+SEC("syscall")
+int file_system(struct janus_file_system_args *ctx) {
+  struct task_struct *self = bpf_get_current_task_btf();
+  struct file **table = BPF_CORE_READ(self, files, fdt, fd);
+  struct file *file = 0;
+  bpf_probe_read_kernel(&file, sizeof(file), table + ctx->fd);
+  if (!file) return 1;
+  struct super_block *superblock = BPF_CORE_READ(file, f_path.mnt, mnt_sb);
+  __u32 layers[2] = {ctx->layer, ctx->below};
+  bool exists = 1;
+  for (int i = 0; i < 2 && exists && superblock; i++)
+    if (layers[i]) superblock = layer_of(superblock, layers[i], &exists);
+  if (!exists) return 1;
+  union {
+    char name[16];
+    __u64 words[2];
+  } type = {};
+  if (superblock) bpf_probe_read_kernel_str(type.name, sizeof(type.name), BPF_CORE_READ(superblock, s_type, name));
+  ctx->type[0] = type.words[0];
+  ctx->type[1] = type.words[1];
+  return 0;
 }
 
 SEC("syscall")

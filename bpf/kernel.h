@@ -51,9 +51,13 @@ struct qstr {
   const unsigned char *name;
 };
 
+struct file_system_type {
+  const char *name;
+};
 struct dentry;
 struct super_block {
   __u32 s_dev;
+  struct file_system_type *s_type;
   unsigned long s_magic;
   void *s_fs_info;
   struct dentry *s_root;
@@ -110,8 +114,13 @@ struct ovl_inode {
 struct ovl_config {
   int redirect_mode;
 };
+struct ovl_sb {
+  struct super_block *sb;
+};
 struct ovl_fs {
   struct ovl_config config;
+  unsigned int numfs;  // different file systems among the layers, the upper one included
+  struct ovl_sb *fs;
 };
 struct vfsmount {
   struct dentry *mnt_root;

@@ -411,6 +411,7 @@ EngineStats Engine::stats() {
                     {"scan_pending", counters.exposed_scan.get()},
                     {"unresolved_path", counters.exposed_rescan.get()},
                     {"mount_changed", counters.exposed_mount.get()},
+                    {"served_elsewhere", counters.exposed_served.get()},
                     {"hold_expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
                     {"path_changed", counters.exposed_path.get()},
                     {"thread_failed", counters.thread_failures.get()}};

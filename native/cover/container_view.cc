@@ -38,6 +38,7 @@ void ContainerView::refresh() {
           }))
         return true;
       other.mounts = std::move(mounts);
+      other.served = served_points(other.mounts);
       return other.mounts.empty();
     } catch (const Error& error) {
       if (error.code != ErrorCode::not_found) throw;
@@ -45,6 +46,11 @@ void ContainerView::refresh() {
     }
   });
   mounts_ = std::move(now);
+  served_ = served_points(mounts_);
+  ids_.clear();
+  for (const Mount& mount : mounts_) ids_.insert(mount.id);
+  for (const Namespace& other : namespaces_)
+    for (const Mount& mount : other.mounts) ids_.insert(mount.id);
   std::erase_if(clones_, [&](const auto& item) {
     return std::none_of(mounts_.begin(), mounts_.end(), [&](const Mount& mount) { return mount.id == item.first; });
   });
@@ -54,17 +60,17 @@ void ContainerView::add_namespace(std::uint64_t id, HeldProcess process) {
   // Known by a process that has ended since: look at it through this one.
   std::erase_if(namespaces_, [&](const Namespace& other) { return other.id == id; });
   if (process->same_mount_namespace(*first_)) return;  // mounts_ has it
-  namespaces_.push_back({id, std::move(process), {}});
+  namespaces_.push_back({id, std::move(process), {}, {}});
 }
 
 bool ContainerView::owns(const Mount& mount) const {
   return mount.type == "overlay" && mount.root.empty() && !is_node_root(mount.device);
 }
 
-std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount, MountCloner& cloner) {
+std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount, MountCloner& cloner, const BpfPrograms& programs) {
   auto& clone = clones_[mount.id];
   if (!clone) {
-    UniqueFd fd = cloner.clone(*first_, mount.point);
+    UniqueFd fd = cloner.clone(programs, *first_, served_, mount.point);
     if (!fd) return nullptr;
     clone = std::make_shared<const UniqueFd>(std::move(fd));
   }

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "ebpf/locator.h"
@@ -30,6 +31,7 @@ class ContainerView {
     std::uint64_t id = 0;  // unique since boot
     HeldProcess process;   // one of them, or a thread
     std::vector<Mount> mounts;
+    MountPoints served;
   };
 
   // `first`: its first process. To be followed by refresh().
@@ -38,6 +40,10 @@ class ContainerView {
   const ContainerInfo& info() const { return info_; }
   const HeldProcess& first() const { return first_; }
   const std::vector<Mount>& mounts() const { return mounts_; }
+  const MountPoints& served() const { return served_; }
+
+  // In any of its namespaces.
+  bool has_mount(std::uint32_t id) const { return ids_.contains(id); }
 
   const std::vector<Namespace>& namespaces() const { return namespaces_; }
 
@@ -52,13 +58,15 @@ class ContainerView {
   bool owns(const Mount& mount) const;
 
   // A private clone of the mount; null if it cannot be had.
-  std::shared_ptr<const UniqueFd> clone_of(const Mount& mount, MountCloner& cloner);
+  std::shared_ptr<const UniqueFd> clone_of(const Mount& mount, MountCloner& cloner, const BpfPrograms& programs);
 
  private:
   ContainerInfo info_;
   HeldProcess first_;
   std::vector<Mount> mounts_;
+  MountPoints served_;
   std::vector<Namespace> namespaces_;
+  std::unordered_set<std::uint32_t> ids_;  // of mounts_, and of those of namespaces_
   std::map<std::uint32_t, std::shared_ptr<const UniqueFd>> clones_;  // by mount id
 };
 

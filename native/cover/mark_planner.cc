@@ -9,7 +9,7 @@
 #include <set>
 #include <unordered_set>
 
-#include "os/path_resolver.h"
+#include "cover/border.h"
 
 namespace janus {
 namespace {
@@ -96,10 +96,10 @@ MarkPlanner::Guard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>&
       for (const std::string& path : paths) {
         try {
           ContainerView& of = *view->second;
-          place({of, *of.first(), of.mounts(), true}, want, subject, path, action, guard, pins);
+          place({of, *of.first(), of.mounts(), of.served(), true}, want, subject, path, action, guard, pins);
           for (const auto& other : of.namespaces()) {
             try {
-              place({of, *other.process, other.mounts, false}, want, subject, path, action, guard, pins);
+              place({of, *other.process, other.mounts, other.served, false}, want, subject, path, action, guard, pins);
             } catch (const Error& error) {
               // Its process has ended, or sees no such path: nothing to guard there.
               // Without resources nobody knows whether there is something.
@@ -125,8 +125,10 @@ void MarkPlanner::sort_by_device(std::vector<Placed>& placed) { std::ranges::sta
 void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
                         const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins) {
   const ContainerView& view = where.view;
-  const UniqueFd root = where.process.root();
-  Resolved resolved = resolve_in(root.get(), path);
+  const auto resolve = [&](const std::string& at) {
+    return resolve_local(parts_.programs, where.process, where.served, at);
+  };
+  Resolved resolved = resolve(path);
   if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
     throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
   // Watched before it is looked at: what changes after is told.
@@ -176,27 +178,35 @@ void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::
     if (mount.point.size() <= resolved.seen.size() || !is_below(mount.point, resolved.seen) ||
         !mount.visible || is_kernel_file_system(mount.type))
       continue;
+    const std::string tail = mount.point.substr(resolved.seen.size());
+    const std::uint32_t depth = levels_in(tail);
+    if (depth > 1 && (!spec.recursive || (spec.max_depth != 0 && depth > spec.max_depth))) continue;
+    if (mount.served) {
+      pass_by(view, mount);
+      continue;
+    }
     if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
           return placed.device == mount.device && placed.entry->subject == subject && placed.entry->path == mount.root;
         }))
       continue;
-    const std::string tail = mount.point.substr(resolved.seen.size());
-    const std::uint32_t depth = levels_in(tail);
-    if (depth > 1 && (!spec.recursive || (spec.max_depth != 0 && depth > spec.max_depth))) continue;
+    const bool to_pin = action == Action::deny && where.first;
+    Resolved below;
+    if (to_pin || mount.type == "overlay") {
+      try {
+        below = resolve(mount.point);
+      } catch (const Error& error) {
+        // A layer of it is served, or it has just gone. It costs only itself.
+        if (error.code == ErrorCode::exhausted) throw;
+        pass_by(view, mount);
+        continue;
+      }
+    }
     guard.placed.push_back({.container = view.info().cgroup,
                             .device = mount.device,
                             .owned = view.owns(mount),
                             .entry = std::make_shared<Entry>(
                                 Entry{.action = action, .depth = depth, .path = mount.root, .relative = tail, .subject = subject})});
-    if (action != Action::deny || !where.first) continue;
-    Resolved below;
-    try {
-      below = resolve_in(root.get(), mount.point);
-    } catch (const Error&) {
-      // Its server is dead (ENOTCONN), or it has just gone. It costs only itself.
-      parts_.counters.exposed_mount.add();
-      continue;
-    }
+    if (!to_pin) continue;
     const Location at = locator_.locate(below.object.get());
     if (!at.found() || at.raw->mount_id != mount.id) continue;  // it has just gone
     pins.push_back({.object = std::move(below.object),
@@ -204,6 +214,11 @@ void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::
                     .device = mount.device,
                     .path = mount.root});
   }
+}
+
+// A mount that is not guarded, though a guarded path leads over it.
+void MarkPlanner::pass_by(const ContainerView& view, const Mount& mount) {
+  if (passed_by_[view.info().cgroup].insert(mount.id).second) parts_.counters.exposed_served.add();
 }
 
 // ---- planning: tables and marks of some superblocks -------------------------
@@ -272,16 +287,16 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
                });
       };
       for (const Mount& mount : view.mounts()) {
-        if (mount.device != device || !mount.visible) continue;
+        if (mount.device != device || !mount.visible || mount.served) continue;
         views.push_back({container, mount.root, mount.point});
         if (!guarded(mount)) continue;
         want({device, owned ? 0 : mount.id}, view.first(), mount.point);
-        if (auto clone = view.clone_of(mount, cloner_)) superblock->bases.push_back({mount.root, std::move(clone)});
+        if (auto clone = view.clone_of(mount, cloner_, parts_.programs)) superblock->bases.push_back({mount.root, std::move(clone)});
       }
       if (owned) continue;
       for (const auto& other : view.namespaces()) {
         for (const Mount& mount : other.mounts) {
-          if (!guarded(mount)) continue;
+          if (!guarded(mount) || mount.served) continue;
           want({device, mount.id}, other.process, mount.point, true);
           views.push_back({container, mount.root, mount.point});
         }
@@ -298,8 +313,7 @@ MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
 
 bool MarkPlanner::mark(const MarkKey& key, const MarkPlan& want, unsigned flag, std::uint64_t gate, std::uint64_t observer) {
   if (gate == 0 && observer == 0) return true;
-  const UniqueFd root = want.process->root();
-  const Resolved at = resolve_in(root.get(), want.point);
+  const Resolved at = resolve_local(parts_.programs, *want.process, {}, want.point);
   const Location location = locator_.locate(at.object.get());
   // Never on anything but what was planned.
   if (!location.found() || location.raw->dev != key.device || (key.mount != 0 && location.raw->mount_id != key.mount)) return false;
@@ -597,6 +611,7 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
   }
   Before before = retire({devices.begin(), devices.end()});
   views_.erase(container);
+  passed_by_.erase(container);
   return before;
 }
 
@@ -705,6 +720,9 @@ MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
     if (error.code != ErrorCode::not_found) parts_.counters.exposed_rescan.add();
     return {};
   }
+  // Numbers are used again.
+  if (const auto passed = passed_by_.find(container); passed != passed_by_.end())
+    std::erase_if(passed->second, [&](std::uint32_t id) { return !view->second->has_mount(id); });
   ScanJobs jobs;
   const std::size_t marked = marks_.size();
   bool elsewhere = false;

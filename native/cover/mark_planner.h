@@ -184,11 +184,13 @@ class MarkPlanner {
     ContainerView& view;
     const ProcessDir& process;
     const std::vector<Mount>& mounts;
+    const MountPoints& served;
     bool first;  // the namespace of the first process
   };
   static void sort_by_device(std::vector<Placed>& placed);
   void place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
              const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins);
+  void pass_by(const ContainerView& view, const Mount& mount);
   Plan plan(const Devices& devices);
   // `all`: or nothing, and throws. Else what can be marked is, and failures count.
   void set_marks(const Plan& plan, bool renew, bool all);
@@ -216,6 +218,7 @@ class MarkPlanner {
   Locator locator_;
   MountCloner cloner_;
   std::map<std::uint64_t, std::unique_ptr<ContainerView>> views_;
+  std::map<std::uint64_t, std::set<std::uint32_t>> passed_by_;  // mounts that are counted, by container
   std::map<std::uint32_t, Guard> guards_;
   std::map<MarkKey, MarkPlan> marks_;
   std::map<Device, std::set<std::uint64_t>> scans_;  // under way, by token

@@ -10,7 +10,7 @@
 #include <exception>
 
 #include "os/error.h"
-#include "os/path_resolver.h"
+#include "cover/border.h"
 
 namespace janus {
 
@@ -25,8 +25,9 @@ MountCloner::~MountCloner() {
   thread_.join();
 }
 
-UniqueFd MountCloner::clone(const ProcessDir& process, const std::string& point) {
-  Job job{.process = process, .point = point};
+UniqueFd MountCloner::clone(const BpfPrograms& programs, const ProcessDir& process, const MountPoints& served,
+                            const std::string& point) {
+  Job job{.programs = programs, .process = process, .served = served, .point = point};
   std::unique_lock lock(mutex_);
   job_ = &job;
   changed_.notify_all();
@@ -57,9 +58,8 @@ void MountCloner::run() {
 void MountCloner::take(Job& job) const {
   try {
     const UniqueFd there = job.process.open("ns/mnt", O_RDONLY);
-    const UniqueFd root = job.process.root();
     if (setns(there.get(), CLONE_NEWNS) != 0) return;
-    const UniqueFd at = resolve_in(root.get(), job.point).object;
+    const UniqueFd at = resolve_local(job.programs, job.process, job.served, job.point).object;
     job.result.reset(static_cast<int>(
         syscall(SYS_open_tree, at.get(), "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
   } catch (const std::exception&) {

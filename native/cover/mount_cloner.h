@@ -10,6 +10,8 @@
 #include <string>
 #include <thread>
 
+#include "cover/mounts.h"
+#include "ebpf/bpf_programs.h"
 #include "os/process_dir.h"
 #include "os/unique_fd.h"
 
@@ -24,11 +26,15 @@ class MountCloner {
 
   // The mount at `point` in the process's namespace and root, attached nowhere;
   // empty if it cannot be had. One caller at a time.
-  UniqueFd clone(const ProcessDir& process, const std::string& point);
+  // Never of a file system that isn't local, nor by way of one.
+  UniqueFd clone(const BpfPrograms& programs, const ProcessDir& process, const MountPoints& served,
+                 const std::string& point);
 
  private:
   struct Job {
+    const BpfPrograms& programs;
     const ProcessDir& process;
+    const MountPoints& served;
     const std::string& point;
     UniqueFd result = {};
     bool done = false;

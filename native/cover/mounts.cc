@@ -38,6 +38,28 @@ std::uint32_t number(std::string_view text) {
   return value;
 }
 
+// The order in which what is below a path follows right after it.
+bool before(std::string_view a, std::string_view b) {
+  const auto rank = [](char byte) { return byte == '/' ? 0 : static_cast<int>(static_cast<unsigned char>(byte)); };
+  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
+                                      [&](char x, char y) { return rank(x) < rank(y); });
+}
+
+// Sorted, since a container chooses how many there are, and how deep.
+void find_served(std::vector<Mount>& mounts) {
+  const MountPoints points = served_points(mounts);
+  std::vector<std::string_view> sorted;
+  for (const auto& [point, type] : points) sorted.push_back(point);
+  std::sort(sorted.begin(), sorted.end(), before);
+  std::vector<std::string_view> tops;  // none of them below another
+  for (const std::string_view point : sorted)
+    if (tops.empty() || !is_below(point, tops.back())) tops.push_back(point);
+  for (Mount& mount : mounts) {
+    const auto after = std::upper_bound(tops.begin(), tops.end(), std::string_view(mount.point), before);
+    mount.served = after != tops.begin() && is_below(mount.point, *std::prev(after));
+  }
+}
+
 }  // namespace
 
 std::vector<Mount> parse_mountinfo(std::string_view text) {
@@ -65,7 +87,15 @@ std::vector<Mount> parse_mountinfo(std::string_view text) {
   // Of several on one point, the last is seen. One pass: a container chooses how many there are.
   std::unordered_set<std::string_view> points;
   for (auto mount = mounts.rbegin(); mount != mounts.rend(); ++mount) mount->visible = points.insert(mount->point).second;
+  find_served(mounts);
   return mounts;
+}
+
+MountPoints served_points(const std::vector<Mount>& mounts) {
+  MountPoints points;
+  for (const Mount& mount : mounts)
+    if (!is_local_file_system(mount.type) && !is_kernel_file_system(mount.type)) points.emplace(mount.point, mount.type);
+  return points;
 }
 
 std::vector<Mount> mounts_of(const ProcessDir& process) {
@@ -87,6 +117,15 @@ bool is_kernel_file_system(std::string_view type) {
   static constexpr std::array<std::string_view, 17> types = {
       "proc",       "sysfs",   "cgroup", "cgroup2",  "devpts",     "mqueue",  "securityfs", "debugfs", "tracefs",
       "bpf",        "pstore",  "configfs", "fusectl", "binfmt_misc", "efivarfs", "nsfs",     "selinuxfs"};
+  return std::find(types.begin(), types.end(), type) != types.end();
+}
+
+bool is_local_file_system(std::string_view type) {
+  static constexpr std::array<std::string_view, 33> types = {
+      "ext2",   "ext3",    "ext4",  "xfs",    "btrfs",    "bcachefs", "f2fs",      "zfs",   "jfs",     "reiserfs", "nilfs2",
+      "ntfs3",  "hfs",     "hfsplus", "ufs",  "minix",    "udf",      "iso9660",   "vfat",  "msdos",   "exfat",    "squashfs",
+      "erofs",  "cramfs",  "romfs", "ubifs",  "jffs2",    "tmpfs",    "ramfs",     "rootfs", "devtmpfs", "overlay",
+      "hugetlbfs"};
   return std::find(types.begin(), types.end(), type) != types.end();
 }
 

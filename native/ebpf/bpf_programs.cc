@@ -209,6 +209,17 @@ bool BpfPrograms::has_identity_mark(std::uint64_t inode) const {
   return bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.marked), &options) != 0 || options.retval != 0;
 }
 
+std::optional<std::string> BpfPrograms::file_system(int fd, std::uint32_t layer, std::uint32_t below) const {
+  janus_file_system_args args = {.fd = fd, .layer = layer, .below = below, .pad = 0, .type = {}};
+  // The program writes its answer into the context.
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &args, .ctx_size_in = sizeof(args));
+  if (bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.file_system), &options) != 0 || options.retval != 0)
+    return std::nullopt;
+  std::array<char, sizeof(args.type) + 1> name{};
+  std::memcpy(name.data(), args.type, sizeof(args.type));
+  return std::string(name.data());
+}
+
 bool BpfPrograms::add_lower_identity(const janus_lower_key& key, std::uint32_t id) {
   return update(skeleton_->maps.lower_identities, &key, &id, BPF_ANY, lower_identities_full_);
 }

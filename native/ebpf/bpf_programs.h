@@ -81,6 +81,11 @@ class BpfPrograms {
   bool add_lower_identity(const janus_lower_key& key, std::uint32_t id);
   void remove_lower_identity(const janus_lower_key& key);
 
+  // The type of the file system that a descriptor is on ("ext4"); of an overlay's
+  // layer, counted from 1, or of that one's own (`below`) if those are given. ""
+  // is a layer that it lacks; nothing, that it has no more. Asks no file system.
+  std::optional<std::string> file_system(int fd, std::uint32_t layer = 0, std::uint32_t below = 0) const;
+
   // The process table, for other programs to read.
   int tasks_fd() const;
 

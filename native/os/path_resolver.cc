@@ -53,19 +53,36 @@ UniqueFd duplicate(int fd) {
 }
 
 mode_t mode_of(int fd) {
-  struct stat status {};
-  if (fstat(fd, &status) != 0) throw Error::system(errno, "fstat", "path component");
-  return status.st_mode;
+  struct statx status {};
+  // As the kernel remembers it: a file system need not ask a server.
+  if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) != 0)
+    throw Error::system(errno, "statx", "path component");
+  return status.stx_mode;
+}
+
+constexpr std::uint64_t kInRoot = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+
+// One component. `border` is asked before it is looked up, and when it is a mount.
+UniqueFd step(int at, const std::string& name, const std::string& seen, Border* border) {
+  constexpr std::uint64_t flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+  if (border == nullptr) return UniqueFd(openat2(at, name.c_str(), flags, kInRoot));
+  border->approach(seen);
+  UniqueFd next(openat2(at, name.c_str(), flags, kInRoot | RESOLVE_NO_XDEV));
+  if (next || errno != EXDEV) return next;
+  next.reset(openat2(at, name.c_str(), flags, kInRoot));
+  if (next) border->enter(next.get(), seen);
+  return next;
 }
 
 }  // namespace
 
-Resolved resolve_in(int root, const std::string& path) {
+Resolved resolve_in(int root, const std::string& path, Border* border) {
   struct Level {
     std::shared_ptr<const UniqueFd> fd;
-    std::string name;
+    std::string seen;
   };
   std::vector<Level> stack;
+  if (border != nullptr) border->enter(root, "");
   stack.push_back({std::make_shared<const UniqueFd>(duplicate(root)), ""});
   std::deque<std::string> todo;
   split_front(path, todo);
@@ -83,11 +100,12 @@ Resolved resolve_in(int root, const std::string& path) {
       continue;
     }
     const int at = stack.back().fd->get();
+    std::string seen = stack.back().seen + "/" + name;
     UniqueFd next;
     if (!is_leaf) {
       result.directories.push_back(stack.back().fd);
       result.names.push_back(name);
-      next.reset(openat2(at, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS));
+      next = step(at, name, seen, border);
     } else {
       errno = ENOTDIR;
     }
@@ -117,11 +135,10 @@ Resolved resolve_in(int root, const std::string& path) {
       split_front(text, todo);
       continue;
     }
-    stack.push_back({std::make_shared<const UniqueFd>(std::move(next)), name});
+    stack.push_back({std::make_shared<const UniqueFd>(std::move(next)), std::move(seen)});
     is_leaf = !S_ISDIR(mode);
   }
-  for (std::size_t i = 1; i < stack.size(); ++i) result.seen += "/" + stack[i].name;
-  result.seen += result.missing;
+  result.seen = stack.back().seen + result.missing;
   result.mode = mode_of(stack.back().fd->get());
   result.object = outside_reserve(duplicate(stack.back().fd->get()), path);
   return result;

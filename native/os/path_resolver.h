@@ -34,11 +34,21 @@ struct Resolved {
   std::vector<Hop> hops;
 };
 
-// `root`: O_PATH of the container's root. Throws Error(invalid) for a symlink
+// What a resolution may go into. Both throw Error to end it.
+class Border {
+ public:
+  virtual ~Border() = default;
+  // Before a name is looked up: where it is in the container.
+  virtual void approach(const std::string& seen) = 0;
+  // A mount was entered, the root first: by O_PATH, of what nothing was asked yet.
+  virtual void enter(int fd, const std::string& seen) = 0;
+};
+
+// `root`: O_PATH of the container's root. `border`: null for none. Throws Error(invalid) for a symlink
 // loop or more than 2,048 components, Error(exhausted) where no descriptors are
 // left but the reserve, Error(system) for what else goes wrong. Holds a descriptor
 // for each directory that is looked into, however often.
-Resolved resolve_in(int root, const std::string& path);
+Resolved resolve_in(int root, const std::string& path, Border* border = nullptr);
 
 // Opens a directory or file below `base` by a path without symlinks and without
 // crossing a mount; O_PATH. Empty if it isn't there or isn't reached that way.

@@ -1,5 +1,6 @@
 // Parsing what the kernel prints: mountinfo lines.
 #include "cover/mounts.h"
+#include "os/clock.h"
 #include "tap.h"
 
 using namespace janus;
@@ -16,5 +17,30 @@ int main() {
   CHECK(mounts[1].device == (254u << 20 | 1u));
   CHECK(mounts[1].root == "/var/lib/with space" && mounts[1].point == "/mnt/a\tb" && mounts[1].type == "ext4");
   CHECK(is_kernel_file_system("proc") && !is_kernel_file_system("overlay") && !is_kernel_file_system("tmpfs"));
+
+  // What a server answers for, and what is reached through it only.
+  const auto served = parse_mountinfo(
+      "1 0 0:21 / / rw - overlay overlay rw\n"
+      "2 1 0:30 / /data rw - fuse.sshfs x rw\n"
+      "3 2 0:31 / /data/deep/er rw - tmpfs x rw\n"
+      "4 1 0:32 / /data-2 rw - tmpfs x rw\n"
+      "5 3 0:33 / /data/deep/er/nfs rw - nfs4 x rw\n"
+      "6 1 0:5 / /proc rw - proc proc rw\n"
+      "7 6 0:34 / /proc/acpi rw - tmpfs x rw\n");
+  std::string which;
+  for (const Mount& mount : served) which += mount.served ? '1' : '0';
+  CHECK(which == "0110100");
+  const MountPoints points = served_points(served);
+  CHECK(points.size() == 2 && points.at("/data") == "fuse.sshfs" && points.at("/data/deep/er/nfs") == "nfs4");
+  CHECK(parse_mountinfo("1 0 0:21 / / rw - nfs4 x rw\n2 1 0:22 / /a rw - tmpfs x rw\n")[1].served);
+  // A container chooses how many there are: half of them nested as deep as can be.
+  std::string many, deep;
+  for (int i = 0; i < 20'000; ++i) {
+    if (i < 1'000) deep += "/f";
+    many += "9 1 0:30 / " + deep + " rw - " + (i % 2 == 0 ? "fuse" : "tmpfs") + " x rw\n";
+  }
+  const std::uint64_t begun = monotonic_ns();
+  CHECK(parse_mountinfo(many).back().served);
+  CHECK(monotonic_ns() - begun < 2'000'000'000);
   return tap::done();
 }

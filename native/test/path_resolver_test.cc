@@ -2,10 +2,13 @@
 #include "os/path_resolver.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -83,6 +86,43 @@ int main() {
     return ErrorCode::not_found;
   };
   CHECK(refusal("/loop") == ErrorCode::invalid);
+
+  // What is mounted is told of before it is looked into, and a border ends the resolution there.
+  struct Recorder : Border {
+    std::string seen, closed;
+    void approach(const std::string& at) override {
+      if (at == closed) throw Error(ErrorCode::unsupported, "closed");
+    }
+    void enter(int, const std::string& at) override {
+      seen += "[" + at + "]";
+      if (at == "/mounted/in") throw Error(ErrorCode::unsupported, "closed");
+    }
+  };
+  if (unshare(CLONE_NEWNS) == 0 && mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0) {
+    const UniqueFd here(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // of the new namespace
+    fs::create_directory(root / "mounted");
+    fs::create_symlink("/mounted/dir/file", root / "into");
+    CHECK(mount("none", (root / "mounted").c_str(), "tmpfs", 0, nullptr) == 0);
+    fs::create_directories(root / "mounted/in");
+    fs::create_directories(root / "mounted/dir");
+    CHECK(mount("none", (root / "mounted/in").c_str(), "tmpfs", 0, nullptr) == 0);
+    const auto code = [&](const char* path, Recorder& recorder) {
+      try {
+        resolve_in(here.get(), path, &recorder);
+      } catch (const Error& error) {
+        return error.code;
+      }
+      return ErrorCode::not_found;
+    };
+    Recorder crossed, inner, closed;
+    CHECK(resolve_in(here.get(), "/into", &crossed).seen == "/mounted/dir/file" && crossed.seen == "[][/mounted]");
+    CHECK(code("/mounted/in/x", inner) == ErrorCode::unsupported && inner.seen == "[][/mounted][/mounted/in]");
+    closed.closed = "/mounted";
+    CHECK(code("/into", closed) == ErrorCode::unsupported && closed.seen == "[]");
+    CHECK(umount((root / "mounted/in").c_str()) == 0 && umount((root / "mounted").c_str()) == 0);
+  } else {
+    std::printf("# mounts: skipped, needs CAP_SYS_ADMIN\n");
+  }
 
   // A chain of symlinks that each lead to and fro: bounded, and no descriptor for each step.
   std::string to_and_fro;

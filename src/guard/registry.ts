@@ -490,15 +490,16 @@ function nameField(error: NativeError, { guard, config, subjects }: Held): Janus
     const container = error.target ?? subjects[error.subjectIndex ?? 0]?.native.containerId ?? "";
     return JanusdError.notFound(container, { cause: error });
   }
-  if (error.code !== "INVALID") return JanusdError.from(error);
   const index = (error.subjectIndex ?? 0) % guard.subjects.length;
+  let field = `subject[${index}]`;
   for (const list of ["deny", "allow", "watch"] as const) {
     const at = config.subject[index]?.[list].findIndex((path) => normalisePath(path) === error.path) ?? -1;
-    if (at !== -1) {
-      return JanusdError.invalid([{ field: `subject[${index}].${list}[${at}]`, description: error.message }], {
-        cause: error,
-      });
-    }
+    if (at !== -1) field = `subject[${index}].${list}[${at}]`;
   }
-  return JanusdError.invalid([{ field: `subject[${index}]`, description: error.message }], { cause: error });
+  if (error.code === "INVALID") {
+    return JanusdError.invalid([{ field, description: error.message }], { cause: error });
+  }
+  const translated = JanusdError.from(error);
+  if (error.subjectIndex === undefined || error.subjectIndex < 0) return translated;
+  return new JanusdError(`${field}: ${error.message}`, translated.data, { cause: error });
 }

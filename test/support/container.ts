@@ -50,6 +50,8 @@ export interface ContainerOptions {
   /** The first process. Default: a long sleep. "actor": `container.init` drives it. */
   readonly init?: readonly string[] | "actor";
   readonly uid?: number;
+  /** /dev/fuse is there, and may be opened. */
+  readonly fuse?: boolean;
   /** Default: what docker gives. */
   readonly capabilities?: Capabilities;
   /** cgroup, absolute below each hierarchy's root. Default: one named after the test process. */
@@ -110,6 +112,11 @@ const capabilitySets: Readonly<Record<Capabilities, readonly string[]>> = {
   default: docker,
   none: [],
   sys_admin: [...docker, "CAP_SYS_ADMIN"],
+};
+
+const fuseDevice = {
+  devices: [{ path: "/dev/fuse", type: "c", major: 10, minor: 229, fileMode: 0o666, uid: 0, gid: 0 }],
+  resources: { devices: [{ allow: true, type: "c", major: 10, minor: 229, access: "rwm" }] },
 };
 
 function capabilitySet(kind: Capabilities): Record<string, readonly string[]> {
@@ -426,6 +433,7 @@ export class Container {
       ],
       linux: {
         namespaces: ["pid", "mount", "ipc", "uts", "network"].map((type) => ({ type })),
+        ...(options.fuse ? fuseDevice : {}),
         cgroupsPath: options.cgroupPath ?? `${cgroupParent()}/${this.id}`,
       },
     };
