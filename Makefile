@@ -110,13 +110,18 @@ asan: build ## C++ units under AddressSanitizer and UBSan
 tsan: build ## C++ units under ThreadSanitizer
 	native/test/run tsan
 
+.PHONY: fuzz
+fuzz: build test-deps ## The native parts that take what a container controls, for FOR=60 seconds each, with sanitizers
+	native/test/fuzz/run $(or $(FOR),60)
+
 .PHONY: bypass
 bypass: root build ## Every attempt to walk around a guard, as a table
 	test/bypass/run
 
 .PHONY: soak
-soak: root build test-deps ## The bypass attempts in full: races in loops of 10,000 and more
+soak: root build test-deps ## The bypass attempts in full: races in loops of 10,000 and more; fuzzing for longer
 	SOAK=1 test/bypass/run
+	native/test/fuzz/run 300
 
 .PHONY: kernels
 kernels: root build ## On Debian's kernels 6.1 and 6.12, each in a virtual machine (QEMU, no KVM needed): minutes

@@ -5,10 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -36,41 +33,6 @@ std::uint64_t bytes_of(const bpf_map* map) {
 
 // Twice what the kernel hands out at once.
 constexpr std::size_t kIterBytes = 64 * 1024;
-
-// Takes a struct off the front; false if it isn't there as a whole.
-template <typename T>
-bool take(std::string_view& from, T& into) {
-  if (from.size() < sizeof(T)) return false;
-  std::memcpy(&into, from.data(), sizeof(T));
-  from.remove_prefix(sizeof(T));
-  return true;
-}
-
-bool take(std::string_view& from, std::size_t bytes, std::string_view& into) {
-  if (from.size() < bytes) return false;
-  into = from.substr(0, bytes);
-  from.remove_prefix(bytes);
-  return true;
-}
-
-// Visits each process that is there as a whole; returns what is left.
-std::string_view visit_whole(std::string_view bytes, const BpfPrograms::TaskVisitor& visit) {
-  for (;;) {
-    std::string_view rest = bytes;
-    janus_iter_record record;
-    std::string_view exe;
-    if (!take(rest, record) || !take(rest, record.exe_len, exe)) return bytes;
-    std::array<janus_iter_cgroup, JANUS_TASK_CGROUPS> raw;
-    std::array<BpfPrograms::TaskCgroup, JANUS_TASK_CGROUPS> cgroups;
-    const std::size_t count = std::min<std::size_t>(record.cgroups, JANUS_TASK_CGROUPS);
-    for (std::size_t i = 0; i < count; ++i) {
-      cgroups[i].raw = &raw[i];
-      if (!take(rest, raw[i]) || !take(rest, raw[i].path_len, cgroups[i].path)) return bytes;
-    }
-    visit(record, {cgroups.data(), count}, exe);
-    bytes = rest;
-  }
-}
 
 // `visit` takes what is there as a whole, and returns what is left.
 template <typename Visit>
@@ -103,9 +65,7 @@ std::vector<MapUse> maps_of(const bpf_object* object) {
 
 int BpfPrograms::on_record(void* context, void* data, std::size_t size) {
   auto& batch = *static_cast<Batch*>(context);
-  const auto* record = static_cast<const janus_record*>(data);
-  if (size < offsetof(janus_record, exe) || record->exe_len > size - offsetof(janus_record, exe)) return 0;
-  (*batch.visit)(*record, {record->exe, record->exe_len});
+  if (const auto record = record_of(data, size)) (*batch.visit)(*record->first, record->second);
   batch.left -= static_cast<std::int64_t>(size);
   return batch.left > 0 ? 0 : -ECANCELED;
 }
@@ -156,14 +116,11 @@ void BpfPrograms::close() {
 
 void BpfPrograms::each_task(const TaskVisitor& visit) {
   const std::lock_guard lock(iterate_);  // the program's buffers are shared
-  read_iterator(skeleton_->links.on_task, [&](std::string_view bytes) { return visit_whole(bytes, visit); });
+  read_iterator(skeleton_->links.on_task, [&](std::string_view bytes) { return visit_tasks(bytes, visit); });
 }
 
 void BpfPrograms::each_thread(const std::function<void(const janus_thread&)>& visit) {
-  read_iterator(skeleton_->links.on_thread, [&](std::string_view bytes) {
-    for (janus_thread thread; take(bytes, thread);) visit(thread);
-    return bytes;
-  });
+  read_iterator(skeleton_->links.on_thread, [&](std::string_view bytes) { return visit_threads(bytes, visit); });
 }
 
 bool BpfPrograms::update(const bpf_map* map, const void* key, const void* value, std::uint64_t flags, Counter& full) {

@@ -17,6 +17,7 @@
 
 #include "bpf/event.h"
 #include "ebpf/map_sizes.h"
+#include "ebpf/record_stream.h"
 #include "record/stats.h"
 
 struct bpf_map;
@@ -48,15 +49,7 @@ class BpfPrograms {
   BpfPrograms(const BpfPrograms&) = delete;
   BpfPrograms& operator=(const BpfPrograms&) = delete;
 
-  // A cgroup of a process. Its path is "/a/b/c"; very deep ones lack their end.
-  struct TaskCgroup {
-    const janus_iter_cgroup* raw;
-    std::string_view path;
-  };
-  // Walks every process of the node (iter/task). Cgroups are v2's first; see
-  // janus_iter_record. All of it is valid during the call only.
-  using TaskVisitor =
-      std::function<void(const janus_iter_record&, std::span<const TaskCgroup> cgroups, std::string_view exe)>;
+  // Walks every process of the node (iter/task).
   void each_task(const TaskVisitor& visit);
   // Walks the tracked processes, and those of their threads that have a mount
   // namespace of their own.

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <sys/fanotify.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <string_view>
 
 namespace janus {
@@ -16,19 +18,24 @@ struct DirentEvent {
   std::string_view name;                   // of the entry
 };
 
+// Reads nothing beyond the event, whatever its lengths say.
 inline DirentEvent dirent_of(const fanotify_event_metadata& event) {
-  const char* const end = reinterpret_cast<const char*>(&event) + event.event_len;
-  const char* at = reinterpret_cast<const char*>(&event) + event.metadata_len;
-  while (at + sizeof(fanotify_event_info_header) <= end) {
-    const auto* header = reinterpret_cast<const fanotify_event_info_header*>(at);
-    if (header->len == 0) break;
+  std::string_view rest(reinterpret_cast<const char*>(&event), event.event_len);
+  rest.remove_prefix(std::min<std::size_t>(event.metadata_len, rest.size()));
+  while (rest.size() >= sizeof(fanotify_event_info_header)) {
+    const auto* header = reinterpret_cast<const fanotify_event_info_header*>(rest.data());
+    // The kernel pads each to four bytes.
+    if (header->len < sizeof(*header) || header->len > rest.size() || header->len % alignof(fanotify_event_info_fid) != 0) break;
     if (header->info_type == FAN_EVENT_INFO_TYPE_DFID_NAME) {
-      const auto* info = reinterpret_cast<const fanotify_event_info_fid*>(at);
+      constexpr std::size_t fixed = offsetof(fanotify_event_info_fid, handle) + offsetof(file_handle, f_handle);
+      const auto* info = reinterpret_cast<const fanotify_event_info_fid*>(header);
       const auto* handle = reinterpret_cast<const file_handle*>(info->handle);
+      if (header->len < fixed || handle->handle_bytes > header->len - fixed) break;
       // The name follows the handle, NUL terminated.
-      return {info->fsid, handle, reinterpret_cast<const char*>(handle->f_handle) + handle->handle_bytes};
+      const std::string_view name = rest.substr(fixed + handle->handle_bytes, header->len - fixed - handle->handle_bytes);
+      return {info->fsid, handle, name.substr(0, name.find('\0'))};
     }
-    at += header->len;
+    rest.remove_prefix(header->len);
   }
   return {};
 }

@@ -10,6 +10,7 @@
 #include <climits>
 #include <cstdint>
 #include <deque>
+#include <iterator>
 #include <string_view>
 
 #include "os/descriptors.h"
@@ -24,7 +25,7 @@ constexpr int kMaxSymlinks = 40;  // as the kernel's own limit (path_resolution(
 // without symlinks has 2,048 at most (PATH_MAX). With symlinks a container
 // chooses the number, up to 40 x PATH_MAX, and each costs us system calls, a
 // watch and perhaps a descriptor.
-constexpr int kMaxComponents = 2048;
+constexpr std::size_t kMaxComponents = 2048;
 
 int openat2(int at, const char* path, std::uint64_t flags, std::uint64_t resolve) {
   const open_how how{.flags = flags, .mode = 0, .resolve = resolve};
@@ -36,14 +37,15 @@ int openat2(int at, const char* path, std::uint64_t flags, std::uint64_t resolve
 }
 
 void split_front(std::string_view path, std::deque<std::string>& onto) {
-  auto at = onto.begin();
+  std::vector<std::string> parts;
   while (!path.empty()) {
     const auto slash = path.find('/');
     const std::string_view part = path.substr(0, slash);
     path.remove_prefix(slash == std::string_view::npos ? path.size() : slash + 1);
     if (part.empty() || part == ".") continue;
-    at = onto.insert(at, std::string(part)) + 1;
+    parts.emplace_back(part);
   }
+  onto.insert(onto.begin(), std::make_move_iterator(parts.begin()), std::make_move_iterator(parts.end()));
 }
 
 UniqueFd duplicate(int fd) {
@@ -88,12 +90,13 @@ Resolved resolve_in(int root, const std::string& path, Border* border) {
   split_front(path, todo);
   Resolved result;
   int symlinks = 0;
-  int components = 0;
+  std::size_t components = 0;
   bool is_leaf = false;  // the top of the stack is no directory
   while (!todo.empty()) {
     const std::string name = std::move(todo.front());
     todo.pop_front();
-    if (++components > kMaxComponents) throw Error(ErrorCode::invalid, "too many components on the way");
+    // Those that wait count, too: each link followed may add as many as fit into it.
+    if (++components + todo.size() > kMaxComponents) throw Error(ErrorCode::invalid, "too many components on the way");
     if (name == "..") {
       if (stack.size() > 1) stack.pop_back();
       is_leaf = false;

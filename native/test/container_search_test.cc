@@ -48,7 +48,7 @@ struct Node {
       record.node_root = process.node_root;
       record.start_ns = process.tgid;
       std::vector<janus_iter_cgroup> raw(process.cgroups.size());
-      std::vector<BpfPrograms::TaskCgroup> cgroups;
+      std::vector<TaskCgroup> cgroups;
       for (std::size_t i = 0; i < raw.size(); ++i) {
         const std::string& path = process.cgroups[i].path;
         raw[i].hierarchy = process.cgroups[i].hierarchy;

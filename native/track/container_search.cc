@@ -40,9 +40,10 @@ bool ContainerSearch::fits(std::string_view name) const {
   return name == id_ || (id_.size() == kShortId && is_hex(id_) && is_full_id(name) && name.starts_with(id_));
 }
 
-bool ContainerSearch::match(const BpfPrograms::TaskCgroup& cgroup, Match& into) const {
+bool ContainerSearch::match(const TaskCgroup& cgroup, Match& into) const {
   std::size_t end = 0;
-  for (std::uint32_t level = cgroup.raw->levels; level-- > 0;) {  // from the root on; the deepest id is the first
+  // From the root on; the deepest id is the first.
+  for (std::uint32_t level = cgroup.raw->levels; level-- > 0 && end < cgroup.path.size();) {
     const std::size_t begin = end + 1;
     end = std::min(cgroup.path.find('/', begin), cgroup.path.size());
     const std::string_view name = container_id_of(cgroup.path.substr(begin, end - begin));
@@ -57,7 +58,7 @@ bool ContainerSearch::match(const BpfPrograms::TaskCgroup& cgroup, Match& into) 
   return !into.id.empty();
 }
 
-void ContainerSearch::see(const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups) {
+void ContainerSearch::see(const janus_iter_record& record, std::span<const TaskCgroup> cgroups) {
   ++processes_;
   for (const auto& cgroup : cgroups) cgroups_.emplace(cgroup.raw->hierarchy, cgroup.raw->ids[0]);
   for (const auto& cgroup : cgroups) {

@@ -53,7 +53,7 @@ class ContainerSearch {
   const std::string& id() const { return id_; }
 
   // To be called for each process of the node.
-  void see(const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups);
+  void see(const janus_iter_record& record, std::span<const TaskCgroup> cgroups);
 
   // After all processes were seen. Throws Error(not_found) that says what was
   // searched, Error(ambiguous) that says what fits.
@@ -72,7 +72,7 @@ class ContainerSearch {
   };
 
   bool fits(std::string_view name) const;
-  bool match(const BpfPrograms::TaskCgroup& cgroup, Match& into) const;
+  bool match(const TaskCgroup& cgroup, Match& into) const;
   // The one container among the matches. Throws Error(ambiguous).
   std::vector<const Match*> chosen() const;
   const Match& first_of(const std::vector<const Match*>& matches) const;

@@ -51,7 +51,7 @@ std::vector<ContainerSummary> Inspector::containers(bool all) const {
     summary.first_pid = record.tgid;
     summary.started_ns = record.start_ns + offset;
   };
-  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
+  programs_.each_task([&](const janus_iter_record& record, std::span<const TaskCgroup> cgroups,
                           std::string_view) {
     if (const auto it = firsts.find(record.tgid); it != firsts.end()) it->second->started_ns = record.start_ns + offset;
     if (!all) return;

@@ -50,7 +50,7 @@ std::optional<ContainerInfo> Tracker::known(const std::string& id) const {
 
 FoundContainer Tracker::search(const std::string& id) {
   ContainerSearch search(id);
-  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
+  programs_.each_task([&](const janus_iter_record& record, std::span<const TaskCgroup> cgroups,
                           std::string_view) { search.see(record, cgroups); });
   return search.result();
 }
@@ -61,7 +61,7 @@ std::vector<std::string> Tracker::missing(const std::vector<std::string>& ids) {
   for (const std::string& id : ids)
     if (!known(id)) searches.emplace_back(id);
   if (searches.empty()) return {};
-  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup> cgroups,
+  programs_.each_task([&](const janus_iter_record& record, std::span<const TaskCgroup> cgroups,
                           std::string_view) {
     for (ContainerSearch& search : searches) search.see(record, cgroups);
   });
@@ -125,7 +125,7 @@ void Tracker::refresh() {
     std::uint64_t mnt_ns;
   };
   std::vector<Seen> seen;
-  programs_.each_task([&](const janus_iter_record& record, std::span<const BpfPrograms::TaskCgroup>, std::string_view exe) {
+  programs_.each_task([&](const janus_iter_record& record, std::span<const TaskCgroup>, std::string_view exe) {
     if (record.task.container == 0) return;
     seen.push_back({{record.tgid, record.start_ns},
                     news_of(record.task, record.ppid, record.uid, comm_of(record.comm), exe),
