@@ -482,9 +482,20 @@ Errors name the file, the line, the document and the field. Unknown fields are e
 
 ## The state file
 
-Guards that came over gRPC are written to \`--state-file\` (replaced atomically, mode 0600) and restored at the next start before
-anything is served. Guards whose containers are gone by then are dropped: those that are left must not wait for them, and
-whoever made a guard makes it again. A file that makes no sense is renamed to
-\`FILE.corrupt-TIME\`, and the daemon starts without it.
+Guards that came over gRPC are kept in \`--state-file\` (mode 0600) and restored at the next start before anything is served.
+Guards whose containers are gone by then are dropped: those that are left must not wait for them, and whoever made a guard
+makes it again.
+
+The file begins with a snapshot, one JSON document with all guards. Each change since is one line of JSON: \`{"set":…}\` or
+\`{"remove":[name, namespace, podName]}\`. So a change costs its own size, however many guards there are. When the lines have
+made the file longer than twice its guards, and when the daemon ends, a new snapshot replaces it atomically. What is written
+is synced to the disk. The file and its directory belong to the daemon: symlinks are not followed, and \`FILE.new\` is made
+there for a moment.
+
+A directory that cannot be written is found at the start (exit status 1). A write that fails later is tried again each
+second, and fails \`/readyz\` (\`state-file\`). A line or guard that makes no sense, such as a line that a power cut tore, costs
+itself only; the file as it was is kept as \`FILE.corrupt-TIME\`.
+
+Two daemons may share one file: see [operations](operations.md#restart-and-upgrade).
 `;
 }

@@ -61,6 +61,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
   if (probe.missing.length > 0) throw new CannotRun(probe.missing);
   assertLayout(addon.layout());
   const fileConfigs = await readGuardFile(config.guardsFile);
+  const file = config.stateFile;
+  const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
 
   // What has to be undone if a later step fails, and at the end: last first.
   const steps: Step[] = [];
@@ -75,7 +77,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
   };
 
   try {
-    const { engine, pipeline, registry, sinks } = startEnforcing(addon, config, log, steps);
+    const { engine, pipeline, registry, sinks } = startEnforcing(addon, config, state, log, steps);
     const notices = new Notices(log);
     const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
     steps.push({ what: "notices", close: () => clearInterval(noticing) });
@@ -96,6 +98,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const health = new Health({
       stats: () => engine.stats(),
       pending: () => registry.pending(),
+      stateFile: state,
       drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
       programs,
     });
@@ -106,6 +109,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       features: probe.features,
       guards: () => registry.size,
       guardsPending: () => registry.pending().length,
+      stateErrors: () => state?.failures ?? 0,
       pipeline: () => pipeline.stats,
       sinks,
       blockedBoundsSeconds: addon.blockedBoundsSeconds,
@@ -178,7 +182,7 @@ interface Step {
 }
 
 /** The engine with its threads, and the way of its events out. */
-function startEnforcing(addon: Addon, config: Config, log: Log, steps: Step[]) {
+function startEnforcing(addon: Addon, config: Config, state: StateFile | undefined, log: Log, steps: Step[]) {
   let running = true;
   const engine: Engine = new addon.Engine(config.engine, () => {
     if (!running) return;
@@ -190,12 +194,11 @@ function startEnforcing(addon: Addon, config: Config, log: Log, steps: Step[]) {
     pipeline.wake();
   });
   const sinks = [openLogSink({ format: config.logFormat, fd: 1 })];
-  const state = config.stateFile === undefined ? undefined : new StateFile(config.stateFile, log);
   const registry = new GuardRegistry({
     engine,
     node: config.nodeName,
     log,
-    onChange: () => state?.save(() => registry.stored()),
+    onChange: () => state?.save(),
   });
   const pipeline = new EventPipeline({
     engine,
@@ -214,23 +217,27 @@ function startEnforcing(addon: Addon, config: Config, log: Log, steps: Step[]) {
       engine.stop();
     },
   });
-  if (state !== undefined) steps.push({ what: "the state file", close: () => state.close() });
-  restoreGuards(state, registry, log);
+  if (state !== undefined) {
+    restoreGuards(state, registry, log);
+    state.follow({
+      guards: () => registry.stored(),
+      adopt: (stored) => registry.adopt(stored),
+      abandon: (id) => registry.abandon(id),
+    });
+    steps.push({ what: "the state file", close: () => state.close() });
+  }
   return { engine, pipeline, registry, sinks };
 }
 
-function restoreGuards(state: StateFile | undefined, registry: GuardRegistry, log: Log): void {
-  let gone = 0;
-  for (const stored of state?.load() ?? []) {
+function restoreGuards(state: StateFile, registry: GuardRegistry, log: Log): void {
+  for (const stored of state.guards) {
     const about = { guard: stored.config.name, pod: stored.config.podName, namespace: stored.config.namespace };
     try {
       if (registry.restore(stored) === undefined) {
-        gone++;
         log.info(about, "guard of the last run dropped: its containers are gone");
       }
     } catch (error) {
       log.error({ ...about, err: error }, "guard of the last run could not be restored: it is kept, and tried again");
     }
   }
-  if (gone > 0) state?.save(() => registry.stored());
 }

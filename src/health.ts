@@ -25,6 +25,8 @@ export interface HealthOptions {
   readonly drained: () => number;
   /** Guards of the last run that could not be taken up yet. */
   readonly pending: () => readonly { readonly guard: string; readonly reason: string }[];
+  /** The state file. Undefined: guards are kept nowhere, as was asked. */
+  readonly stateFile?: { readonly failure: string | undefined } | undefined;
   /** eBPF programs that were attached at the start. */
   readonly programs: readonly string[];
   /** Milliseconds, monotonic. */
@@ -61,6 +63,7 @@ export class Health {
       this.#programs(programs),
       this.#ring(ring),
       this.#pending(),
+      ...this.#stateFile(),
     ];
     const live = heartbeatMs.gate < HEARTBEAT_LIVE_MS && heartbeatMs.watchdog < HEARTBEAT_LIVE_MS;
     return { ready: checks.every(({ ok }) => ok), live, checks };
@@ -70,6 +73,14 @@ export class Health {
     const pending = this.#options.pending();
     const reasons = pending.map(({ guard, reason }) => `${guard}: ${reason}`).join("; ");
     return { name: "guards", ok: pending.length === 0, detail: pending.length === 0 ? "none pending" : reasons };
+  }
+
+  #stateFile(): Check[] {
+    const { stateFile } = this.#options;
+    if (stateFile === undefined) return [];
+    const { failure } = stateFile;
+    const detail = failure === undefined ? "says what is held" : `cannot be written: ${failure}`;
+    return [{ name: "state-file", ok: failure === undefined, detail }];
   }
 
   #programs(attached: readonly string[]): Check {

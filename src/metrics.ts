@@ -30,6 +30,8 @@ export interface MetricsOptions {
   readonly guards: () => number;
   /** How many guards of the last run could not be taken up yet. */
   readonly guardsPending: () => number;
+  /** How often the state file could not be written. */
+  readonly stateErrors: () => number;
   readonly pipeline: () => PipelineStats;
   readonly sinks: readonly Sink[];
   /** Upper bounds of the native histogram's buckets. */
@@ -107,6 +109,13 @@ const DEFINITIONS: readonly Definition[] = [
     help: "Guards of the last run that could not be restored yet: kept, tried again, not enforced.",
     labels: [],
     read: ({ options }) => single(options.guardsPending()),
+  },
+  {
+    name: "janusd_state_file_errors_total",
+    type: "counter",
+    help: "Attempts to write the state file that failed; a restart loses what it lacks. Tried again each second.",
+    labels: [],
+    read: ({ options }) => single(options.stateErrors()),
   },
   {
     name: "janusd_containers",

@@ -268,6 +268,8 @@ export interface Engine {
 export interface Addon {
   probe(): Probe;
   layout(): NativeLayout;
+  /** flock(2) of a descriptor, exclusive, until its file is closed. False: somebody else has it. Throws NativeError. */
+  tryLock(fd: number): boolean;
   /** Upper bounds of the blocked-time buckets. */
   readonly blockedBoundsSeconds: readonly number[];
   /**

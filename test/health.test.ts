@@ -9,11 +9,13 @@ function setUp() {
     programs: ["on_fork", "on_exit"],
     ring: { bytes: 1024, used: 0, written: 0 },
     pending: [] as { guard: string; reason: string }[],
+    stateFile: { failure: undefined as string | undefined },
   };
   const health = new Health({
     stats: () => state,
     drained: () => state.drained,
     pending: () => state.pending,
+    stateFile: state.stateFile,
     programs: ["on_fork", "on_exit"],
     now: () => state.now,
   });
@@ -26,7 +28,7 @@ t.test("all is well", async (t) => {
   t.match(health.assess(), { ready: true, live: true });
   t.same(
     health.assess().checks.map(({ name }) => name),
-    ["gate", "observer", "tracker", "watchdog", "ebpf", "ring", "guards"],
+    ["gate", "observer", "tracker", "watchdog", "ebpf", "ring", "guards", "state-file"],
   );
 });
 
@@ -75,5 +77,13 @@ t.test("a guard of the last run that is not restored yet", async (t) => {
   state.pending = [{ guard: "secrets", reason: "Too many open files" }];
   t.same(failed(), ["guards"]);
   t.match(health.assess(), { ready: false, live: true }, "a restart would not help");
-  t.match(health.assess().checks.at(-1), { detail: "secrets: Too many open files" });
+  t.match(health.assess().checks.at(-2), { detail: "secrets: Too many open files" });
+});
+
+t.test("a state file that cannot be written", async (t) => {
+  const { state, health, failed } = setUp();
+  state.stateFile.failure = "ENOSPC: no space left on device, write";
+  t.same(failed(), ["state-file"]);
+  t.match(health.assess(), { ready: false, live: true });
+  t.match(health.assess().checks.at(-1), { detail: "cannot be written: ENOSPC: no space left on device, write" });
 });

@@ -6,7 +6,9 @@
 #include <napi.h>
 
 #include <malloc.h>
+#include <sys/file.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -391,6 +393,17 @@ Napi::Value layout(const Napi::CallbackInfo& info) {
                                });
 }
 
+// Takes an exclusive flock(2) of a descriptor, without waiting for one. The kernel lets go of it when the file
+// is closed or the process ends. False: somebody else has it.
+Napi::Value try_lock(const Napi::CallbackInfo& info) {
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const bool locked = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+    if (!locked && errno != EWOULDBLOCK) throw Error::system(errno, "flock", std::to_string(fd));
+    return Napi::Boolean::New(info.Env(), locked);
+  });
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   // Node allocates in bursts; give what is free back to the node.
   mallopt(M_MMAP_THRESHOLD, 64 * 1024);
@@ -398,6 +411,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   mallopt(M_ARENA_MAX, 2);
   exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("layout", Napi::Function::New(env, layout));
+  exports.Set("tryLock", Napi::Function::New(env, try_lock));
   Napi::Array bounds = Napi::Array::New(env, kBlockedBoundsNs.size());
   for (std::uint32_t i = 0; i < kBlockedBoundsNs.size(); ++i)
     bounds.Set(i, Napi::Number::New(env, static_cast<double>(kBlockedBoundsNs[i]) / 1e9));

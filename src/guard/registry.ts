@@ -160,6 +160,28 @@ export class GuardRegistry {
     }
   }
 
+  /**
+   * Holds what another daemon made that has the same state file, or replaces by it. Never throws: what cannot be
+   * held is pending.
+   */
+  adopt(stored: StoredGuard): void {
+    const id = identity(stored.config);
+    if (this.#guards.get(id)?.source === "file") return;
+    try {
+      if (this.restore(stored) === undefined) this.abandon(id);
+    } catch (error) {
+      const { name: guard, podName: pod, namespace } = stored.config;
+      this.#log.error({ guard, pod, namespace, err: error }, "guard of the state file could not be held: tried again");
+    }
+  }
+
+  /** Removes what another daemon removed that has the same state file; `id` is its identity(). */
+  abandon(id: string): void {
+    const held = this.#guards.get(id);
+    if (held !== undefined && held.source !== "file") this.#drop(held);
+    this.#pending.delete(id);
+  }
+
   /** Guards of an earlier run that could not be taken up yet, each with the reason. */
   pending(): { readonly guard: string; readonly reason: string }[] {
     return [...this.#pending.values()].map(({ stored, reason }) => ({ guard: stored.config.name, reason }));
@@ -194,13 +216,15 @@ export class GuardRegistry {
     const guard = parseGuard(stored.config);
     const containers = this.#present(guard.containers);
     if (containers.length === 0) return undefined;
+    const before = this.#guards.get(identity(guard));
     const keys = new Set([...this.#guards.values()].map(({ key }) => key));
-    const key = keys.has(stored.key) ? this.#nextKey : stored.key;
-    const ids = new Map([...stored.ids].filter(([, id]) => !this.#subjects.has(id)));
+    const key = before?.key ?? (keys.has(stored.key) ? this.#nextKey : stored.key);
+    const free = [...stored.ids].filter(([, id]) => !this.#subjects.has(id));
+    const ids = new Map([...free, ...(before?.stored.ids ?? [])]);
     this.#nextSubjectId = Math.max(this.#nextSubjectId, ...[...ids.values()].map((id) => id + 1));
     const complete = containers.length === guard.containers.length;
     const next = { key, guard, config: stored.config, source: "state", containers, complete } as const;
-    return this.#hold(next, this.#guards.get(identity(guard)), ids);
+    return this.#hold(next, before, ids);
   }
 
   /**

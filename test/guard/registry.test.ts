@@ -2,7 +2,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import t from "tap";
 import { JanusdError } from "../../src/errors.js";
 import { JanusdConfigSchema } from "../../src/gen/janus_pb.js";
-import { GuardRegistry } from "../../src/guard/registry.js";
+import { GuardRegistry, identity } from "../../src/guard/registry.js";
 import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
 
 type Init = MessageInitShape<typeof JanusdConfigSchema>;
@@ -314,6 +314,44 @@ t.test(
     t.same(last.stored(), []);
   },
 );
+
+t.test("what another daemon with the same state file makes, replaces and removes", async (t) => {
+  const { registry: other } = setUp();
+  other.create(config({ name: "first" }));
+  other.create(config());
+  const [, made] = other.stored();
+  other.create(config({ subject: [subject, { ...subject, deny: ["/etc/more"] }] }));
+  const [, replaced] = other.stored();
+  if (made === undefined || replaced === undefined) throw new Error("not stored");
+
+  const { engine, registry } = setUp();
+  const own = registry.create(config({ name: "own" }));
+  const mine = registry.create(config({ name: "mine" }));
+  engine.take();
+  registry.adopt(made);
+  t.same(engine.take(), ["apply 3 3"], "under a key and an id that are free here");
+  registry.adopt(made);
+  t.same(engine.take(), [], "the same again changes nothing");
+  registry.adopt(replaced);
+  t.same(engine.take(), ["apply 3 3,4"], "in its place, without an unguarded moment");
+  engine.refuse("EXHAUSTED");
+  registry.adopt({ ...made, config: config({ name: "refused" }) });
+  t.match(registry.pending(), [{ guard: "refused" }]);
+  engine.take();
+  registry.abandon(identity(made.config));
+  t.same(engine.take(), ["remove 3"]);
+  registry.abandon(identity(config({ name: "refused" })));
+  t.same(registry.pending(), []);
+  t.same(registry.list(), [own, mine]);
+
+  registry.create(config({ name: "file" }), "file");
+  engine.take();
+  registry.adopt({ ...made, config: config({ name: "file", subject: [{ ...subject, deny: ["/else"] }] }) });
+  registry.abandon(identity(config({ name: "file" })));
+  t.same(engine.take(), [], "a guard of the guard file is the guard file's");
+  registry.adopt({ ...made, config: config({ cid: ["c".repeat(64)] }) });
+  t.same(engine.take(), [], "its container is gone");
+});
 
 t.test("a guard of the file is the file's", async (t) => {
   const { engine, registry } = setUp();

@@ -41,6 +41,17 @@ t.test("a guard file that makes no sense, or isn't there", async (t) => {
   t.match(missing.lines, [/^janusd: --guards: .*nowhere\.yaml/]);
 });
 
+t.test("a state file that cannot be written", async (t) => {
+  writeFileSync(join(directory, "file"), "");
+  const there = [join(directory, "file", "guards.json"), directory, "/sys/nope/guards.json", "/proc/nope/guards.json"];
+  for (const file of there) {
+    const { status, lines } = runToEnd([`--state-file=${file}`]);
+    t.equal(status, 1, file);
+    t.equal(lines.length, 1);
+    t.ok(lines[0]?.startsWith(`janusd: --state-file ${file}: cannot keep guards there: `), lines.join());
+  }
+});
+
 t.test("an address that is taken", async (t) => {
   const taken = createServer();
   const port = await freePort();
