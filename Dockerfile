@@ -26,7 +26,8 @@ COPY --from=builder /src/node_modules node_modules
 COPY --from=builder /src/native/build/Release/janusd.node /src/native/build/Release/janusd-keeper native/build/Release/
 COPY --from=builder /src/bin bin
 COPY --from=builder /src/dist dist
-# gRPC (loopback only, unless TLS files are given), HTTP (health and metrics).
+RUN ln -s /opt/janusd/bin/janusd /opt/janusd/bin/janusctl /usr/local/bin/
+# gRPC (with TLS files or --insecure; else only a Unix socket), HTTP (health and metrics).
 EXPOSE 50051 9464
 # Root, in the PID namespace of the host; capabilities: docs/operations.md.
 ENTRYPOINT ["/opt/janusd/bin/janusd"]

@@ -79,7 +79,7 @@ wait_for() {
   done
 }
 
-grpc=127.0.0.1:$(free_port 50051)
+grpc=unix://$work/janusd.sock
 http=127.0.0.1:$(free_port 9464)
 
 heading "1. A container: runc, overlayfs, and a volume at /data"

@@ -4,13 +4,17 @@
  */
 import { hostname } from "node:os";
 import { Command, CommanderError, Option } from "commander";
+import {
+  type Address,
+  DEFAULT_SOCKET,
+  formatAddress,
+  GRPC_PORT,
+  parseAddress,
+  parseTcpAddress,
+  type TcpAddress,
+} from "./address.js";
 import { LOG_LEVELS, type LogLevel } from "./log.js";
 import { type EngineOptions, HOLD_MODES, type HoldMode } from "./native.js";
-
-export interface Address {
-  readonly host: string;
-  readonly port: number;
-}
 
 export interface TlsFiles {
   readonly ca: string;
@@ -19,10 +23,11 @@ export interface TlsFiles {
 }
 
 export interface Config {
-  /** Undefined: plaintext. */
+  /** For TCP listeners of gRPC. Undefined: plaintext. */
   readonly tls: TlsFiles | undefined;
-  readonly listen: Address;
-  readonly http: Address;
+  /** Of gRPC. */
+  readonly listen: readonly Address[];
+  readonly http: TcpAddress;
   /** Undefined: no guard file. */
   readonly guardsFile: string | undefined;
   /** Undefined: guards are not kept. */
@@ -61,6 +66,8 @@ interface OptionRow<T> {
   readonly help: string;
   /** An empty environment variable is a value, not the lack of one. */
   readonly mayBeEmpty?: true;
+  /** May be given several times; in the environment, with commas between. `parse` returns a list of what one says. */
+  readonly several?: true;
   /** Throws Error with what the value must be. */
   readonly parse: (text: string) => T;
 }
@@ -101,30 +108,31 @@ const OPTIONS = {
     help: "The daemon's private key, PEM.",
     parse: String,
   }),
-  listen: row<Address | undefined>({
+  listen: row<readonly Address[] | undefined>({
     flag: "listen",
     env: "JANUSD_LISTEN",
     value: "address",
     default: undefined,
-    defaultText: "`127.0.0.1:50051`, with TLS `0.0.0.0:50051`",
-    help: "Where gRPC listens, `host:port`. Without TLS, an address that isn't loopback needs `--insecure`.",
-    parse: parseAddress,
+    defaultText: `\`${formatAddress(DEFAULT_SOCKET)}\`, with TLS \`[::]:${GRPC_PORT}\` too`,
+    help: "Where gRPC listens: `unix:///path`, which only root reaches, `host:port` or `[v6 address]:port`; `[::]` is every address, of IPv4 too. May be given several times (in the variable, with commas between); then the default doesn't hold. TCP needs TLS, or `--insecure`.",
+    several: true,
+    parse: (text) => [parseAddress(text)],
   }),
   insecure: row({
     flag: "insecure",
     env: "JANUSD_INSECURE",
     default: false,
-    help: "Allow plaintext gRPC on any address. Whoever reaches it decides what containers may open.",
+    help: "Allow plaintext gRPC over TCP. Whoever reaches the address decides what containers may open: on loopback that is every user of the node, and every pod in its network.",
     parse: parseSwitch,
   }),
   http: row({
     flag: "http",
     env: "JANUSD_HTTP",
     value: "address",
-    default: { host: "0.0.0.0", port: 9464 },
-    defaultText: "`0.0.0.0:9464`",
-    help: "Where `/livez`, `/readyz` and `/metrics` are served, `host:port`.",
-    parse: parseAddress,
+    default: { host: "::", port: 9464 },
+    defaultText: "`[::]:9464`",
+    help: "Where `/livez`, `/readyz` and `/metrics` are served, `host:port`. `[::]` is every address, of IPv4 too, also on a node without IPv6.",
+    parse: (text) => parseTcpAddress(text),
   }),
   guards: row({
     flag: "guards",
@@ -241,8 +249,6 @@ type Values = { [K in Key]: (typeof OPTIONS)[K]["default"] };
 
 const ROWS = Object.entries(OPTIONS) as readonly [Key, OptionRow<unknown>][];
 
-const GRPC_PORT = 50051;
-
 /**
  * `args` without the program's name. A flag beats the environment; an empty
  * variable counts as not set, unless emptiness says something. Throws ConfigError, HelpRequested.
@@ -254,11 +260,11 @@ export function parseConfig(
 ): Config {
   const values = readValues(args, env, version);
   const tls = readTls(values);
-  const listen = values.listen ?? { host: tls === undefined ? "127.0.0.1" : "0.0.0.0", port: GRPC_PORT };
-  if (tls === undefined && !values.insecure && !isLoopback(listen.host)) {
-    throw new ConfigError(
-      `--listen ${formatAddress(listen)}: plaintext gRPC on an address that isn't loopback needs --insecure (or TLS)`,
-    );
+  const everywhere = { host: "::", port: GRPC_PORT };
+  const listen = values.listen ?? [DEFAULT_SOCKET, ...(tls === undefined ? [] : [everywhere])];
+  const plain = listen.find((address) => "host" in address);
+  if (tls === undefined && !values.insecure && plain !== undefined) {
+    throw new ConfigError(`--listen ${formatAddress(plain)}: gRPC over TCP needs the TLS files, or --insecure`);
   }
   return {
     tls,
@@ -297,26 +303,30 @@ function readValues(
 ): Values {
   const given = parseFlags(args, version);
   const read = ROWS.map(([key, option]) => {
-    const flag = given[key];
-    if (flag !== undefined) return [key, parsed(option, flag, `--${option.flag}`)];
+    const flags = given[key];
+    if (flags !== undefined) return [key, parsed(option, flags, `--${option.flag}`)];
     const variable = env[option.env];
     if (variable !== undefined && (variable !== "" || option.mayBeEmpty))
-      return [key, parsed(option, variable, option.env)];
+      return [key, parsed(option, option.several ? variable.split(",") : [variable], option.env)];
     return [key, option.default];
   });
   return Object.fromEntries(read) as Values;
 }
 
-function parsed(option: OptionRow<unknown>, text: string, name: string): unknown {
-  try {
-    return option.parse(text);
-  } catch (error) {
-    throw new ConfigError(`${name} ${JSON.stringify(text)}: ${error instanceof Error ? error.message : error}`);
-  }
+/** Of texts that are alternatives, the last counts. */
+function parsed(option: OptionRow<unknown>, texts: readonly string[], name: string): unknown {
+  const values = texts.map((text) => {
+    try {
+      return option.parse(text);
+    } catch (error) {
+      throw new ConfigError(`${name} ${JSON.stringify(text)}: ${error instanceof Error ? error.message : error}`);
+    }
+  });
+  return option.several ? values.flat() : values.at(-1);
 }
 
-/** The text that was given for each flag; a switch without a value is "true". */
-function parseFlags(args: readonly string[], version: string): Partial<Record<Key, string>> {
+/** The texts that were given for each flag, in order; a switch without a value is "true". */
+function parseFlags(args: readonly string[], version: string): Partial<Record<Key, string[]>> {
   let output = "";
   const program = new Command("janusd")
     .description("Guards files inside the containers of this node.")
@@ -331,6 +341,7 @@ function parseFlags(args: readonly string[], version: string): Partial<Record<Ke
     const flag = new Option(`--${option.flag} ${value}`, text);
     // Commander would camel-case the name.
     flag.attributeName = () => key;
+    flag.argParser((given: string, before: string[] = []) => [...before, given]);
     program.addOption(flag);
   }
   try {
@@ -340,7 +351,7 @@ function parseFlags(args: readonly string[], version: string): Partial<Record<Ke
     if (error.exitCode === 0) throw new HelpRequested(output);
     throw new ConfigError(error.message.replace(/^error: /, "").replace(/\n/g, " "));
   }
-  return program.opts<Partial<Record<Key, string>>>();
+  return program.opts<Partial<Record<Key, string[]>>>();
 }
 
 /**
@@ -372,21 +383,6 @@ function parseSwitch(text: string): boolean {
   if (text === "true" || text === "1") return true;
   if (text === "false" || text === "0") return false;
   throw new Error("must be true or false");
-}
-
-function parseAddress(text: string): Address {
-  const [, v6, name, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text) ?? [];
-  const host = v6 ?? name;
-  if (host === undefined || Number(port) > 0xffff) throw new Error("must be host:port, or [v6 address]:port");
-  return { host, port: Number(port) };
-}
-
-export function formatAddress({ host, port }: Address): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
 
 function parseSize(text: string): number {
@@ -438,12 +434,13 @@ space. A switch alone means true; \`--switch=false\` (or the variable set to \`f
 ${rows.join("\n")}
 
 Exit status: 0 after \`SIGTERM\` or \`SIGINT\`; 1 if this machine cannot run the daemon (capabilities, a kernel without BTF or without
-fanotify permission events) or a part of it failed; 2 if the configuration, or the guard file, makes no sense. Each comes
-with one line for each thing that is wrong, on standard error.
+fanotify permission events), an address is not to be had, or a part of it failed; 2 if the configuration, a file that it names, or
+the guard file makes no sense. Each comes with one line for each thing that is wrong, on standard error, before anything is enforced.
 
 ## TLS
 
 With TLS, a client needs a certificate signed by \`--tlscafile\`. The three files come together, and turn TLS on by themselves.
+It is for TCP: a Unix socket has none. See [who may command](operations.md#who-may-command).
 
 ## The guard file
 

@@ -3,8 +3,10 @@
  * which order it ends.
  */
 import { readFileSync } from "node:fs";
+import { formatAddress } from "./address.js";
+import { tryAddresses } from "./bind.js";
 import type { BuildInfo } from "./build.js";
-import { type Config, ConfigError, formatAddress } from "./config.js";
+import { type Config, ConfigError } from "./config.js";
 import { assertLayout } from "./event/layout.js";
 import { EventPipeline } from "./event/pipeline.js";
 import type { JanusdConfig } from "./gen/janus_pb.js";
@@ -53,7 +55,7 @@ export interface Daemon {
 
 /**
  * Guards of the last run are enforced before anything is served. Throws
- * CannotRun, ConfigError, GuardFileError, or what a part threw; then nothing is left behind.
+ * CannotRun, ConfigError, GuardFileError, ListenError, or what a part threw; then nothing is left behind.
  */
 export async function initDaemon(config: Config, { log, build, signal }: DaemonContext): Promise<Daemon> {
   const addon = loadAddon();
@@ -61,6 +63,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
   if (probe.missing.length > 0) throw new CannotRun(probe.missing);
   assertLayout(addon.layout());
   const fileConfigs = await readGuardFile(config.guardsFile);
+  const tls = config.tls === undefined ? undefined : (await import("./rpc/tls-files.js")).readTlsFiles(config.tls);
+  await tryAddresses([["--http", config.http], ...config.listen.map((address) => ["--listen", address] as const)]);
   const file = config.stateFile;
   const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
 
@@ -144,7 +148,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });
     const guards = () => [...registry.details(), ...fileGuards.waiting()];
     const parts = { intake, registry, engine, guards, status, log };
-    const rpc = await openRpcServer({ listen: config.listen, tls: config.tls, ...parts });
+    const rpc = await openRpcServer({ listen: config.listen, tls, peer: addon.peer, ...parts });
     steps.push({ what: "gRPC", close: () => rpc.close() });
     steps.push({ what: "what waits for containers", close: () => intake.close() });
 
@@ -153,10 +157,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const timer = setInterval(follow, HEALTH_INTERVAL_MS);
     steps.push({ what: "health", close: () => clearInterval(timer) });
     steps.push({ what: "readiness", close: () => http.drain() });
-    log.info(
-      { grpc: formatAddress(rpc.address), tls: config.tls !== undefined, http: formatAddress(http.address) },
-      "serving",
-    );
+    const grpc = rpc.addresses.map(formatAddress);
+    log.info({ grpc, tls: tls !== undefined, http: formatAddress(http.address) }, "serving");
     return { close };
   } catch (error) {
     await close();

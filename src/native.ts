@@ -265,11 +265,20 @@ export interface Engine {
   stats(): EngineStats;
 }
 
+/** Who connected to a Unix socket, as the kernel saw it at that moment. */
+export interface Peer {
+  /** As the daemon's PID namespace knows it; 0: it has no number there. */
+  readonly pid: number;
+  readonly uid: number;
+}
+
 export interface Addon {
   probe(): Probe;
   layout(): NativeLayout;
   /** flock(2) of a descriptor, exclusive, until its file is closed. False: somebody else has it. Throws NativeError. */
   tryLock(fd: number): boolean;
+  /** Of a connected Unix socket's descriptor. Throws NativeError for any other. */
+  peer(descriptor: number): Peer;
   /** Upper bounds of the blocked-time buckets. */
   readonly blockedBoundsSeconds: readonly number[];
   /**

@@ -17,8 +17,8 @@ const refusal = (args: readonly string[], env: Record<string, string> = {}): str
 t.test("defaults", async (t) => {
   t.same(parse([]), {
     tls: undefined,
-    listen: { host: "127.0.0.1", port: 50051 },
-    http: { host: "0.0.0.0", port: 9464 },
+    listen: [{ path: "/run/janusd/janusd.sock" }],
+    http: { host: "::", port: 9464 },
     guardsFile: undefined,
     stateFile: "/var/lib/janusd/guards.json",
     nodeName: hostname(),
@@ -45,7 +45,8 @@ t.test("the original's command line, in every spelling", async (t) => {
     ["-tls=true", "-tlscafile=ca.pem", "--tlscertfile", "cert.pem", "-tlskeyfile=key.pem"],
     ["-tlscafile", "ca.pem", "-tlscertfile", "cert.pem", "-tlskeyfile", "key.pem"],
   ]) {
-    t.match(parse(args), { tls, listen: { host: "0.0.0.0", port: 50051 } }, args.join(" "));
+    const listen = [{ path: "/run/janusd/janusd.sock" }, { host: "::", port: 50051 }];
+    t.match(parse(args), { tls, listen }, args.join(" "));
   }
 });
 
@@ -54,15 +55,22 @@ t.test("TLS without all three files is refused, naming those that are missing", 
   t.match(refusal(["--tlscafile=a", "--tlskeyfile=b"]), /--tlscertfile missing/);
 });
 
-t.test("plaintext leaves loopback only when told so", async (t) => {
-  for (const address of ["127.0.0.1:1", "127.8.0.1:1", "localhost:1", "[::1]:1"]) {
-    t.ok(parse(["--listen", address]), address);
-  }
-  for (const address of ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "127.0.0.1.example.org:1"]) {
-    t.match(refusal(["--listen", address]), /--insecure/, address);
+t.test("plaintext over TCP only when told so, on loopback too", async (t) => {
+  for (const address of ["127.0.0.1:1", "localhost:1", "[::1]:1", "0.0.0.0:1", "[::]:1", "node.example.org:1"]) {
+    t.match(refusal(["--listen", address]), /^--listen .*: gRPC over TCP needs the TLS files, or --insecure$/, address);
     t.ok(parse(["--listen", address, "--insecure"]), address);
   }
-  t.match(parse(["--listen=[::]:7", "--insecure"]), { listen: { host: "::", port: 7 } });
+  t.match(parse(["--listen=[::]:7", "--insecure"]), { listen: [{ host: "::", port: 7 }] });
+});
+
+t.test("several listeners, by several flags or by a variable with commas", async (t) => {
+  const listen = [{ path: "/a,b" }, { host: "127.0.0.1", port: 1 }];
+  t.same(parse(["--listen", "unix:///a,b", "--listen=127.0.0.1:1", "--insecure"]).listen, listen);
+  const env = { JANUSD_LISTEN: "unix:///a,127.0.0.1:1", JANUSD_INSECURE: "1" };
+  t.same(parse([], env).listen, [{ path: "/a" }, { host: "127.0.0.1", port: 1 }]);
+  t.same(parse(["--listen", "unix:///b"], env).listen, [{ path: "/b" }]);
+  t.match(refusal([], { ...env, JANUSD_LISTEN: "unix:///a,50051" }), /^JANUSD_LISTEN "50051": must be unix:/);
+  t.match(parse(["--http", "a:1", "--http", "b:2"]), { http: { host: "b", port: 2 } }, "of others the last counts");
 });
 
 t.test("a flag beats the environment, which beats the default", async (t) => {
@@ -90,6 +98,8 @@ t.test("what makes no sense is refused in one line that names it", async (t) => 
     [["positional"], /argument/],
     [["--http"], /--http/],
     [["--http", "9464"], /^--http "9464": must be host:port/],
+    [["--http", "unix:///a"], /^--http "unix:\/\/\/a": must be host:port/],
+    [["--listen", "unix:a"], /^--listen "unix:a": must be unix:\/\/\/path, with an absolute path/],
     [["--http", "a:99999"], /--http/],
     [["--log-format=xml"], /text, json/],
     [["--ring-size=1"], /64K/],

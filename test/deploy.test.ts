@@ -57,10 +57,11 @@ t.test("the controller finds the daemons, and they start with these arguments", 
   const config = parseConfig(textsAt(daemonSet, [...container, "args"]), {}, "0");
   t.ok(config.tls);
   const ports = [0, 1].map((at) => daemonSet?.getIn([...container, "ports", at, "containerPort"]));
-  t.same(ports, [config.listen.port, config.http.port]);
-  t.equal(config.listen.host, "0.0.0.0");
-  const mount = [...container, "volumeMounts", 1, "mountPath"];
-  t.match(config.stateFile, `${String(daemonSet?.getIn(mount))}/`);
+  t.same(config.listen, [{ path: "/run/janusd/janusd.sock" }, { host: "::", port: ports[0] }]);
+  t.same(config.http, { host: "::", port: ports[1] });
+  const mount = (at: number) => String(daemonSet?.getIn([...container, "volumeMounts", at, "mountPath"]));
+  t.match(config.stateFile, `${mount(1)}/`);
+  t.equal(mount(2), "/run/janusd", "where janusctl looks for the socket: the root file system is read-only");
 
   t.equal(service?.getIn(["metadata", "name"]), "janusd-svc");
   t.equal(service?.getIn(["spec", "clusterIP"]), "None");

@@ -17,6 +17,7 @@
 
 #include "engine.h"
 #include "os/error.h"
+#include "os/peer.h"
 #include "record/file_event.h"
 #include "ebpf/probe.h"
 #include "addon/wake.h"
@@ -404,6 +405,15 @@ Napi::Value try_lock(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value peer(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Peer found = guarded(env, [&] { return peer_of(info[0].As<Napi::Number>().Int32Value()); });
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("pid", found.pid);
+  out.Set("uid", found.uid);
+  return out;
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   // Node allocates in bursts; give what is free back to the node.
   mallopt(M_MMAP_THRESHOLD, 64 * 1024);
@@ -412,6 +422,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("layout", Napi::Function::New(env, layout));
   exports.Set("tryLock", Napi::Function::New(env, try_lock));
+  exports.Set("peer", Napi::Function::New(env, peer));
   Napi::Array bounds = Napi::Array::New(env, kBlockedBoundsNs.size());
   for (std::uint32_t i = 0; i < kBlockedBoundsNs.size(); ++i)
     bounds.Set(i, Napi::Number::New(env, static_cast<double>(kBlockedBoundsNs[i]) / 1e9));

@@ -43,9 +43,16 @@ export class RpcError extends Error {
 /** Every call throws RpcError, also when nobody answers in time. */
 export class JanusClient {
   readonly #client: Client;
+  readonly #diagnose: () => Promise<string | undefined>;
 
-  constructor(address: string, credentials: ChannelCredentials) {
+  /** `diagnose` says why nobody answers, if it knows. */
+  constructor(
+    address: string,
+    credentials: ChannelCredentials,
+    diagnose: () => Promise<string | undefined> = async () => undefined,
+  ) {
     this.#client = new Client(address, credentials);
+    this.#diagnose = diagnose;
   }
 
   createGuard(guard: MessageInitShape<typeof JanusdConfigSchema>): Promise<JanusdHandle> {
@@ -83,6 +90,13 @@ export class JanusClient {
     this.#client.close();
   }
 
+  async #explain(error: ServiceError): Promise<RpcError> {
+    const failed = RpcError.from(error);
+    const unanswered = error.code === status.UNAVAILABLE || error.code === status.DEADLINE_EXCEEDED;
+    const reason = unanswered ? await this.#diagnose() : undefined;
+    return reason === undefined ? failed : new RpcError(failed.code, reason, [], { cause: error });
+  }
+
   #unary<I extends DescMethodUnary["input"], O extends DescMethodUnary["output"]>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
@@ -96,7 +110,7 @@ export class JanusClient {
         new Metadata(),
         { deadline: Date.now() + DEADLINE_MS },
         (error, response) => {
-          if (error !== null) reject(RpcError.from(error));
+          if (error !== null) this.#explain(error).then(reject, reject);
           else if (response !== undefined) resolve(response);
         },
       );
@@ -109,6 +123,7 @@ export class JanusClient {
   ): Promise<MessageShape<O>[]> {
     return new Promise((resolve, reject) => {
       const responses: MessageShape<O>[] = [];
+      let failed = false;
       this.#client
         .makeServerStreamRequest(
           pathOf(method),
@@ -119,8 +134,13 @@ export class JanusClient {
           { deadline: Date.now() + DEADLINE_MS },
         )
         .on("data", (response: MessageShape<O>) => responses.push(response))
-        .on("error", (error: ServiceError) => reject(RpcError.from(error)))
-        .on("end", () => resolve(responses));
+        .on("error", (error: ServiceError) => {
+          failed = true;
+          this.#explain(error).then(reject, reject);
+        })
+        .on("end", () => {
+          if (!failed) resolve(responses);
+        });
     });
   }
 }

@@ -3,22 +3,13 @@
  * or a file) refused, or the doctor misses something, 2 the command line makes no sense;
  * `diff`: 0 the same, 1 different, 2 anything else.
  */
-import { readFileSync } from "node:fs";
-import { type ChannelCredentials, credentials } from "@grpc/grpc-js";
 import { Command, CommanderError, Option } from "commander";
 import { singleLine } from "../event/text.js";
 import { JanusClient } from "./client.js";
 import { addCommands } from "./commands.js";
+import { type ConnectionOptions, connectionOf, DEFAULT_ADDRESS } from "./connection.js";
 import { faultsOf } from "./faults.js";
 import type { Io } from "./session.js";
-
-interface GlobalOptions {
-  readonly address: string;
-  readonly tls?: true;
-  readonly tlscafile?: string;
-  readonly tlscertfile?: string;
-  readonly tlskeyfile?: string;
-}
 
 const USAGE_ERROR = 2;
 
@@ -27,8 +18,11 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
   const program = new Command("janusctl")
     .description("Guards files inside containers: the client of janusd.")
     .addOption(
-      new Option("--address <host:port>", "where janusd listens").default("127.0.0.1:50051").env("JANUSD_ADDRESS"),
+      new Option("--address <address>", "where janusd listens: unix:///path, host or host:port")
+        .default(DEFAULT_ADDRESS)
+        .env("JANUSD_ADDRESS"),
     )
+    .option("--insecure", "talk to a daemon without TLS over TCP [env JANUSD_INSECURE]")
     .option("--tls", "use TLS (any of the files below does so too)")
     .option("--tlscafile <file>", "CA that signed the daemon's certificate, PEM")
     .option("--tlscertfile <file>", "our certificate, PEM")
@@ -45,8 +39,7 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
     },
     online: async (work, ifItFails = 1) => {
       failureStatus = ifItFails;
-      const options = program.opts<GlobalOptions>();
-      const client = new JanusClient(options.address, credentialsOf(options, program));
+      const client = clientOf(program);
       try {
         exitStatus = await work({ client, io });
       } finally {
@@ -66,12 +59,11 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
   }
 }
 
-function credentialsOf(options: GlobalOptions, program: Command): ChannelCredentials {
-  const { tls, tlscafile, tlscertfile, tlskeyfile } = options;
-  if ((tlscertfile === undefined) !== (tlskeyfile === undefined)) {
-    program.error("error: --tlscertfile and --tlskeyfile belong together");
+function clientOf(program: Command): JanusClient {
+  try {
+    const { target, credentials, diagnose } = connectionOf(program.opts<ConnectionOptions>(), process.env);
+    return new JanusClient(target, credentials, diagnose);
+  } catch (error) {
+    return program.error(`error: ${error instanceof Error ? error.message : error}`);
   }
-  if (tls === undefined && tlscafile === undefined && tlscertfile === undefined) return credentials.createInsecure();
-  const read = (file: string | undefined) => (file === undefined ? null : readFileSync(file));
-  return credentials.createSsl(read(tlscafile), read(tlskeyfile), read(tlscertfile));
 }

@@ -3,7 +3,8 @@
  * Read-only, and without anything that names a guarded path.
  */
 import { fastify } from "fastify";
-import type { Address } from "../config.js";
+import type { TcpAddress } from "../address.js";
+import { bindTcp, boundTo } from "../bind.js";
 import type { HealthReport } from "../health.js";
 import type { Metrics } from "../metrics.js";
 
@@ -15,7 +16,7 @@ const REQUEST_MS = 5_000;
 const IDLE_MS = 5_000;
 
 export interface HttpServerOptions {
-  readonly listen: Address;
+  readonly listen: TcpAddress;
   readonly health: () => HealthReport;
   /** Facts for /readyz beside the checks: what this kernel can do. */
   readonly about: object;
@@ -24,13 +25,13 @@ export interface HttpServerOptions {
 
 export interface HttpServer {
   /** With the port that was chosen, if 0 was asked for. */
-  readonly address: Address;
+  readonly address: TcpAddress;
   /** From now on /readyz says no, whatever the checks say. */
   drain(): void;
   close(): Promise<void>;
 }
 
-/** Rejects if the address cannot be had. */
+/** Rejects with ListenError if the address cannot be had. */
 export async function openHttpServer({ listen, health, about, metrics }: HttpServerOptions): Promise<HttpServer> {
   // Whoever reaches the address may open connections: they are few, and none stays for nothing.
   const server = fastify({
@@ -53,10 +54,9 @@ export async function openHttpServer({ listen, health, about, metrics }: HttpSer
   });
   server.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.render()));
 
-  await server.listen({ host: listen.host, port: listen.port });
-  const bound = server.server.address();
+  await bindTcp(listen, "--http", (address) => server.listen({ ...address }));
   return {
-    address: { host: listen.host, port: typeof bound === "object" && bound !== null ? bound.port : listen.port },
+    address: boundTo(server.server, listen),
     drain: () => {
       draining = true;
     },

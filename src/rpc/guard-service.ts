@@ -9,6 +9,7 @@ import { type Empty, EmptySchema, type JanusdConfig, type JanusdHandle, JanusdHa
 import type { GuardIntake } from "../guard/intake.js";
 import type { GuardHandle, GuardRegistry } from "../guard/registry.js";
 import type { Log } from "../log.js";
+import { requesterOf } from "./requester.js";
 import { failure, unary } from "./unary.js";
 
 export interface GuardServiceOptions {
@@ -29,13 +30,15 @@ export function guardService({ intake, registry, log }: GuardServiceOptions): Un
         signal: cancelled.signal,
         patienceMs: Number(call.getDeadline()) - Date.now() - ANSWER_MS,
       });
-      log.debug({ guard: guard.name, pod: guard.podName, containers: guard.containerIds }, "guard held");
+      const { name, namespace, podName, containerIds } = guard;
+      log.info({ guard: name, namespace, pod: podName, containers: containerIds, by: requesterOf(call) }, "guard held");
       return messageOf(guard);
     }),
 
-    destroyGuard: unary(log, "DestroyGuard", (config: JanusdConfig): Empty => {
+    destroyGuard: unary(log, "DestroyGuard", (config: JanusdConfig, call): Empty => {
       const removed = intake.destroy(config);
-      log.debug({ guard: config.name, pod: config.podName, removed }, "guards removed");
+      const { name, namespace, podName } = config;
+      log.info({ guard: name, namespace, pod: podName, removed, by: requesterOf(call) }, "guards removed");
       return create(EmptySchema);
     }),
 

@@ -1,37 +1,50 @@
 /**
- * The gRPC server: the guard and inspection services, standard health and reflection, over
- * plaintext or mutual TLS.
+ * The gRPC server: the guard and inspection services, standard health and reflection, over Unix
+ * sockets, plaintext TCP or mutual TLS.
  */
-import { readFileSync } from "node:fs";
-import { createSecureContext } from "node:tls";
-import { Server, ServerCredentials, setLogger } from "@grpc/grpc-js";
+import type { Socket } from "node:net";
+import {
+  experimental,
+  Server,
+  ServerCredentials,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+  setLogger,
+} from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation, service as healthDefinition } from "grpc-health-check";
-import { type Address, formatAddress, type TlsFiles } from "../config.js";
+import type { Address } from "../address.js";
 import { InspectionService } from "../gen/janus/v1/inspection_pb.js";
 import { Janusd } from "../gen/janus_pb.js";
+import type { Peer } from "../native.js";
 import { reflectionDefinition, serviceDefinition } from "./definition.js";
 import { type GuardServiceOptions, guardService } from "./guard-service.js";
 import { type InspectionServiceOptions, inspectionService } from "./inspection-service.js";
+import { Listener } from "./listener.js";
+import { PeerContext, type Requester } from "./requester.js";
+import type { TlsMaterial } from "./tls-files.js";
 
 /** How long a shutdown waits for calls in flight. Milliseconds. */
 const DRAIN_MS = 1000;
 
 export interface RpcServerOptions extends GuardServiceOptions, InspectionServiceOptions {
-  readonly listen: Address;
-  readonly tls: TlsFiles | undefined;
+  readonly listen: readonly Address[];
+  /** For TCP. Undefined: plaintext. */
+  readonly tls: TlsMaterial | undefined;
+  /** Who connected to a Unix socket, by its descriptor. */
+  readonly peer: (descriptor: number) => Peer;
 }
 
 export interface RpcServer {
-  /** With the port that was chosen, if 0 was asked for. */
-  readonly address: Address;
+  /** As in `listen`; with the port that was chosen, if 0 was asked for. */
+  readonly addresses: readonly Address[];
   /** What health says for the server ("") and the service. NOT_SERVING until told. */
   setServing(serving: boolean): void;
   /** Refuses new calls, waits a moment for those in flight, ends the rest. Never rejects. */
   close(): Promise<void>;
 }
 
-/** Rejects if the address cannot be had or the TLS files cannot be used. */
+/** Rejects as `listen` of bind.ts does. */
 export async function openRpcServer(options: RpcServerOptions): Promise<RpcServer> {
   // It would write to standard error, past our log.
   setLogger({ error: (message: string) => options.log.debug({ from: "grpc-js" }, message) });
@@ -55,39 +68,58 @@ export async function openRpcServer(options: RpcServerOptions): Promise<RpcServe
   };
   setServing(false);
 
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(formatAddress(options.listen), credentialsOf(options.tls), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
-    );
-  });
-  return {
-    address: { host: options.listen.host, port },
-    setServing,
-    close: async () => {
-      setServing(false);
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(() => {
-          server.forceShutdown();
-          resolve();
-        }, DRAIN_MS);
-        server.tryShutdown(() => {
-          clearTimeout(timer);
-          resolve();
-        });
-      });
-    },
+  const listeners: Listener[] = [];
+  const close = async (): Promise<void> => {
+    setServing(false);
+    const drained = Promise.all(listeners.map((listener) => listener.stop()));
+    // Its callback does not wait for the calls of connections that we gave it.
+    server.tryShutdown(() => undefined);
+    const timer = setTimeout(() => {
+      server.forceShutdown();
+      for (const listener of listeners) listener.end();
+    }, DRAIN_MS);
+    await drained;
+    clearTimeout(timer);
   };
+  try {
+    for (const address of options.listen) {
+      listeners.push(
+        await Listener.open({
+          address,
+          tls: options.tls,
+          peer: options.peer,
+          onConnection: (socket, requester) => serve(server, socket, requester),
+        }),
+      );
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { addresses: listeners.map(({ address }) => address), setServing, close };
 }
 
-function credentialsOf(tls: TlsFiles | undefined): ServerCredentials {
-  if (tls === undefined) return ServerCredentials.createInsecure();
-  try {
-    const [ca, cert, key] = [readFileSync(tls.ca), readFileSync(tls.cert), readFileSync(tls.key)];
-    // grpc-js looks at them only when it binds.
-    createSecureContext({ ca, cert, key });
-    return ServerCredentials.createSsl(ca, [{ cert_chain: cert, private_key: key }], true);
-  } catch (cause) {
-    const problem = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`cannot use the TLS files ${tls.ca}, ${tls.cert}, ${tls.key}: ${problem}`, { cause });
+/** By an injector of its own: so each of its calls knows whose it is. */
+function serve(server: Server, socket: Socket, requester: Requester): void {
+  const context = new PeerContext(requester);
+  const interceptor: ServerInterceptor = (_method, call) => new PeerCall(call, context);
+  const credentials = experimental.createServerCredentialsWithInterceptors(ServerCredentials.createInsecure(), [
+    interceptor,
+  ]);
+  const injector = server.createConnectionInjector(credentials);
+  socket.once("close", () => injector.destroy());
+  injector.injectConnection(socket);
+}
+
+class PeerCall extends ServerInterceptingCall {
+  readonly #context: PeerContext;
+
+  constructor(call: ConstructorParameters<typeof ServerInterceptingCall>[0], context: PeerContext) {
+    super(call);
+    this.#context = context;
+  }
+
+  override getAuthContext(): PeerContext {
+    return this.#context;
   }
 }

@@ -56,5 +56,5 @@ t.test("an address that is taken is an error", async (t) => {
     about: {},
     metrics: { contentType: "", render: async () => "" },
   });
-  await t.rejects(again, { code: "EADDRINUSE" });
+  await t.rejects(again, { name: "ListenError", message: /^--http 127\.0\.0\.1:\d+: in use/ });
 });

@@ -1,8 +1,9 @@
 /** What keeps the daemon from starting: the exit status, and one clear line for each reason. */
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import t from "tap";
+import { certificate } from "../support/certificates.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { freePort, runToEnd } from "../support/daemon.js";
 
@@ -58,20 +59,39 @@ t.test("an address that is taken", async (t) => {
   await new Promise<void>((resolve) => taken.listen(port, "127.0.0.1", resolve));
   t.teardown(() => taken.close());
   for (const flag of ["--http", "--listen"]) {
-    const { status, lines } = runToEnd([`${flag}=127.0.0.1:${port}`]);
+    const { status, lines, log } = runToEnd([`${flag}=127.0.0.1:${port}`]);
     t.equal(status, 1, flag);
-    t.equal(lines.length, 1);
-    t.match(lines[0], new RegExp(`^janusd: .*${port}`));
+    t.same(lines, [`janusd: ${flag} 127.0.0.1:${port}: in use: another process listens there`]);
+    t.same(log, [], "before anything is enforced");
   }
 });
 
 t.test("TLS files that cannot be used", async (t) => {
-  const file = join(directory, "empty.pem");
-  writeFileSync(file, "no certificate\n");
-  for (const path of [file, join(directory, "nowhere.pem")]) {
-    const { status, lines } = runToEnd(["-tlscafile", path, "-tlscertfile", path, "-tlskeyfile", path]);
-    t.equal(status, 1);
+  const file = (name: string) => join(directory, name);
+  certificate(directory, "ca");
+  certificate(directory, "server", { issuer: "ca" });
+  certificate(directory, "client", { issuer: "ca" });
+  writeFileSync(file("rubbish.pem"), "no certificate\n");
+  writeFileSync(file("torn.pem"), readFileSync(file("ca.crt"), "utf8").replace("\nMI", "\n!!"));
+  const good = { tlscafile: file("ca.crt"), tlscertfile: file("server.crt"), tlskeyfile: file("server.key") };
+  const cases: [flag: keyof typeof good, file: string, reason: RegExp][] = [
+    ["tlscafile", "rubbish.pem", /there is no certificate in it/],
+    ["tlscafile", "torn.pem", /no usable PEM/],
+    ["tlscafile", "server.key", /there is no certificate in it/],
+    ["tlscertfile", "rubbish.pem", /no usable PEM/],
+    ["tlskeyfile", "rubbish.pem", /no usable PEM/],
+    ["tlskeyfile", "client.key", /it is another certificate's key/],
+    ["tlscafile", "nowhere.pem", /there is no such file/],
+    ["tlscertfile", "nowhere.pem", /there is no such file/],
+    ["tlskeyfile", "nowhere.pem", /there is no such file/],
+  ];
+  for (const [flag, name, reason] of cases) {
+    const flags = Object.entries({ ...good, [flag]: file(name) }).map(([key, value]) => `--${key}=${value}`);
+    const { status, lines, log } = runToEnd(flags);
+    t.equal(status, 2, `${flag} ${name}`);
     t.equal(lines.length, 1, lines.join("\n"));
-    t.match(lines[0], /^janusd: .*TLS/);
+    t.ok(lines[0]?.startsWith(`janusd: --${flag} ${file(name)}: `), lines.join());
+    t.match(lines[0], reason);
+    t.same(log, []);
   }
 });

@@ -1,13 +1,15 @@
 /** The gRPC edge, by a real server on a loopback port. What it does to the kernel is in test/kernel. */
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
+import { existsSync, mkdtempSync } from "node:fs";
+import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Client, type ClientReadableStream, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { service as health } from "grpc-health-check";
 import t from "tap";
+import { formatAddress } from "../../src/address.js";
 import { JanusClient, RpcError } from "../../src/cli/client.js";
-import { formatAddress } from "../../src/config.js";
 import { GuardSource, GuardState, ProcessRole } from "../../src/gen/janus/v1/inspection_pb.js";
 import { Janusd, JanusdConfigSchema } from "../../src/gen/janus_pb.js";
 import { GuardIntake } from "../../src/guard/intake.js";
@@ -16,6 +18,7 @@ import { loadAddon, type NativeErrorCode } from "../../src/native.js";
 import { serviceDefinition } from "../../src/rpc/definition.js";
 import type { DaemonStatus } from "../../src/rpc/inspection-service.js";
 import { openRpcServer } from "../../src/rpc/server.js";
+import { workspaceDirectory } from "../support/cleanup.js";
 import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
 
 const [A, B] = ["a".repeat(64), "b".repeat(64)];
@@ -41,6 +44,8 @@ const daemonStatus: DaemonStatus = {
   holdTier: "scheduler",
 };
 
+const loopback = { host: "127.0.0.1", port: 0 };
+
 async function serve(t: { teardown(handler: () => Promise<void>): unknown }, waitMs = 0) {
   const engine = new EngineRecorder();
   engine.run(A);
@@ -50,8 +55,8 @@ async function serve(t: { teardown(handler: () => Promise<void>): unknown }, wai
   const intake = new GuardIntake({ registry, engine, waitMs });
   const guards = () => registry.details();
   const parts = { engine, intake, registry, guards, log, status: () => daemonStatus };
-  const server = await openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls: undefined, ...parts });
-  const address = formatAddress(server.address);
+  const server = await openRpcServer({ listen: [loopback], tls: undefined, peer: loadAddon().peer, ...parts });
+  const address = server.addresses.map(formatAddress).join();
   const client = new JanusClient(address, credentials.createInsecure());
   const raw = new Client(address, credentials.createInsecure());
   t.teardown(async () => {
@@ -320,9 +325,36 @@ t.test("closing ends streams that would never end", async (t) => {
   t.ok(await ended);
 });
 
-t.test("an address that is taken, TLS files that aren't there", async (t) => {
+t.test("several listeners; one that is taken, and none is left", async (t) => {
   const { server, parts } = await serve(t);
-  await t.rejects(openRpcServer({ listen: server.address, tls: undefined, ...parts }), /EADDRINUSE|in use|bind/i);
-  const tls = { ca: "/nowhere/ca.pem", cert: "/nowhere/cert.pem", key: "/nowhere/key.pem" };
-  await t.rejects(openRpcServer({ listen: { host: "127.0.0.1", port: 0 }, tls, ...parts }), /TLS.*ENOENT/);
+  const [taken] = server.addresses;
+  if (taken === undefined) throw new Error("no address");
+  const path = join(mkdtempSync(join(workspaceDirectory(), "rpc-")), "janusd.sock");
+  const options = { tls: undefined, peer: loadAddon().peer, ...parts };
+  await t.rejects(openRpcServer({ listen: [{ path }, taken], ...options }), { name: "ListenError", message: /in use/ });
+  t.notOk(existsSync(path));
+
+  const both = await openRpcServer({ listen: [{ path }, loopback], ...options });
+  t.teardown(() => both.close());
+  t.equal(both.addresses.length, 2);
+  for (const address of both.addresses) {
+    const client = new JanusClient(formatAddress(address), credentials.createInsecure());
+    t.match(await client.getStatus(), { version: "1.2.3" });
+    client.close();
+  }
+});
+
+t.test("who made and removed a guard is logged: process and user of a Unix peer, else the address", async (t) => {
+  const { parts, client, log } = await serve(t);
+  const path = join(mkdtempSync(join(workspaceDirectory(), "rpc-")), "janusd.sock");
+  const server = await openRpcServer({ listen: [{ path }], tls: undefined, peer: loadAddon().peer, ...parts });
+  t.teardown(() => server.close());
+  const unix = new JanusClient(`unix://${path}`, credentials.createInsecure());
+  t.teardown(() => unix.close());
+  await unix.createGuard(guard);
+  await client.destroyGuard({ name: "g" });
+  t.match(log.entries, [
+    { level: "info", by: { peer: "unix", pid: process.pid, uid: 0 }, guard: "g" },
+    { level: "info", by: { peer: /^127\.0\.0\.1:\d+$/ }, removed: 1 },
+  ]);
 });

@@ -30,7 +30,7 @@ export const realEnvironment: readonly [string, string] = ["env", "--unset=NODE_
 const patienceMs = Number(process.env["TEST_PATIENCE_MS"] ?? 20_000);
 
 export interface DaemonOptions {
-  /** After --listen, --http, --state-file and --node-name, so that they win. */
+  /** After --listen, --insecure, --http, --state-file and --node-name, so that they win, or listen at more. */
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Default: a new one. Give the one of an earlier daemon to restart it. */
@@ -92,6 +92,7 @@ export class Daemon {
       ...(options.enter ?? []),
       program,
       `--listen=${this.grpcAddress}`,
+      "--insecure",
       `--http=${this.httpAddress}`,
       `--state-file=${stateFile}`,
       "--node-name=testnode",
@@ -249,16 +250,27 @@ export class Daemon {
   }
 }
 
-/** A daemon that does not start: its exit status, and its lines on standard error, without those of its own (JSON) log. */
+/** A daemon that does not start: its exit status, and its lines on standard error, apart from those of its own (JSON) log. */
 export function runToEnd(
   flags: readonly string[],
   enter: readonly string[] = [],
-): { status: number | null; lines: string[] } {
+): { status: number | null; lines: string[]; log: string[] } {
   const [command, unset] = realEnvironment;
-  const args = [unset, ...enter, program, "--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--state-file=", ...flags];
+  const args = [
+    unset,
+    ...enter,
+    program,
+    "--listen=127.0.0.1:0",
+    "--insecure",
+    "--http=127.0.0.1:0",
+    "--state-file=",
+    ...flags,
+  ];
   const { status, stderr, stdout } = spawnSync(command, args, { encoding: "utf8", timeout: 60_000 });
   if (stdout !== "") throw new Error(`standard output: ${stdout}`);
-  return { status, lines: stderr.split("\n").filter((line) => line !== "" && !line.startsWith("{")) };
+  const written = stderr.split("\n").filter((line) => line !== "");
+  const isLog = (line: string) => line.startsWith("{");
+  return { status, lines: written.filter((line) => !isLog(line)), log: written.filter(isLog) };
 }
 
 /** Polls until `check` holds; rejects, naming `what`, if it never does. For states that have no event to wait for. */

@@ -114,11 +114,16 @@ export function nativeError(code: NativeErrorCode, details: object = {}): Error 
 /** Collects messages. */
 export class LogRecorder implements Log {
   readonly messages: string[] = [];
-  readonly #write = (_about: object, message: string): void => {
-    this.messages.push(message);
-  };
-  readonly debug = this.#write;
-  readonly info = this.#write;
-  readonly warn = this.#write;
-  readonly error = this.#write;
+  /** The same, with what each is about. */
+  readonly entries: object[] = [];
+  readonly #writer =
+    (level: string) =>
+    (about: object, message: string): void => {
+      this.messages.push(message);
+      this.entries.push({ level, message, ...about });
+    };
+  readonly debug = this.#writer("debug");
+  readonly info = this.#writer("info");
+  readonly warn = this.#writer("warn");
+  readonly error = this.#writer("error");
 }

@@ -17,9 +17,10 @@ export interface RunOptions {
   readonly enter?: readonly string[];
 }
 
+/** Test daemons listen on TCP, without TLS: so `JANUSD_INSECURE`. */
 export async function janusctl(args: readonly string[], { stdin = "", enter = [] }: RunOptions = {}): Promise<Outcome> {
   const [command, unset] = realEnvironment;
-  const child = spawn(command, [unset, ...enter, program, ...args]);
+  const child = spawn(command, [unset, "JANUSD_INSECURE=true", ...enter, program, ...args]);
   const status = new Promise<number | null>((resolve) => child.on("close", resolve));
   child.stdin.end(stdin);
   const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);

@@ -1,0 +1,111 @@
+/**
+ * Where gRPC comes in: accepts connections, makes sure who is at the other end, and hands on those that may talk.
+ *
+ * We accept ourselves, not grpc-js: it tells neither the credentials of a Unix peer nor why a handshake failed.
+ */
+import { createServer, type Server, type Socket } from "node:net";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import type { Address } from "../address.js";
+import { listen } from "../bind.js";
+import type { Peer } from "../native.js";
+import type { Requester } from "./requester.js";
+import type { TlsMaterial } from "./tls-files.js";
+
+/** Of one listener: who fills it up keeps nobody out of another. */
+const MAX_CONNECTIONS = 1024;
+/** A TLS handshake takes so long, at most. Milliseconds. */
+const HANDSHAKE_MS = 5000;
+
+export interface ListenerOptions {
+  readonly address: Address;
+  /** For TCP. Undefined: plaintext. */
+  readonly tls: TlsMaterial | undefined;
+  /** Who connected to a Unix socket, by its descriptor. */
+  readonly peer: (descriptor: number) => Peer;
+  /** The connection is the callee's. */
+  readonly onConnection: (socket: Socket, requester: Requester) => void;
+}
+
+export class Listener {
+  /** With the port that was chosen, if 0 was asked for. */
+  readonly address: Address;
+  readonly #server: Server;
+  readonly #sockets: ReadonlySet<Socket>;
+
+  private constructor(address: Address, server: Server, sockets: ReadonlySet<Socket>) {
+    this.address = address;
+    this.#server = server;
+    this.#sockets = sockets;
+  }
+
+  /** Rejects as `listen` of bind.ts does. */
+  static async open(options: ListenerOptions): Promise<Listener> {
+    const { address, tls } = options;
+    const server =
+      "path" in address ? unixServer(options) : tls === undefined ? plainServer(options) : tlsServer(options, tls);
+    server.maxConnections = MAX_CONNECTIONS;
+    const sockets = new Set<Socket>();
+    // Of a TLS server, too: as they come, before the handshake.
+    server.on("connection", (socket: Socket) => {
+      sockets.add(socket);
+      // Resets are no news; each closes.
+      socket.on("error", () => undefined);
+      socket.once("close", () => sockets.delete(socket));
+    });
+    return new Listener(await listen(server, address, "--listen"), server, sockets);
+  }
+
+  /** No new connections. Resolves when those that are there have ended. */
+  stop(): Promise<void> {
+    return new Promise((resolve) => this.#server.close(() => resolve()));
+  }
+
+  /** Ends all connections. */
+  end(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
+function unixServer({ peer, onConnection }: ListenerOptions): Server {
+  return createServer((socket) => {
+    const descriptor = descriptorOf(socket);
+    onConnection(socket, { peer: "unix", ...(descriptor === undefined ? {} : peer(descriptor)) });
+  });
+}
+
+function plainServer({ onConnection }: ListenerOptions): Server {
+  return createServer((socket) => onConnection(socket, { peer: peerOf(socket) }));
+}
+
+function tlsServer({ onConnection }: ListenerOptions, material: TlsMaterial): Server {
+  return createTlsServer(
+    { ...material, requestCert: true, ALPNProtocols: ["h2"], handshakeTimeout: HANDSHAKE_MS },
+    (socket) => onConnection(socket, { peer: peerOf(socket), names: namesOf(socket) }),
+  );
+}
+
+function peerOf({ remoteAddress = "", remotePort = 0 }: Socket): string {
+  return remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`;
+}
+
+/** Node keeps it to itself. Undefined if that changes: who may connect is the file's mode, not what is read here. */
+function descriptorOf(socket: Socket): number | undefined {
+  const handle: unknown = Reflect.get(socket, "_handle");
+  const descriptor: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
+  return typeof descriptor === "number" && descriptor >= 0 ? descriptor : undefined;
+}
+
+/** Common names, and alternative names of DNS, URI and mail, of the certificate that the client was verified by. */
+function namesOf(socket: TLSSocket): string[] {
+  const { subject, subjectaltname = "" } = socket.getPeerCertificate();
+  return [...new Set([subject?.CN ?? [], alternativeNames(subjectaltname)].flat())];
+}
+
+/** Of `DNS:a, URI:"quoted where it could be taken for more than one", IP Address:10.0.0.1`, as Node writes it. */
+function alternativeNames(text: string): string[] {
+  const entries = text.matchAll(/(?:^|, )([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^,]*)/gy);
+  return [...entries].flatMap(([, type = "", name = ""]) => {
+    if (type !== "DNS" && type !== "URI" && type !== "email") return [];
+    return [name.startsWith('"') ? String(JSON.parse(name)) : name];
+  });
+}
