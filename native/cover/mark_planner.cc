@@ -9,7 +9,7 @@
 #include <set>
 #include <unordered_set>
 
-#include "cover/border.h"
+#include "os/path_resolver.h"
 
 namespace janus {
 namespace {
@@ -20,26 +20,6 @@ using std::chrono::steady_clock;
 // last of them reach a metrics scrape.
 constexpr std::chrono::minutes kRetired{10};
 
-constexpr std::uint32_t kDirentKinds =
-    mask_of(FileEventKind::attrib) | mask_of(FileEventKind::create) | mask_of(FileEventKind::remove) |
-    mask_of(FileEventKind::deleteself) | mask_of(FileEventKind::movedfrom) | mask_of(FileEventKind::movedto) |
-    mask_of(FileEventKind::moveself);
-
-std::uint64_t permission_mask(std::uint32_t events) {
-  return ((events & mask_of(FileEventKind::open)) ? FAN_OPEN_PERM : 0) |
-         ((events & mask_of(FileEventKind::access)) ? FAN_ACCESS_PERM : 0) |
-         ((events & mask_of(FileEventKind::exec)) ? FAN_OPEN_EXEC_PERM : 0);
-}
-
-std::uint64_t notification_mask(std::uint32_t events) {
-  return ((events & mask_of(FileEventKind::open)) ? FAN_OPEN : 0) |
-         ((events & mask_of(FileEventKind::access)) ? FAN_ACCESS : 0) |
-         ((events & mask_of(FileEventKind::exec)) ? FAN_OPEN_EXEC : 0) |
-         ((events & mask_of(FileEventKind::modify)) ? FAN_MODIFY : 0) |
-         ((events & mask_of(FileEventKind::closewrite)) ? FAN_CLOSE_WRITE : 0) |
-         ((events & mask_of(FileEventKind::closenowrite)) ? FAN_CLOSE_NOWRITE : 0);
-}
-
 // Everything that a process can name a mount by.
 std::vector<std::string> magic_links_of(std::uint32_t pid) {
   const std::string process = "/proc/" + std::to_string(pid);
@@ -49,348 +29,47 @@ std::vector<std::string> magic_links_of(std::uint32_t pid) {
   return links;
 }
 
-std::uint32_t levels_in(std::string_view tail) {
-  return static_cast<std::uint32_t>(std::count(tail.begin(), tail.end(), '/'));
-}
-
 }  // namespace
 
-MarkPlanner::MarkPlanner(Parts parts) : parts_(parts), locator_(parts.programs, LocatorSlot::planner) {}
+MarkPlanner::MarkPlanner(Parts parts)
+    : parts_(parts),
+      locator_(parts.programs, LocatorSlot::planner),
+      compiler_(parts.programs, locator_, parts.counters, parts.audit),
+      marks_(parts.programs, parts.groups, locator_, parts.counters) {}
 
-// ---- compiling: from what the caller said to places in superblocks ---------
-
-MarkPlanner::Guard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>& pins) {
-  Guard guard;
-  guard.spec = spec;
-  for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
-    const SubjectSpec& want = spec.subjects[i];
-    const int index = static_cast<int>(i);
-    const auto view = std::find_if(views_.begin(), views_.end(), [&](const auto& item) {
-      return item.second->info().id == want.container_id;
-    });
-    if (view == views_.end())
-      throw Error(ErrorCode::not_found, "no running container " + want.container_id).on_path(index, {});
-    if (want.audit && !parts_.audit)
-      throw Error(ErrorCode::unsupported, "this kernel takes no audit records from fanotify (CONFIG_AUDIT, Linux 4.15)")
-          .on_path(index, {});
-    if (want.events & kDirentKinds)
-      throw Error(ErrorCode::unsupported,
-                  "attrib, create, delete and move events cannot be observed on a container's file system yet")
-          .on_path(index, {});
-    auto subject = std::make_shared<Subject>();
-    subject->id = want.id;
-    subject->container = view->first;
-    subject->events = want.events;
-    subject->max_depth = want.max_depth;
-    subject->only_dir = want.only_dir;
-    subject->auto_allow_owner = want.auto_allow_owner;
-    subject->audit = want.audit;
-    subject->recursive = want.recursive;
-    subject->only_container = want.only_container;
-    subject->exact = want.exact;
-    subject->exclude = want.exclude;
-    const auto stats = stats_.find(want.id);
-    subject->stats = stats == stats_.end() ? std::make_shared<SubjectStats>() : stats->second;
-    guard.subjects.push_back(subject);
-    const auto place_all = [&](const std::vector<std::string>& paths, Action action) {
-      for (const std::string& path : paths) {
-        try {
-          ContainerView& of = *view->second;
-          place({of, *of.first(), of.mounts(), of.served(), true}, want, subject, path, action, guard, pins);
-          for (const auto& other : of.namespaces()) {
-            try {
-              place({of, *other.process, other.mounts, other.served, false}, want, subject, path, action, guard, pins);
-            } catch (const Error& error) {
-              // Its process has ended, or sees no such path: nothing to guard there.
-              // Without resources nobody knows whether there is something.
-              if (error.code == ErrorCode::exhausted) throw;
-            }
-          }
-        } catch (Error& error) {
-          if (names_ != nullptr) names_->unwatch(guard.names);
-          throw std::move(error).on_path(index, path);
-        }
-      }
-    };
-    place_all(want.allow, Action::allow);
-    place_all(want.deny, Action::deny);
-    place_all(want.watch, Action::watch);
+MarkPlan MarkPlanner::plan(const Devices& devices) {
+  std::vector<const Placed*> placed;
+  for (const auto& [key, guard] : guards_)
+    for (const Device device : devices)
+      for (const Placed& each : std::ranges::equal_range(guard.placed, device, {}, &Placed::device)) placed.push_back(&each);
+  SeenBy seen;
+  for (const Placed* each : placed) {
+    auto& spaces = seen[each->container];
+    if (!spaces.empty()) continue;
+    const ContainerView& view = *views_.at(each->container);
+    spaces.push_back({view.first(), &view.mounts(), true});
+    for (const auto& other : view.namespaces()) spaces.push_back({other.process, &other.mounts, false});
   }
-  sort_by_device(guard.placed);
-  return guard;
-}
-
-void MarkPlanner::sort_by_device(std::vector<Placed>& placed) { std::ranges::stable_sort(placed, {}, &Placed::device); }
-
-void MarkPlanner::place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
-                        const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins) {
-  const ContainerView& view = where.view;
-  const auto resolve = [&](const std::string& at) {
-    return resolve_local(parts_.programs, where.process, where.served, at);
-  };
-  Resolved resolved = resolve(path);
-  if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
-    throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
-  // Watched before it is looked at: what changes after is told.
-  if (names_ != nullptr && where.first) {
-    const std::size_t blind = names_->watch(resolved);
-    if (blind > 0) parts_.counters.exposed_rescan.add(blind);
-    guard.names.insert(guard.names.end(), resolved.names.begin(), resolved.names.end());
-  }
-  const auto add = [&](const Location& at, const std::string& tail, std::uint32_t depth, std::string relative) {
-    const auto mount = std::find_if(where.mounts.begin(), where.mounts.end(),
-                                    [&](const Mount& m) { return m.id == at.raw->mount_id; });
-    if (mount == where.mounts.end()) throw Error(ErrorCode::system, "its mount has just gone");
-    if (is_kernel_file_system(mount->type))
-      throw Error(ErrorCode::invalid, "is on " + mount->type + ", where the kernel asks no permission");
-    std::string full = std::string(at.path) + tail;
-    // Another namespace mostly sees the same things.
-    if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
-          return placed.device == at.raw->dev && placed.entry->subject == subject && placed.entry->path == full;
-        }))
-      return;
-    guard.placed.push_back({.container = view.info().cgroup,
-                            .device = at.raw->dev,
-                            .owned = view.owns(*mount),
-                            .entry = std::make_shared<Entry>(Entry{.action = action,
-                                                                   .depth = depth,
-                                                                   .path = std::move(full),
-                                                                   .relative = std::move(relative),
-                                                                   .subject = subject})});
-  };
-  const Location object = locator_.locate(resolved.object.get());
-  if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
-  add(object, resolved.missing, 0, "");
-  const bool directory = object.directory();
-  if (action == Action::deny && resolved.missing.empty() && where.first) {
-    pins.push_back({.object = std::move(resolved.object),
-                    .directory = directory,
-                    .device = guard.placed.back().device,
-                    .path = guard.placed.back().entry->path});
-  }
-  // Where a symlink was followed, something else may stand one day.
-  for (const auto& hop : resolved.hops) {
-    const Location at = locator_.locate(resolved.directories[hop.index]->get());
-    if (at.found() && at.has_path()) add(at, "/" + resolved.names[hop.index] + hop.rest, 0, "");
-  }
-  // What is mounted below is seen below.
-  for (const Mount& mount : where.mounts) {
-    if (mount.point.size() <= resolved.seen.size() || !is_below(mount.point, resolved.seen) ||
-        !mount.visible || is_kernel_file_system(mount.type))
-      continue;
-    const std::string tail = mount.point.substr(resolved.seen.size());
-    const std::uint32_t depth = levels_in(tail);
-    if (depth > 1 && (!spec.recursive || (spec.max_depth != 0 && depth > spec.max_depth))) continue;
-    if (mount.served) {
-      pass_by(view, mount);
-      continue;
-    }
-    if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
-          return placed.device == mount.device && placed.entry->subject == subject && placed.entry->path == mount.root;
-        }))
-      continue;
-    const bool to_pin = action == Action::deny && where.first;
-    Resolved below;
-    if (to_pin || mount.type == "overlay") {
-      try {
-        below = resolve(mount.point);
-      } catch (const Error& error) {
-        // A layer of it is served, or it has just gone. It costs only itself.
-        if (error.code == ErrorCode::exhausted) throw;
-        pass_by(view, mount);
-        continue;
-      }
-    }
-    guard.placed.push_back({.container = view.info().cgroup,
-                            .device = mount.device,
-                            .owned = view.owns(mount),
-                            .entry = std::make_shared<Entry>(
-                                Entry{.action = action, .depth = depth, .path = mount.root, .relative = tail, .subject = subject})});
-    if (!to_pin) continue;
-    const Location at = locator_.locate(below.object.get());
-    if (!at.found() || at.raw->mount_id != mount.id) continue;  // it has just gone
-    pins.push_back({.object = std::move(below.object),
-                    .directory = at.directory(),
-                    .device = mount.device,
-                    .path = mount.root});
-  }
-}
-
-// A mount that is not guarded, though a guarded path leads over it.
-void MarkPlanner::pass_by(const ContainerView& view, const Mount& mount) {
-  if (passed_by_[view.info().cgroup].insert(mount.id).second) parts_.counters.exposed_served.add();
-}
-
-// ---- planning: tables and marks of some superblocks -------------------------
-
-MarkPlanner::Plan MarkPlanner::plan(const Devices& devices) {
-  Plan plan;
-  for (const Device device : devices) {
-    std::vector<const Placed*> here;
-    std::map<std::uint64_t, std::vector<const Placed*>> containers;
-    bool owned = false;
-    for (const auto& [key, guard] : guards_) {
-      for (const Placed& placed : std::ranges::equal_range(guard.placed, device, {}, &Placed::device)) {
-        here.push_back(&placed);
-        containers[placed.container].push_back(&placed);
-        owned = owned || placed.owned;
-      }
-    }
-    if (here.empty()) continue;
-
-    // An allow path that no deny path overlaps needs no question.
-    std::set<std::string_view> denied;
-    if (std::any_of(here.begin(), here.end(), [](const Placed* placed) { return placed->entry->action == Action::allow; })) {
-      for (const Placed* placed : here)
-        if (placed->entry->action == Action::deny) denied.insert(placed->entry->path);
-    }
-    const auto overlapped = [&](std::string_view path) {
-      for (std::string_view at = path;; at = parent_of(at)) {
-        if (denied.contains(at)) return true;
-        if (at.empty()) break;
-      }
-      const std::string below = std::string(path) + "/";
-      const auto it = denied.lower_bound(below);
-      return it != denied.end() && it->starts_with(below);
-    };
-    std::vector<Rule> rules;
-    rules.reserve(here.size());
-    auto superblock = std::make_shared<Superblock>();
-    plan.superblocks[device] = superblock;
-    std::map<std::uint64_t, MarkPlan> masks;  // by container
-    for (const Placed* placed : here) {
-      const Entry& entry = *placed->entry;
-      const Subject& subject = *entry.subject;
-      const bool answered = entry.action == Action::deny || (entry.action == Action::allow &&
-                                                             (subject.audit || subject.exact || overlapped(entry.path)));
-      if (entry.action == Action::deny) superblock->deny_mask |= permission_mask(subject.events);
-      if (answered) masks[placed->container].gate |= permission_mask(subject.events);
-      else masks[placed->container].observer |= notification_mask(subject.events);
-      rules.push_back({placed->entry, answered});
-    }
-
-    std::vector<View> views;
-    for (const auto& [container, theirs] : containers) {
-      ContainerView& view = *views_.at(container);
-      const MarkPlan& mask = masks[container];
-      const auto want = [&](const MarkKey& key, const HeldProcess& process, const std::string& point, bool fleeting = false) {
-        MarkPlan& mark = plan.marks[key];
-        mark.gate |= mask.gate;
-        mark.observer |= mask.observer;
-        mark.process = process;
-        mark.point = point;
-        mark.fleeting = fleeting;
-      };
-      const auto guarded = [&](const Mount& mount) {
-        return mount.device == device && std::any_of(theirs.begin(), theirs.end(), [&](const Placed* placed) {
-                 return is_below(placed->entry->path, mount.root) || is_below(mount.root, placed->entry->path);
-               });
-      };
-      for (const Mount& mount : view.mounts()) {
-        if (mount.device != device || !mount.visible || mount.served) continue;
-        views.push_back({container, mount.root, mount.point});
-        if (!guarded(mount)) continue;
-        want({device, owned ? 0 : mount.id}, view.first(), mount.point);
-        if (auto clone = view.clone_of(mount, cloner_, parts_.programs)) superblock->bases.push_back({mount.root, std::move(clone)});
-      }
-      if (owned) continue;
-      for (const auto& other : view.namespaces()) {
-        for (const Mount& mount : other.mounts) {
-          if (!guarded(mount) || mount.served) continue;
-          want({device, mount.id}, other.process, mount.point, true);
-          views.push_back({container, mount.root, mount.point});
-        }
-      }
-    }
-    auto& bases = superblock->bases;
-    std::stable_sort(bases.begin(), bases.end(), [](const Base& a, const Base& b) { return a.root.size() > b.root.size(); });
-    superblock->table = std::make_shared<SuperblockPolicy>(std::move(rules), std::move(views));
+  MarkPlan plan = plan_marks(devices, placed, seen);
+  for (const auto& [device, container, mount] : plan.bases)
+    if (auto clone = views_.at(container)->clone_of(mount, cloner_, parts_.programs)) plan.superblocks[device]->bases.push_back({mount.root, std::move(clone)});
+  for (auto& [device, superblock] : plan.superblocks) {
+    std::stable_sort(superblock->bases.begin(), superblock->bases.end(),
+                     [](const Base& a, const Base& b) { return a.root.size() > b.root.size(); });
     superblock->learn = may_learn(device);
-    superblock->shared = !owned;
   }
   return plan;
 }
 
-bool MarkPlanner::mark(const MarkKey& key, const MarkPlan& want, unsigned flag, std::uint64_t gate, std::uint64_t observer) {
-  if (gate == 0 && observer == 0) return true;
-  const Resolved at = resolve_local(parts_.programs, *want.process, {}, want.point);
-  const Location location = locator_.locate(at.object.get());
-  // Never on anything but what was planned.
-  if (!location.found() || location.raw->dev != key.device || (key.mount != 0 && location.raw->mount_id != key.mount)) return false;
-  const unsigned flags = flag | (key.mount == 0 ? FAN_MARK_FILESYSTEM : FAN_MARK_MOUNT);
-  if (gate != 0) parts_.groups.gate.mark(flags, gate | FAN_ONDIR, at.object.get(), want.point);
-  if (observer != 0) parts_.groups.observer.mark(flags, observer | FAN_ONDIR, at.object.get(), want.point);
-  return true;
-}
-
-// `renew`: mounts have changed. The kernel uses their ids and devices again, so
-// what we think is marked may be another mount by now.
-void MarkPlanner::set_marks(const Plan& plan, bool renew, bool all) {
-  // Only what wasn't marked before: the rest is others' as well.
-  const auto undo = [&](const MarkKey& key, const MarkPlan& want, const MarkPlan& have) {
-    try {
-      mark(key, want, FAN_MARK_REMOVE, want.gate & ~have.gate, 0);
-    } catch (const Error&) {
-      // It was not added, or has gone with its mount.
-    }
-    try {
-      mark(key, want, FAN_MARK_REMOVE, 0, want.observer & ~have.observer);
-    } catch (const Error&) {
-      // As above.
-    }
+CompiledGuard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>& pins) {
+  const auto stats = [this](std::uint32_t subject) {
+    const auto it = stats_.find(subject);
+    return it == stats_.end() ? nullptr : it->second;
   };
-  std::vector<std::pair<MarkKey, MarkPlan>> before;
-  for (const auto& [key, want] : plan.marks) {
-    const auto held = marks_.find(key);
-    const MarkPlan have = held == marks_.end() ? MarkPlan{} : held->second;
-    MarkPlan extra = want;
-    if (!renew) {
-      extra.gate &= ~have.gate;
-      extra.observer &= ~have.observer;
-    }
-    try {
-      if (!mark(key, want, FAN_MARK_ADD, extra.gate, extra.observer)) continue;
-    } catch (const Error&) {
-      undo(key, want, have);
-      if (want.fleeting) continue;
-      if (!all) {
-        parts_.counters.exposed_rescan.add();
-        continue;
-      }
-      for (const auto& [other, was] : before) {
-        undo(other, plan.marks.at(other), was);
-        if (was.gate == 0 && was.observer == 0) marks_.erase(other);
-        else marks_[other] = was;
-      }
-      throw;
-    }
-    marks_[key] = {have.gate | want.gate, have.observer | want.observer, want.process, want.point, want.fleeting};
-    before.emplace_back(key, have);
-  }
+  return compiler_.compile(spec, views_, stats, pins);
 }
 
-void MarkPlanner::trim_marks(const Plan& plan, const Devices& devices) {
-  for (auto it = marks_.begin(); it != marks_.end();) {
-    auto& [key, have] = *it;
-    if (std::find(devices.begin(), devices.end(), key.device) == devices.end()) {
-      ++it;
-      continue;
-    }
-    const auto want = plan.marks.find(key);
-    const std::uint64_t gate = have.gate & ~(want == plan.marks.end() ? 0 : want->second.gate);
-    const std::uint64_t observer = have.observer & ~(want == plan.marks.end() ? 0 : want->second.observer);
-    try {
-      mark(key, have, FAN_MARK_REMOVE, gate, observer);
-    } catch (const Error&) {
-      // The mount or the container is gone, and the mark with it.
-    }
-    have.gate &= ~gate;
-    have.observer &= ~observer;
-    it = (have.gate == 0 && have.observer == 0) ? marks_.erase(it) : std::next(it);
-  }
-}
-
-void MarkPlanner::publish(const Plan& plan, const Devices& devices) {
+void MarkPlanner::publish(const MarkPlan& plan, const Devices& devices) {
   auto next = std::make_shared<Policy>(*parts_.policy.get());
   ++next->generation;
   for (const Device device : devices) {
@@ -443,7 +122,7 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
     if (scan) {
       jobs.push_back(begin_scan(pin.device, pin.path));
     }
-    if (is_new || unpinned || scan) add_devices(changed, {pin.device});
+    if (is_new || unpinned || scan) changed.insert(pin.device);
   }
   // Whether the rest may be ignored is decided anew.
   if (!changed.empty()) publish_learning(changed);
@@ -452,19 +131,14 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
 
 // ---- operations ---------------------------------------------------------------
 
-MarkPlanner::Devices MarkPlanner::devices_of(const Guard& guard) {
-  std::set<Device> devices;
+MarkPlanner::Devices MarkPlanner::devices_of(const CompiledGuard& guard) {
+  Devices devices;
   for (const Placed& placed : guard.placed) devices.insert(placed.device);
-  return {devices.begin(), devices.end()};
+  return devices;
 }
 
-void MarkPlanner::add_devices(Devices& to, const Devices& from) {
-  for (const Device device : from)
-    if (std::find(to.begin(), to.end(), device) == to.end()) to.push_back(device);
-}
-
-void MarkPlanner::drop(Guard& guard) {
-  if (names_ != nullptr) names_->unwatch(guard.names);
+void MarkPlanner::drop(CompiledGuard& guard) {
+  compiler_.unwatch(guard);
   for (const auto& subject : guard.subjects) retire_counts(*subject);
 }
 
@@ -508,30 +182,30 @@ MarkPlanner::Applied MarkPlanner::apply(const GuardSpec& spec) {
     }
   }
   std::vector<Pin> pins;
-  Guard guard = compile(spec, pins);
+  CompiledGuard guard = compile(spec, pins);
   guard.original = guard.placed;
   Devices devices = devices_of(guard);
   const auto old = guards_.find(spec.key);
-  if (old != guards_.end()) add_devices(devices, devices_of(old->second));
+  if (old != guards_.end()) devices.merge(devices_of(old->second));
 
   // Swap in, place marks; if that fails, swap back. Marks are a union of old
   // and new until the new policy is out: no moment is unguarded.
-  std::optional<Guard> before;
+  std::optional<CompiledGuard> before;
   if (old != guards_.end()) before = std::move(old->second);
   guards_[spec.key] = std::move(guard);
-  const Plan next = plan(devices);
+  const MarkPlan next = plan(devices);
   try {
-    set_marks(next, false, true);
+    marks_.add(next, false, true);
   } catch (...) {
-    if (names_ != nullptr) names_->unwatch(guards_[spec.key].names);
+    compiler_.unwatch(guards_[spec.key]);
     if (before) guards_[spec.key] = std::move(*before);
     else guards_.erase(spec.key);
     throw;
   }
   publish(next, devices);
-  trim_marks(next, devices);
-  parts_.learner.forget(devices);
-  const Guard& now = guards_[spec.key];
+  marks_.trim(next, devices);
+  parts_.learner.forget({devices.begin(), devices.end()});
+  const CompiledGuard& now = guards_[spec.key];
   for (const auto& subject : now.subjects) stats_.emplace(subject->id, subject->stats);
   if (before) {
     std::erase_if(before->subjects, [&](const auto& subject) {
@@ -545,17 +219,17 @@ MarkPlanner::Applied MarkPlanner::apply(const GuardSpec& spec) {
 }
 
 void MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
-  Plan next;
+  MarkPlan next;
   try {
     next = plan(devices);
   } catch (const Error&) {
     parts_.counters.exposed_rescan.add();
     return;  // no resources: what is published and marked holds
   }
-  set_marks(next, renew, false);
+  marks_.add(next, renew, false);
   publish(next, devices);
-  trim_marks(next, devices);
-  if (forget) parts_.learner.forget(devices);
+  marks_.trim(next, devices);
+  if (forget) parts_.learner.forget({devices.begin(), devices.end()});
 }
 
 // Publishes and trims after something was taken away.
@@ -566,9 +240,9 @@ MarkPlanner::Before MarkPlanner::retire(const Devices& devices) {
     const auto it = policy->superblocks.find(device);
     if (it != policy->superblocks.end()) before.emplace_back(device, it->second);
   }
-  const Plan next = plan(devices);
+  const MarkPlan next = plan(devices);
   publish(next, devices);
-  trim_marks(next, devices);
+  marks_.trim(next, devices);
   for (const Device device : devices) {
     if (next.superblocks.contains(device)) continue;
     scans_.erase(device);
@@ -590,7 +264,7 @@ MarkPlanner::Before MarkPlanner::remove(std::uint32_t key, bool& existed) {
 
 MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
   const std::lock_guard lock(mutex_);
-  std::set<Device> devices;
+  Devices devices;
   for (auto& [key, guard] : guards_) {
     const auto gone = [&](const auto& subject) { return subject->container == container; };
     if (std::none_of(guard.subjects.begin(), guard.subjects.end(), gone)) continue;
@@ -609,9 +283,9 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
       });
     }
   }
-  Before before = retire({devices.begin(), devices.end()});
+  Before before = retire(devices);
   views_.erase(container);
-  passed_by_.erase(container);
+  compiler_.forget(container);
   return before;
 }
 
@@ -635,7 +309,7 @@ MarkPlanner::ScanJobs MarkPlanner::scan_again(std::optional<Device> device) {
   Devices devices;
   for (const auto& [on, path] : places) {
     jobs.push_back(begin_scan(on, path));
-    add_devices(devices, {on});
+    devices.insert(on);
   }
   if (!devices.empty()) publish_learning(devices);
   return jobs;
@@ -657,20 +331,19 @@ void MarkPlanner::scanned(Device device, std::uint64_t token, bool complete) {
 }
 
 // Returns whether its paths lead to other places now.
-bool MarkPlanner::recompile(Guard& guard, bool renew, ScanJobs& jobs) {
+bool MarkPlanner::recompile(CompiledGuard& guard, bool renew, ScanJobs& jobs) {
   std::vector<Pin> pins;
-  std::vector<std::string> watched;
   Devices devices = devices_of(guard);
   const auto before = places_of(guard);
   try {
-    Guard next = compile(guard.spec, pins);
+    CompiledGuard next = compile(guard.spec, pins);
     // What was there when the guard was made stays guarded.
     next.original = std::move(guard.original);
     next.placed.insert(next.placed.end(), next.original.begin(), next.original.end());
     sort_by_device(next.placed);
-    add_devices(devices, devices_of(next));
-    watched = std::move(guard.names);
-    guard = std::move(next);
+    devices.merge(devices_of(next));
+    std::swap(guard, next);
+    compiler_.unwatch(next);
   } catch (const Error&) {
     // Between two states of a tree that is being changed; the change's end is
     // told as well. Or a container has made a path that cannot be followed. What
@@ -679,7 +352,6 @@ bool MarkPlanner::recompile(Guard& guard, bool renew, ScanJobs& jobs) {
     commit(devices, renew, false);
     return false;
   }
-  if (names_ != nullptr) names_->unwatch(watched);
   const bool elsewhere = places_of(guard) != before;
   commit(devices, renew, elsewhere);
   ScanJobs more = pin(pins, before);
@@ -703,7 +375,7 @@ HeldProcess MarkPlanner::hold(std::uint64_t container, std::uint32_t pid) {
   return ours && process->alive() ? process : nullptr;
 }
 
-MarkPlanner::Places MarkPlanner::places_of(const Guard& guard) {
+MarkPlanner::Places MarkPlanner::places_of(const CompiledGuard& guard) {
   Places places;
   for (const Placed& placed : guard.placed) places.emplace(placed.device, placed.entry->path);
   return places;
@@ -720,9 +392,7 @@ MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
     if (error.code != ErrorCode::not_found) parts_.counters.exposed_rescan.add();
     return {};
   }
-  // Numbers are used again.
-  if (const auto passed = passed_by_.find(container); passed != passed_by_.end())
-    std::erase_if(passed->second, [&](std::uint32_t id) { return !view->second->has_mount(id); });
+  compiler_.refreshed(*view->second);
   ScanJobs jobs;
   const std::size_t marked = marks_.size();
   bool elsewhere = false;
@@ -763,20 +433,10 @@ MarkPlanner::Loose MarkPlanner::mark_loose(std::uint32_t pid, std::uint32_t moun
     if (!at) continue;
     const Location location = locator_.locate(at.get());
     if (!location.found() || location.raw->mount_id != mount_id) continue;
-    // What is asked about on other mounts of its device is asked about here,
-    // too. The kernel forgets the marks with the mount.
-    std::uint64_t gate = 0, observer = 0;
-    for (const auto& [key, plan] : marks_) {
-      if (key.device != location.raw->dev || key.mount == 0) continue;
-      gate |= plan.gate;
-      observer |= plan.observer;
-    }
-    const auto mark = [&](const FanotifyGroup& group, std::uint64_t mask) {
-      return mask == 0 || group.try_mark(FAN_MARK_ADD | FAN_MARK_MOUNT, mask | FAN_ONDIR, at.get()) == 0;
-    };
-    if ((gate | observer) == 0) return {Loose::needless, location.raw->dev};
-    if (!mark(parts_.groups.gate, gate) || !mark(parts_.groups.observer, observer)) break;
-    return {Loose::marked, location.raw->dev};
+    const MarkSet::Loose loose = marks_.mark_loose(location.raw->dev, at.get());
+    if (loose == MarkSet::Loose::needless) return {Loose::needless, location.raw->dev};
+    if (loose == MarkSet::Loose::marked) return {Loose::marked, location.raw->dev};
+    break;
   }
   return {};
 }
@@ -790,11 +450,9 @@ std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {
   return containers;
 }
 
-MarkPlanner::MarkCounts MarkPlanner::mark_counts() const {
+MarkSet::Counts MarkPlanner::mark_counts() const {
   const std::lock_guard lock(mutex_);
-  MarkCounts counts;
-  for (const auto& [key, plan] : marks_) ++(key.mount == 0 ? counts.superblock : counts.mount);
-  return counts;
+  return marks_.counts();
 }
 
 void MarkPlanner::each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit) {

@@ -1,19 +1,13 @@
-// Turns guards into marks and a policy.
+// Turns guards into marks and a policy: what is done when a guard comes or goes,
+// and when mounts, names or namespaces change.
 //
-// Owns: the guards, the views of their containers, the superblock and mount
-// marks, and the publishing of policies. One lock; nothing is done under it
-// that could raise a permission event (the gate may be waiting for the lock).
-//
-// Which mark covers a path:
-//   superblock  the container's own overlay: every file of it, by any name, in
-//               any mount namespace; reaches nobody else
-//   mount       a volume, or a root that isn't an overlay of its own: the
-//               container's mount only, since the node shares the superblock
-//   inode       what stood at a denied path: by IdentityTable, see there
+// Owns: the guards, the views of their containers, and the publishing of
+// policies. One lock, which is held over work that a container can stretch:
+// whoever answers a question never takes it. Nothing is done under it that could
+// raise a permission event.
 #pragma once
 
 #include <chrono>
-#include <compare>
 #include <functional>
 #include <map>
 #include <memory>
@@ -25,6 +19,9 @@
 #include <vector>
 
 #include "cover/container_view.h"
+#include "cover/guard_compiler.h"
+#include "cover/mark_plan.h"
+#include "cover/mark_set.h"
 #include "os/error.h"
 #include "os/fanotify_group.h"
 #include "identity/identity_table.h"
@@ -36,21 +33,6 @@
 #include "track/tracker.h"
 
 namespace janus {
-
-// What the caller wants; see NativeSubject in src/native.ts.
-struct SubjectSpec {
-  std::uint32_t id = 0;
-  std::string container_id;
-  std::vector<std::string> allow, deny, watch, exclude;
-  std::uint32_t events = 0;
-  std::uint32_t max_depth = 0;
-  bool only_dir = false, auto_allow_owner = false, audit = false, recursive = false, only_container = false, exact = false;
-};
-
-struct GuardSpec {
-  std::uint32_t key = 0;
-  std::vector<SubjectSpec> subjects;
-};
 
 // A directory below which inodes are to be pinned.
 struct ScanJob {
@@ -74,7 +56,7 @@ class MarkPlanner {
 
   explicit MarkPlanner(Parts parts);
 
-  void set_name_watch(NameWatch* names) { names_ = names; }
+  void set_name_watch(NameWatch* names) { compiler_.set_name_watch(names); }
 
   // Directories to scan, by the caller, once it holds no lock. Until scanned()
   // has been called for each, their superblocks learn nothing.
@@ -127,100 +109,44 @@ class MarkPlanner {
   // over any guarded path; a new namespace has new mounts of the volumes.
   std::map<std::uint64_t, std::uint32_t> watched() const;
 
-  struct MarkCounts {
-    std::size_t superblock = 0, mount = 0;
-  };
-  MarkCounts mark_counts() const;
+  MarkSet::Counts mark_counts() const;
   // Of current subjects, and of those that were removed in the last minutes.
   void each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit);
 
  private:
-  struct Placed {
-    std::uint64_t container = 0;
-    Device device = 0;
-    bool owned = false;
-    std::shared_ptr<const Entry> entry;
-  };
-  struct Guard {
-    GuardSpec spec;
-    std::vector<std::shared_ptr<const Subject>> subjects;  // of the spec's, one each
-    std::vector<Placed> placed;      // what the paths lead to now, and `original`; by device
-    std::vector<Placed> original;    // ... and led to when the guard was made
-    std::vector<std::string> names;  // watched
-  };
-  // What is at a denied path now; pinned once the policy is published.
-  struct Pin {
-    UniqueFd object;
-    bool directory = false;
-    Device device = 0;
-    std::string path;
-  };
-  struct MarkKey {
-    Device device = 0;
-    std::uint32_t mount = 0;  // 0: the superblock
-    auto operator<=>(const MarkKey&) const = default;
-  };
-  struct MarkPlan {
-    std::uint64_t gate = 0, observer = 0;
-    HeldProcess process;       // through whose root it is reached
-    std::string point;
-    bool fleeting = false;     // in a mount namespace that may end any moment
-  };
-  struct Plan {
-    std::map<Device, std::shared_ptr<const Superblock>> superblocks;
-    std::map<MarkKey, MarkPlan> marks;
-  };
   struct Retired {
     std::uint32_t id;
     std::shared_ptr<const SubjectStats> stats;
     std::chrono::steady_clock::time_point until;
   };
-  using Devices = std::vector<Device>;
+  using Devices = std::set<Device>;
   using Places = std::set<std::pair<Device, std::string>>;
 
-  Guard compile(const GuardSpec& spec, std::vector<Pin>& pins);
-  // Where a path leads to in one mount namespace of the container.
-  struct Where {
-    ContainerView& view;
-    const ProcessDir& process;
-    const std::vector<Mount>& mounts;
-    const MountPoints& served;
-    bool first;  // the namespace of the first process
-  };
-  static void sort_by_device(std::vector<Placed>& placed);
-  void place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
-             const std::string& path, Action action, Guard& guard, std::vector<Pin>& pins);
-  void pass_by(const ContainerView& view, const Mount& mount);
-  Plan plan(const Devices& devices);
-  // `all`: or nothing, and throws. Else what can be marked is, and failures count.
-  void set_marks(const Plan& plan, bool renew, bool all);
+  CompiledGuard compile(const GuardSpec& spec, std::vector<Pin>& pins);
+  MarkPlan plan(const Devices& devices);
   ScanJob begin_scan(Device device, std::string path);
-  void trim_marks(const Plan& plan, const Devices& devices);
-  bool mark(const MarkKey& key, const MarkPlan& want, unsigned flag, std::uint64_t gate, std::uint64_t observer);
-  void publish(const Plan& plan, const Devices& devices);
+  void publish(const MarkPlan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
   bool may_learn(Device device) const;
   // `known`: what is pinned at these places already has been scanned.
   ScanJobs pin(const std::vector<Pin>& pins, const Places& known);
   void commit(const Devices& devices, bool renew, bool forget);
-  void drop(Guard& guard);
+  void drop(CompiledGuard& guard);
   void retire_counts(const Subject& subject);
   Before retire(const Devices& devices);
-  static Devices devices_of(const Guard& guard);
-  static void add_devices(Devices& to, const Devices& from);
-  bool recompile(Guard& guard, bool renew, ScanJobs& jobs);
+  static Devices devices_of(const CompiledGuard& guard);
+  bool recompile(CompiledGuard& guard, bool renew, ScanJobs& jobs);
   HeldProcess hold(std::uint64_t container, std::uint32_t pid);
-  static Places places_of(const Guard& guard);
+  static Places places_of(const CompiledGuard& guard);
 
   const Parts parts_;
-  NameWatch* names_ = nullptr;
   mutable std::mutex mutex_;
   Locator locator_;
+  GuardCompiler compiler_;
   MountCloner cloner_;
-  std::map<std::uint64_t, std::unique_ptr<ContainerView>> views_;
-  std::map<std::uint64_t, std::set<std::uint32_t>> passed_by_;  // mounts that are counted, by container
-  std::map<std::uint32_t, Guard> guards_;
-  std::map<MarkKey, MarkPlan> marks_;
+  ContainerViews views_;
+  std::map<std::uint32_t, CompiledGuard> guards_;
+  MarkSet marks_;
   std::map<Device, std::set<std::uint64_t>> scans_;  // under way, by token
   std::uint64_t next_scan_ = 1;
   std::map<Device, bool> incomplete_;  // not everything could be pinned

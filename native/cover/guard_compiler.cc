@@ -1,0 +1,199 @@
+#include "cover/guard_compiler.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "cover/border.h"
+#include "os/error.h"
+
+namespace janus {
+namespace {
+
+constexpr std::uint32_t kDirentKinds =
+    mask_of(FileEventKind::attrib) | mask_of(FileEventKind::create) | mask_of(FileEventKind::remove) |
+    mask_of(FileEventKind::deleteself) | mask_of(FileEventKind::movedfrom) | mask_of(FileEventKind::movedto) |
+    mask_of(FileEventKind::moveself);
+
+std::uint32_t levels_in(std::string_view tail) {
+  return static_cast<std::uint32_t>(std::count(tail.begin(), tail.end(), '/'));
+}
+
+}  // namespace
+
+void sort_by_device(std::vector<Placed>& placed) { std::ranges::stable_sort(placed, {}, &Placed::device); }
+
+void GuardCompiler::unwatch(const CompiledGuard& guard) {
+  if (names_ != nullptr) names_->unwatch(guard.names);
+}
+
+CompiledGuard GuardCompiler::compile(const GuardSpec& spec, const ContainerViews& views, const StatsOf& stats,
+                                     std::vector<Pin>& pins) {
+  CompiledGuard guard;
+  guard.spec = spec;
+  for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
+    const SubjectSpec& want = spec.subjects[i];
+    const int index = static_cast<int>(i);
+    const auto view = std::find_if(views.begin(), views.end(), [&](const auto& item) {
+      return item.second->info().id == want.container_id;
+    });
+    if (view == views.end())
+      throw Error(ErrorCode::not_found, "no running container " + want.container_id).on_path(index, {});
+    if (want.audit && !audit_)
+      throw Error(ErrorCode::unsupported, "this kernel takes no audit records from fanotify (CONFIG_AUDIT, Linux 4.15)")
+          .on_path(index, {});
+    if (want.events & kDirentKinds)
+      throw Error(ErrorCode::unsupported,
+                  "attrib, create, delete and move events cannot be observed on a container's file system yet")
+          .on_path(index, {});
+    auto subject = std::make_shared<Subject>();
+    subject->id = want.id;
+    subject->container = view->first;
+    subject->events = want.events;
+    subject->max_depth = want.max_depth;
+    subject->only_dir = want.only_dir;
+    subject->auto_allow_owner = want.auto_allow_owner;
+    subject->audit = want.audit;
+    subject->recursive = want.recursive;
+    subject->only_container = want.only_container;
+    subject->exact = want.exact;
+    subject->exclude = want.exclude;
+    subject->stats = stats(want.id);
+    if (subject->stats == nullptr) subject->stats = std::make_shared<SubjectStats>();
+    guard.subjects.push_back(subject);
+    const auto place_all = [&](const std::vector<std::string>& paths, Action action) {
+      for (const std::string& path : paths) {
+        try {
+          ContainerView& of = *view->second;
+          place({of, *of.first(), of.mounts(), of.served(), true}, want, subject, path, action, guard, pins);
+          for (const auto& other : of.namespaces()) {
+            try {
+              place({of, *other.process, other.mounts, other.served, false}, want, subject, path, action, guard, pins);
+            } catch (const Error& error) {
+              // Its process has ended, or sees no such path: nothing to guard there.
+              // Without resources nobody knows whether there is something.
+              if (error.code == ErrorCode::exhausted) throw;
+            }
+          }
+        } catch (Error& error) {
+          unwatch(guard);
+          throw std::move(error).on_path(index, path);
+        }
+      }
+    };
+    place_all(want.allow, Action::allow);
+    place_all(want.deny, Action::deny);
+    place_all(want.watch, Action::watch);
+  }
+  sort_by_device(guard.placed);
+  return guard;
+}
+
+void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
+                          const std::string& path, Action action, CompiledGuard& guard, std::vector<Pin>& pins) {
+  const ContainerView& view = where.view;
+  const auto resolve = [&](const std::string& at) {
+    return resolve_local(programs_, where.process, where.served, at);
+  };
+  Resolved resolved = resolve(path);
+  if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
+    throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
+  // Watched before it is looked at: what changes after is told.
+  if (names_ != nullptr && where.first) {
+    const std::size_t blind = names_->watch(resolved);
+    if (blind > 0) counters_.exposed_rescan.add(blind);
+    guard.names.insert(guard.names.end(), resolved.names.begin(), resolved.names.end());
+  }
+  const auto add = [&](const Location& at, const std::string& tail, std::uint32_t depth, std::string relative) {
+    const auto mount = std::find_if(where.mounts.begin(), where.mounts.end(),
+                                    [&](const Mount& m) { return m.id == at.raw->mount_id; });
+    if (mount == where.mounts.end()) throw Error(ErrorCode::system, "its mount has just gone");
+    if (is_kernel_file_system(mount->type))
+      throw Error(ErrorCode::invalid, "is on " + mount->type + ", where the kernel asks no permission");
+    std::string full = std::string(at.path) + tail;
+    // Another namespace mostly sees the same things.
+    if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
+          return placed.device == at.raw->dev && placed.entry->subject == subject && placed.entry->path == full;
+        }))
+      return;
+    guard.placed.push_back({.container = view.info().cgroup,
+                            .device = at.raw->dev,
+                            .owned = view.owns(*mount),
+                            .entry = std::make_shared<Entry>(Entry{.action = action,
+                                                                   .depth = depth,
+                                                                   .path = std::move(full),
+                                                                   .relative = std::move(relative),
+                                                                   .subject = subject})});
+  };
+  const Location object = locator_.locate(resolved.object.get());
+  if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
+  add(object, resolved.missing, 0, "");
+  const bool directory = object.directory();
+  if (action == Action::deny && resolved.missing.empty() && where.first) {
+    pins.push_back({.object = std::move(resolved.object),
+                    .directory = directory,
+                    .device = guard.placed.back().device,
+                    .path = guard.placed.back().entry->path});
+  }
+  // Where a symlink was followed, something else may stand one day.
+  for (const auto& hop : resolved.hops) {
+    const Location at = locator_.locate(resolved.directories[hop.index]->get());
+    if (at.found() && at.has_path()) add(at, "/" + resolved.names[hop.index] + hop.rest, 0, "");
+  }
+  // What is mounted below is seen below.
+  for (const Mount& mount : where.mounts) {
+    if (mount.point.size() <= resolved.seen.size() || !is_below(mount.point, resolved.seen) ||
+        !mount.visible || is_kernel_file_system(mount.type))
+      continue;
+    const std::string tail = mount.point.substr(resolved.seen.size());
+    const std::uint32_t depth = levels_in(tail);
+    if (depth > 1 && (!spec.recursive || (spec.max_depth != 0 && depth > spec.max_depth))) continue;
+    if (mount.served) {
+      pass_by(view, mount);
+      continue;
+    }
+    if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
+          return placed.device == mount.device && placed.entry->subject == subject && placed.entry->path == mount.root;
+        }))
+      continue;
+    const bool to_pin = action == Action::deny && where.first;
+    Resolved below;
+    if (to_pin || mount.type == "overlay") {
+      try {
+        below = resolve(mount.point);
+      } catch (const Error& error) {
+        // A layer of it is served, or it has just gone. It costs only itself.
+        if (error.code == ErrorCode::exhausted) throw;
+        pass_by(view, mount);
+        continue;
+      }
+    }
+    guard.placed.push_back({.container = view.info().cgroup,
+                            .device = mount.device,
+                            .owned = view.owns(mount),
+                            .entry = std::make_shared<Entry>(
+                                Entry{.action = action, .depth = depth, .path = mount.root, .relative = tail, .subject = subject})});
+    if (!to_pin) continue;
+    const Location at = locator_.locate(below.object.get());
+    if (!at.found() || at.raw->mount_id != mount.id) continue;  // it has just gone
+    pins.push_back({.object = std::move(below.object),
+                    .directory = at.directory(),
+                    .device = mount.device,
+                    .path = mount.root});
+  }
+}
+
+void GuardCompiler::pass_by(const ContainerView& view, const Mount& mount) {
+  if (passed_by_[view.info().cgroup].insert(mount.id).second) counters_.exposed_served.add();
+}
+
+void GuardCompiler::refreshed(const ContainerView& view) {
+  const auto passed = passed_by_.find(view.info().cgroup);
+  if (passed != passed_by_.end()) std::erase_if(passed->second, [&](std::uint32_t id) { return !view.has_mount(id); });
+}
+
+void GuardCompiler::forget(std::uint64_t container) { passed_by_.erase(container); }
+
+}  // namespace janus

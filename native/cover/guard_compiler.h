@@ -1,0 +1,99 @@
+// From what the caller said to places in superblocks: where each path of a
+// guard leads to now, in every mount namespace of its containers.
+//
+// Owns: which mounts were passed by. Used by the planner under its lock. Opens nothing but with
+// O_PATH; the names that a path goes through are watched before they are looked up.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cover/container_view.h"
+#include "cover/guard_spec.h"
+#include "cover/name_watch.h"
+#include "ebpf/locator.h"
+#include "os/unique_fd.h"
+#include "policy/policy.h"
+#include "record/stats.h"
+
+namespace janus {
+
+// A path of a subject, where it leads to.
+struct Placed {
+  std::uint64_t container = 0;
+  Device device = 0;
+  bool owned = false;  // the superblock is the container's alone
+  std::shared_ptr<const Entry> entry;
+};
+
+// What is at a denied path now; pinned once the policy is published.
+struct Pin {
+  UniqueFd object;
+  bool directory = false;
+  Device device = 0;
+  std::string path;
+};
+
+struct CompiledGuard {
+  GuardSpec spec;
+  std::vector<std::shared_ptr<const Subject>> subjects;  // of the spec's, one each
+  std::vector<Placed> placed;      // what the paths lead to now, and `original`; by device
+  std::vector<Placed> original;    // ... and led to when the guard was made
+  std::vector<std::string> names;  // watched
+};
+
+void sort_by_device(std::vector<Placed>& placed);
+
+// Of guarded containers, by cgroup id.
+using ContainerViews = std::map<std::uint64_t, std::unique_ptr<ContainerView>>;
+
+class GuardCompiler {
+ public:
+  // The counters of a subject that is there already; else new ones.
+  using StatsOf = std::function<std::shared_ptr<SubjectStats>(std::uint32_t subject)>;
+
+  // `audit`: the kernel takes FAN_AUDIT.
+  GuardCompiler(const BpfPrograms& programs, Locator& locator, EngineCounters& counters, bool audit)
+      : programs_(programs), locator_(locator), counters_(counters), audit_(audit) {}
+
+  void set_name_watch(NameWatch* names) { names_ = names; }
+
+  // Throws Error with the subject and path that it is about; nothing is watched then.
+  // `pins`: what is to be pinned is added.
+  CompiledGuard compile(const GuardSpec& spec, const ContainerViews& views, const StatsOf& stats, std::vector<Pin>& pins);
+
+  void unwatch(const CompiledGuard& guard);
+
+  // The container's mounts were read again: numbers are used again.
+  void refreshed(const ContainerView& view);
+  void forget(std::uint64_t container);
+
+ private:
+  // Where a path leads to in one mount namespace of the container.
+  struct Where {
+    ContainerView& view;
+    const ProcessDir& process;
+    const std::vector<Mount>& mounts;
+    const MountPoints& served;
+    bool first;  // the namespace of the first process
+  };
+  void place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
+             const std::string& path, Action action, CompiledGuard& guard, std::vector<Pin>& pins);
+
+  // A mount that is not guarded, though a guarded path leads over it: counted once.
+  void pass_by(const ContainerView& view, const Mount& mount);
+
+  const BpfPrograms& programs_;
+  Locator& locator_;
+  EngineCounters& counters_;
+  const bool audit_;
+  NameWatch* names_ = nullptr;
+  std::map<std::uint64_t, std::set<std::uint32_t>> passed_by_;  // mounts, by container
+};
+
+}  // namespace janus

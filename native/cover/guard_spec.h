@@ -1,0 +1,24 @@
+// What a guard is, as it comes from JavaScript: see NativeSubject in src/native.ts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace janus {
+
+struct SubjectSpec {
+  std::uint32_t id = 0;
+  std::string container_id;
+  std::vector<std::string> allow, deny, watch, exclude;
+  std::uint32_t events = 0;
+  std::uint32_t max_depth = 0;
+  bool only_dir = false, auto_allow_owner = false, audit = false, recursive = false, only_container = false, exact = false;
+};
+
+struct GuardSpec {
+  std::uint32_t key = 0;
+  std::vector<SubjectSpec> subjects;
+};
+
+}  // namespace janus
