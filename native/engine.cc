@@ -64,14 +64,17 @@ struct Engine::Running {
         names(groups, [this](const std::string& name) { scanner.queue(planner.replan_name(name)); }),
         scanner({programs, policy, identities, learner, trees, planner, counters}),
         recorder(ring, tracker, [this] { wake(); }),
+        keeper(options.keeper),
         holder(programs, options.hold, options.hold_limit),
-        gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters}, options.deadline),
-        observer({groups, programs, policy, identities, learner, names, tracker, recorder, counters}),
+        gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters, keeper.beat()}, options.deadline),
+        observer({groups, programs, policy, identities, learner, names, tracker, recorder, counters, keeper.beat()}),
         stop_event(eventfd(0, EFD_CLOEXEC)),
         mounts_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         wake_javascript(std::move(wake_javascript)) {
     programs.set_identity_group(groups.identity.fd());
     planner.set_name_watch(&names);
+    if (options.stalls > 0) counters.exposed_stall.add(options.stalls);
+    keeper.start(holder.kept());
     answering.push_back(named("watchdog", [this] { gate.rescue(stopping, stop_event.get()); }));
     answering.push_back(named("gate", [this] { gate.run(stopping, stop_event.get()); }));
     begin("observer", [this] { observer.run(stopping, stop_event.get()); });
@@ -90,6 +93,7 @@ struct Engine::Running {
     scanner_stopping.store(true);
     eventfd_write(stop_event.get(), 1);
     for (std::thread& thread : answering) thread.join();
+    keeper.beat().rest();
     last_resort.on_end(nullptr);
     groups.release_permission();
     scanner.wake();
@@ -183,7 +187,8 @@ struct Engine::Running {
       std::vector<pollfd> fds = {{stop_event.get(), POLLIN, 0},
                                  {programs.records_fd(), POLLIN, 0},
                                  {mounts_event.get(), POLLIN, 0},
-                                 {holder.fd(), POLLIN, 0}};
+                                 {holder.fd(), POLLIN, 0},
+                                 {keeper.fd(), POLLIN, 0}};
       const std::size_t fixed = fds.size();
       std::vector<std::uint64_t> order;
       for (const auto& [where, fd] : mountinfos) {
@@ -195,7 +200,7 @@ struct Engine::Running {
       poll(fds.data(), fds.size(), hurry ? kLookMs : kBeatMs);
       tracker.drain();
       if (fds[3].revents != 0) holder.serve([this](const janus_hold& hold) { mark_for(hold); });
-      holder.answering();
+      if (keeper.keep_running(holder.kept())) holder.answering();
       tracker.check_losses();
       bool mounts_changed = false;
       for (std::size_t i = 0; i < order.size(); ++i) {
@@ -300,6 +305,7 @@ struct Engine::Running {
   NameWatch names;
   IdentityScanner scanner;
   Recorder recorder;
+  KeeperProcess keeper;
   Holder holder;
   Gate gate;
   Observer observer;
@@ -414,6 +420,7 @@ EngineStats Engine::stats() {
                     {"served_elsewhere", counters.exposed_served.get()},
                     {"hold_expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
                     {"path_changed", counters.exposed_path.get()},
+                    {"stalled", counters.exposed_stall.get()},
                     {"thread_failed", counters.thread_failures.get()}};
   const auto marks = all.planner.mark_counts();
   stats.marks = {{"superblock", marks.superblock},

@@ -41,6 +41,8 @@ struct EngineOptions {
   std::size_t ignore_after = 64;
   HoldMode hold = HoldMode::automatic;
   std::chrono::milliseconds hold_limit{1000};
+  KeeperProcess::Options keeper;
+  std::uint64_t stalls = 0;  // after which this run begins: counted as exposure
 };
 
 struct EngineStats {

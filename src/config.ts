@@ -3,6 +3,7 @@
  * environment variables, `--help` and docs/configuration.md.
  */
 import { hostname } from "node:os";
+import { isAbsolute } from "node:path";
 import { Command, CommanderError, Option } from "commander";
 import {
   type Address,
@@ -37,7 +38,7 @@ export interface Config {
   readonly containerWaitMs: number;
   readonly logFormat: "text" | "json";
   readonly logLevel: LogLevel;
-  readonly engine: EngineOptions;
+  readonly engine: Omit<EngineOptions, "stalls">;
 }
 
 /** A command line or environment that makes no sense. One line. */
@@ -242,6 +243,23 @@ const OPTIONS = {
     help: "Milliseconds after which a process that is held goes on, guarded or not (counted as exposure). The kernel, or a process of its own (janusd-keeper), sees to it, whatever happens to the daemon.",
     parse: wholeNumber(1, 10_000),
   }),
+  stallLimit: row({
+    flag: "stall-limit",
+    env: "JANUSD_STALL_LIMIT",
+    value: "ms",
+    default: 10_000,
+    help: "Milliseconds for which nobody may answer. Then the whole daemon stands still (stopped, frozen, thrashing), all who open files of guarded containers wait, and a process of its own (janusd-keeper) kills it: the kernel lets them go. The next start says so, and counts it as exposure. `0`: never, as a debugger needs it; else 1000 or more.",
+    parse: zeroOr(wholeNumber(1000, 600_000)),
+  }),
+  keeperCgroup: row({
+    flag: "keeper-cgroup",
+    env: "JANUSD_KEEPER_CGROUP",
+    value: "directory",
+    default: "",
+    defaultText: "the daemon's",
+    help: "The cgroup that janusd-keeper moves to at its start. What freezes the daemon's own cgroup freezes all that is in it, and a keeper there cannot kill it.",
+    parse: absoluteOrNone,
+  }),
 } satisfies Record<string, OptionRow<never> | OptionRow<unknown>>;
 
 type Key = keyof typeof OPTIONS;
@@ -284,6 +302,9 @@ export function parseConfig(
       ignoreAfter: values.ignoreAfter,
       hold: values.hold,
       holdLimitMs: values.holdLimit,
+      stallLimitMs: values.stallLimit,
+      stallFile: values.stateFile === "" ? "" : `${values.stateFile}.stalled`,
+      keeperCgroup: values.keeperCgroup,
     },
   };
 }
@@ -400,6 +421,22 @@ function wholeNumber(min: number, max: number): (text: string) => number {
   };
 }
 
+function zeroOr(parse: (text: string) => number): (text: string) => number {
+  return (text) => {
+    if (text === "0") return 0;
+    try {
+      return parse(text);
+    } catch (error) {
+      throw new Error(`${error instanceof Error ? error.message : error}, or 0`);
+    }
+  };
+}
+
+function absoluteOrNone(text: string): string {
+  if (text !== "" && !isAbsolute(text)) throw new Error("must be an absolute path");
+  return text;
+}
+
 function choice<T extends string>(choices: readonly T[]): (text: string) => T {
   return (text) => {
     const chosen = choices.find((candidate) => candidate === text);
@@ -494,5 +531,7 @@ second, and fails \`/readyz\` (\`state-file\`). A line or guard that makes no se
 itself only; the file as it was is kept as \`FILE.corrupt-TIME\`.
 
 Two daemons may share one file: see [operations](operations.md#restart-and-upgrade).
+
+\`FILE.stalled\` is there between the end of a daemon that stood still (\`--stall-limit\`) and the next start, which says so.
 `;
 }

@@ -19,6 +19,7 @@ import type { Log } from "./log.js";
 import { type Addon, type Engine, loadAddon } from "./native.js";
 import { Notices } from "./notices.js";
 import { openLogSink } from "./sink/log.js";
+import { forgetStall, readStall } from "./stall.js";
 
 /** Of one batch of events between two turns of the event loop. */
 const BATCH_BYTES = 256 * 1024;
@@ -186,7 +187,9 @@ interface Step {
 /** The engine with its threads, and the way of its events out. */
 function startEnforcing(addon: Addon, config: Config, state: StateFile | undefined, log: Log, steps: Step[]) {
   let running = true;
-  const engine: Engine = new addon.Engine(config.engine, () => {
+  const { stallFile } = config.engine;
+  const stall = stallFile === "" ? undefined : readStall(stallFile);
+  const engine: Engine = new addon.Engine({ ...config.engine, stalls: stall === undefined ? 0 : 1 }, () => {
     if (!running) return;
     try {
       registry.ended(engine.takeEnded());
@@ -212,6 +215,14 @@ function startEnforcing(addon: Addon, config: Config, state: StateFile | undefin
   // Ends after the engine, whose ring can still be read: every event that was decided is delivered.
   steps.push({ what: "the event pipeline", close: () => pipeline.close() });
   engine.start();
+  if (stall !== undefined) {
+    log.warn(stall, "the last run stood still, and its keeper killed it: nothing was guarded since");
+    try {
+      forgetStall(stallFile);
+    } catch (error) {
+      log.error({ err: error }, "the next start will say so again");
+    }
+  }
   steps.push({
     what: "the engine",
     close: () => {

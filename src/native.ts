@@ -83,6 +83,14 @@ export interface EngineOptions {
   readonly hold: HoldMode;
   /** Nobody is held for longer. Milliseconds. */
   readonly holdLimitMs: number;
+  /** A process of its own kills the daemon where nobody has answered for so long. Milliseconds; 0: never. */
+  readonly stallLimitMs: number;
+  /** What that writes then, for the next start; empty: nothing. */
+  readonly stallFile: string;
+  /** The directory of the cgroup that it moves to; empty: it stays. */
+  readonly keeperCgroup: string;
+  /** Such ends that this run begins after: counted as exposure. */
+  readonly stalls: number;
 }
 
 /** Bit n is FileEventKind n of native/record/file_event.h. */

@@ -33,6 +33,9 @@ t.test("defaults", async (t) => {
       ignoreAfter: 0,
       hold: "auto",
       holdLimitMs: 1000,
+      stallLimitMs: 10_000,
+      stallFile: "/var/lib/janusd/guards.json.stalled",
+      keeperCgroup: "",
     },
   });
 });

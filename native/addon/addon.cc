@@ -146,7 +146,11 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                                 .ignore_limit = static_cast<std::size_t>(number("ignoreLimit")),
                                 .ignore_after = static_cast<std::size_t>(number("ignoreAfter")),
                                 .hold = hold_mode_of(from.Get("hold").As<Napi::String>().Utf8Value()),
-                                .hold_limit = std::chrono::milliseconds(number("holdLimitMs"))};
+                                .hold_limit = std::chrono::milliseconds(number("holdLimitMs")),
+                                .keeper = {.stall_limit = std::chrono::milliseconds(number("stallLimitMs")),
+                                           .stall_file = from.Get("stallFile").As<Napi::String>().Utf8Value(),
+                                           .cgroup = from.Get("keeperCgroup").As<Napi::String>().Utf8Value()},
+                                .stalls = static_cast<std::uint64_t>(number("stalls"))};
     wake_ = std::make_unique<Wake>(info.Env(), info[1].As<Napi::Function>());
     engine_ = std::make_unique<Engine>(options, [this] { wake_->call(); });
     // Before the environment goes its threads must not call into it any more.

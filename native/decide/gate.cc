@@ -24,6 +24,12 @@ Gate::Gate(Parts parts, std::chrono::milliseconds deadline)
       locator_(parts.programs, LocatorSlot::gate),
       watchdog_locator_(parts.programs, LocatorSlot::watchdog) {}
 
+std::uint64_t Gate::beat(Heartbeat& own) const {
+  const std::uint64_t now = own.beat();
+  parts_.answering.beat(now);
+  return now;
+}
+
 void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
   // poll(2) looks at them in this order: when a question is there, whatever
   // happened before it was asked is seen in the queues that are looked at later.
@@ -34,9 +40,9 @@ void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
                                 {parts_.groups.names.fd(), POLLIN, 0},
                                 {parts_.names.inotify_fd(), POLLIN, 0},
                                 {stop_fd, POLLIN, 0}}};
-  urgency_.begin(1, heartbeat_.beat());
+  urgency_.begin(1, beat(heartbeat_));
   while (!stop.load(std::memory_order_relaxed)) {
-    urgency_.pace(heartbeat_.beat());
+    urgency_.pace(beat(heartbeat_));
     poll(fds.data(), fds.size(), kBeatMs);
     if (fds[2].revents != 0) parts_.learner.drain_moves();
     if (fds[3].revents != 0 || fds[4].revents != 0) parts_.names.drain();
@@ -186,9 +192,9 @@ void Gate::allow_unread(const FanotifyGroup& group) {
 
 void Gate::rescue(const std::atomic<bool>& stop, int stop_fd) {
   const int step_ms = static_cast<int>(std::clamp<std::uint64_t>(deadline_ns_ / 4'000'000, 5, kBeatMs));
-  watchdog_urgency_.begin(2, watchdog_heartbeat_.beat());  // not behind a gate that does not stop
+  watchdog_urgency_.begin(2, beat(watchdog_heartbeat_));  // not behind a gate that does not stop
   while (!stop.load(std::memory_order_relaxed)) {
-    watchdog_urgency_.pace(watchdog_heartbeat_.beat());
+    watchdog_urgency_.pace(beat(watchdog_heartbeat_));
     pollfd stopped{stop_fd, POLLIN, 0};
     poll(&stopped, 1, step_ms);
     if (in_flight_.answer_late(monotonic_ns(), deadline_ns_)) parts_.counters.exposed_deadline.add();
@@ -196,7 +202,7 @@ void Gate::rescue(const std::atomic<bool>& stop, int stop_fd) {
     // One at a time, for as long as the gate does not move: it answers better.
     const std::uint64_t limit = std::max<std::uint64_t>(deadline_ns_, 2ull * kBeatMs * 1'000'000);
     while (heartbeat_.age_ns() >= limit && !stop.load(std::memory_order_relaxed)) {
-      watchdog_urgency_.pace(watchdog_heartbeat_.beat());
+      watchdog_urgency_.pace(beat(watchdog_heartbeat_));
       if (!rescue_one(parts_.groups.identity) && !rescue_one(parts_.groups.gate)) break;
     }
   }

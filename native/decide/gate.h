@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "os/clock.h"
+#include "os/shared_beat.h"
 #include "os/fanotify_group.h"
 #include "identity/identity_table.h"
 #include "cover/ignore_learner.h"
@@ -39,6 +40,7 @@ class Gate {
     Tracker& tracker;
     Recorder& recorder;
     EngineCounters& counters;
+    SharedBeat& answering;  // of gate and watchdog: as long as one moves, nobody waits for ever
   };
 
   Gate(Parts parts, std::chrono::milliseconds deadline);
@@ -63,6 +65,7 @@ class Gate {
     Verdict verdict;
   };
   Judged judge_event(Locator& locator, const fanotify_event_metadata& event) const;
+  std::uint64_t beat(Heartbeat& own) const;
   // Reads and answers one event, if one is there.
   void step(const FanotifyGroup& group);
   void answer(const FanotifyGroup& group, const fanotify_event_metadata& event);

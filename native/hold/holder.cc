@@ -2,17 +2,10 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <dlfcn.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <string_view>
 #include <utility>
@@ -21,20 +14,11 @@
 #include "bpf/build/hold.skel.h"
 #include "os/error.h"
 #include "hold/held.h"
-#include "hold/keeper.h"
 #include "ebpf/libbpf_log.h"
 #include "ebpf/probe.h"
 
 namespace janus {
 namespace {
-
-// The keeper is installed beside the addon.
-std::string keeper_path() {
-  Dl_info addon{};
-  dladdr(reinterpret_cast<const void*>(&keeper_path), &addon);
-  std::string path(addon.dli_fname);
-  return path.substr(0, path.rfind('/') + 1) + "janusd-keeper";
-}
 
 int on_hold(void* context, void* data, std::size_t) {
   (*static_cast<std::function<void(const janus_hold&)>*>(context))(*static_cast<const janus_hold*>(data));
@@ -56,12 +40,8 @@ Holder::Holder(const BpfPrograms& programs, HoldMode mode, std::chrono::millisec
   if (mode == HoldMode::off || !load(mode, programs)) return;
   try {
     ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.to_daemon), on_hold, &visit_, nullptr);
-    wake_.reset(epoll_create1(EPOLL_CLOEXEC));
-    if (ring_ == nullptr || !wake_) throw Error::system(errno, "ring_buffer__new", "map to_daemon");
-    epoll_event readable{.events = EPOLLIN, .data = {}};
-    epoll_ctl(wake_.get(), EPOLL_CTL_ADD, ring_buffer__epoll_fd(ring_), &readable);
+    if (ring_ == nullptr) throw Error::system(errno, "ring_buffer__new", "map to_daemon");
     holding_.emplace(bpf_map__fd(skeleton_->maps.guardians));
-    if (!holds_opens()) start_keeper();
   } catch (...) {
     close();
     throw;
@@ -74,9 +54,6 @@ void Holder::close() {
   if (skeleton_ == nullptr) return;
   hold_bpf::detach(skeleton_);  // nobody is held from here
   continue_all(bpf_map__fd(skeleton_->maps.held));
-  keeper_life_.reset();
-  if (keeper_) waitid(P_PIDFD, static_cast<id_t>(keeper_.get()), nullptr, WEXITED);
-  keeper_.reset();
   holding_.reset();
   ring_buffer__free(std::exchange(ring_, nullptr));
   hold_bpf::destroy(std::exchange(skeleton_, nullptr));
@@ -120,59 +97,17 @@ bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
   return false;
 }
 
-void Holder::start_keeper() {
-  keeper_.reset();
-  std::array<int, 2> ends{};
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) throw Error::system(errno, "socketpair", "of the keeper");
-  UniqueFd ours(ends[0]), theirs(ends[1]);
-  const std::string path = keeper_path();
-  std::array<int, kKeeperArguments> descriptors{};
-  descriptors[kKeeperLife] = theirs.get();
-  descriptors[kKeeperBecome] = bpf_program__fd(skeleton_->progs.become_keeper);
-  descriptors[kKeeperHeld] = bpf_map__fd(skeleton_->maps.held);
-  descriptors[kKeeperRing] = bpf_map__fd(skeleton_->maps.to_keeper);
-  descriptors[kKeeperCounters] = bpf_map__fd(skeleton_->maps.hold_counters);
-  descriptors[kKeeperGuardians] = bpf_map__fd(skeleton_->maps.guardians);
-
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  std::vector<std::string> arguments = {path};
-  for (int which = kKeeperLife; which < kKeeperLimit; ++which) {
-    arguments.push_back(std::to_string(descriptors[static_cast<std::size_t>(which)]));
-    // To itself: this clears close-on-exec, in the child only.
-    posix_spawn_file_actions_adddup2(&actions, descriptors[static_cast<std::size_t>(which)], descriptors[static_cast<std::size_t>(which)]);
-  }
-  arguments.push_back(std::to_string(limit_.count()));
-  std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
-  argv.push_back(nullptr);
-
-  // In a session of its own: a terminal's ^C is for the daemon.
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigemptyset(&none);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
-  std::array<char*, 1> no_environment{};
-  pid_t pid = 0;
-  const int failed = posix_spawn(&pid, path.c_str(), &actions, &attributes, argv.data(), no_environment.data());
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&actions);
-  if (failed != 0) throw Error::system(failed, "posix_spawn", path);
-
-  keeper_.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  keeper_life_ = std::move(ours);
-  theirs.reset();
-  char ready = 0;
-  if (read(keeper_life_.get(), &ready, 1) != 1) {  // it has ended
-    waitid(P_PIDFD, static_cast<id_t>(keeper_.get()), nullptr, WEXITED);
-    keeper_.reset();
-    throw Error(ErrorCode::system, path + " cannot keep held processes");
-  }
-  epoll_event readable{.events = EPOLLIN, .data = {}};
-  epoll_ctl(wake_.get(), EPOLL_CTL_ADD, keeper_.get(), &readable);
+KeptHolding Holder::kept() const {
+  if (skeleton_ == nullptr || holds_opens()) return {};
+  return {.become = bpf_program__fd(skeleton_->progs.become_keeper),
+          .held = bpf_map__fd(skeleton_->maps.held),
+          .ring = bpf_map__fd(skeleton_->maps.to_keeper),
+          .counters = bpf_map__fd(skeleton_->maps.hold_counters),
+          .guardians = bpf_map__fd(skeleton_->maps.guardians),
+          .limit = limit_};
 }
+
+int Holder::fd() const { return ring_ == nullptr ? -1 : ring_buffer__epoll_fd(ring_); }
 
 void Holder::watch(const std::map<std::uint64_t, std::uint32_t>& containers) {
   if (skeleton_ == nullptr) return;
@@ -223,17 +158,7 @@ void Holder::serve(const std::function<void(const janus_hold&)>& mark) {
 }
 
 void Holder::answering() {
-  if (skeleton_ == nullptr) return;
-  siginfo_t ended{};
-  if (keeper_) waitid(P_PIDFD, static_cast<id_t>(keeper_.get()), &ended, WEXITED | WNOHANG);
-  // Nobody is stopped while there is none (hold_exit), and those who were have
-  // been let go by serve().
-  try {
-    if (!holds_opens() && (!keeper_ || ended.si_pid != 0)) start_keeper();
-    holding_->set(true);
-  } catch (const Error&) {
-    // No process or memory to be had: again at the next beat.
-  }
+  if (skeleton_ != nullptr) holding_->set(true);
 }
 
 void Holder::release(std::uint32_t tgid, const janus_held& held) const {

@@ -3,10 +3,10 @@
 // planner has marked what is new.
 //
 // Owns: the programs of bpf/hold.bpf.c, and which of their tiers is used; see
-// there. Where processes are stopped, it also owns the keeper, a small process of
-// its own (native/keeper.cc) that continues whoever is held for longer than the
-// limit: also when this process is stopped, killed, or slow. Nobody is stopped
-// unless the keeper runs; that is checked in the kernel, at each hold.
+// there. Where processes are stopped, the keeper (hold/keeper.cc) continues whoever
+// is held for longer than the limit: also when this process is stopped, killed, or
+// slow. Nobody is stopped unless the keeper runs; that is checked in the kernel, at
+// each hold.
 #pragma once
 
 #include <chrono>
@@ -22,7 +22,7 @@
 #include "bpf/event.h"
 #include "ebpf/bpf_programs.h"
 #include "hold/held.h"
-#include "os/unique_fd.h"
+#include "hold/keeper_process.h"
 
 struct hold_bpf;
 struct ring_buffer;
@@ -37,8 +37,8 @@ enum class HoldMode { off, scheduler, syscalls, automatic };
 class Holder {
  public:
   // Throws Error(unsupported) if what is wanted cannot be had (`automatic` is then
-  // off), and Error(system) if the keeper cannot be started. Nobody is held for
-  // longer than `limit`; marking takes some hundred microseconds.
+  // off). Nobody is held for longer than `limit`; marking takes some hundred
+  // microseconds.
   Holder(const BpfPrograms& programs, HoldMode mode, std::chrono::milliseconds limit);
   ~Holder();  // lets everybody go
   Holder(const Holder&) = delete;
@@ -62,13 +62,16 @@ class Holder {
   // Whether a process stands still, or is about to.
   bool holds(std::uint32_t tgid) const;
 
-  // Readable when somebody is held or the keeper has ended; -1 if off.
-  // This and the following: tracker thread only.
-  int fd() const { return wake_.get(); }
+  // For the keeper, while this object lives.
+  KeptHolding kept() const;
+
+  // Readable when somebody is held; -1 if off. This and the following: tracker
+  // thread only.
+  int fd() const;
   // Calls `mark` for each who is held, and continues it after.
   void serve(const std::function<void(const janus_hold&)>& mark);
-  // Twice a second or more: whoever is held is served soon. Starts the keeper
-  // again if it has ended.
+  // Twice a second or more: whoever is held is served soon. Not without a keeper:
+  // nobody is stopped while there is none, and those who were have been let go.
   void answering();
 
   std::uint64_t counter(janus_hold_counter which) const;
@@ -77,7 +80,6 @@ class Holder {
  private:
   bool load(HoldMode mode, const BpfPrograms& programs);
   bool try_tier(const char* tier, const BpfPrograms& programs);
-  void start_keeper();
   void release(std::uint32_t tgid, const janus_held& held) const;
   void close();
 
@@ -86,9 +88,6 @@ class Holder {
   hold_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
   std::optional<HoldSwitch> holding_;
-  UniqueFd wake_;         // epoll: the ring and the keeper
-  UniqueFd keeper_;       // pidfd; none where nobody is stopped
-  UniqueFd keeper_life_;  // the keeper ends when this does
   std::function<void(const janus_hold&)> visit_;  // during serve()
   std::mutex watched_mutex_;
   std::map<std::uint64_t, std::uint32_t> watched_;

@@ -68,6 +68,8 @@ struct EngineCounters {
   Counter exposed_path;        // a name on the way to a guarded path changed, and it leads elsewhere
   Counter exposed_rescan;      // paths changed faster than they could be resolved
 
+  Counter exposed_stall;  // the run before stood still, and was ended by its keeper
+
   Counter thread_failures;  // rounds of a thread that ended with an error; it went on
   Counter forgotten;  // times that all learned ignore marks were dropped
 };

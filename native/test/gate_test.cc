@@ -67,7 +67,8 @@ int main() {
   });
   EventRing ring(65536);
   Recorder recorder(ring, tracker, [] {});
-  Gate gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters}, std::chrono::milliseconds(100));
+  SharedBeat answering;
+  Gate gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters, answering}, std::chrono::milliseconds(100));
 
   Locator locator(programs, LocatorSlot::planner);
   const UniqueFd directory(open((base / "guarded").c_str(), O_PATH | O_CLOEXEC));

@@ -11,6 +11,7 @@ import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
 import { guardOn } from "../support/guard.js";
+import { keeperOf } from "../support/keeper.js";
 import { CLONE_NEWNS, neverUnseen, seen, volumeContainer } from "../support/new-mounts.js";
 
 const TRACEFS = "/sys/kernel/tracing";
@@ -54,14 +55,6 @@ async function startHeld(container: Container): Promise<{ pid: number; done: Pro
     return pid !== 0;
   });
   return { pid, done };
-}
-
-/** 0: there is none. */
-function keeperOf(daemon: Daemon): number {
-  const children = readdirSync(`/proc/${daemon.pid}/task`).flatMap((thread) =>
-    readFileSync(`/proc/${daemon.pid}/task/${thread}/children`, "utf8").trim().split(" ").map(Number),
-  );
-  return children.find((pid) => field(pid, "Name") === "janusd-keeper") ?? 0;
 }
 
 t.test("an exec in a new mount namespace waits until its volumes are marked", async (t) => {

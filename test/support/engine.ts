@@ -5,7 +5,7 @@ import { type Engine, loadAddon } from "../../src/native.js";
 /** Guards nothing until it is told to; stopped with the test. */
 export function startEngine(t: { teardown(handler: () => void): unknown }): Engine {
   const { Engine } = loadAddon();
-  const engine = new Engine(parseConfig([], {}, "test").engine, () => undefined);
+  const engine = new Engine({ ...parseConfig([], {}, "test").engine, stalls: 0 }, () => undefined);
   engine.start();
   t.teardown(() => engine.stop());
   return engine;
