@@ -2,7 +2,7 @@
  * A daemon that stands still as a whole: its keeper, a process of its own, kills it, so that nobody in a container
  * waits for it for longer. One that is slow, or that ends, is left alone.
  */
-import { existsSync, mkdirSync, readdirSync, readlinkSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, renameSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import t, { type Test } from "tap";
 import { workspaceDirectory } from "../support/cleanup.js";
@@ -54,6 +54,7 @@ for (const hold of ["auto", "off"]) {
       [],
       "the keeper keeps no group alive",
     );
+    await eventually("the guard is kept", () => readFileSync(daemon.stateFile, "utf8").includes("/etc/secret"));
     process.kill(daemon.pid, "SIGSTOP");
     await letsGo(t, daemon, actor);
     await eventually("the keeper has ended, too", () => !existsSync(`/proc/${keeper}`));
