@@ -15,7 +15,7 @@
 #define JANUS_CGROUP_LEVELS 16 // of a cgroup's path that are kept, from the root: runtimes' are on top
 #define JANUS_CGROUP_MAX (JANUS_CGROUP_LEVELS * 256)  // bytes of such a path at most
 #define JANUS_TASK_CGROUPS 4   // different paths of one process, in all hierarchies, that are reported
-#define JANUS_HITS 2           // identities reported for one path, nearest first
+#define JANUS_HITS 64          // identities reported for one path, nearest first; a power of two
 
 // A cgroup: v2 ids are unique in the v2 hierarchy (0), v1 ids in theirs.
 struct janus_cgroup_key {
@@ -112,7 +112,8 @@ enum janus_locate_flag {
   JANUS_LOCATE_TRACKED = 16,   // the actor is in a tracked container: container, task_flags are, too
   JANUS_LOCATE_NO_FILE = 32,   // no such descriptor
   JANUS_LOCATE_SETTLED = 128,  // its directory can never be renamed; see settled()
-  JANUS_LOCATE_BY_LOWER = 256, // hit_id[0] is of another name of the image's inode
+  JANUS_LOCATE_PINNED = 256,   // the object itself is a guarded inode: the first hit
+  JANUS_LOCATE_HITS_FULL = 512,  // there were more than JANUS_HITS identities
   JANUS_LOCATE_NO_ROOT = 64,   // not connected to its file system's root: no path
 };
 
@@ -139,7 +140,9 @@ struct janus_locate {
   __u32 cont_off;         // then [cont_off, cont_end) (empty for all but huge paths)
   __u32 cont_end;
   __u32 full_len;         // of the whole path, with what was lost of it
-  __u32 hit_id[JANUS_HITS];    // identity found, 0 = none
+  __u32 hits;             // identities found. By the image's inode comes last
+  __u32 pad2;
+  __u32 hit_id[JANUS_HITS];
   __u32 hit_tail[JANUS_HITS];  // bytes of the whole path that follow it
   // out: the actor
   __u32 ppid;
@@ -164,8 +167,8 @@ struct janus_slot {
     __u64 off;
     __u32 half;   // where the half that is being written starts
     __u32 total;  // bytes of the path so far, kept or not
-    __u32 hits;
     __u32 done;
+    __u32 pad;
   } walk;
   char bytes[JANUS_SLOT_BYTES];
   char slack[256];

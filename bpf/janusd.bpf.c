@@ -632,6 +632,17 @@ static __always_inline bool is_pinned(struct inode *inode, void *group) {
   return 0;
 }
 
+static __always_inline void add_hit(struct janus_locate *args, __u32 identity, __u32 tail) {
+  __u32 hits = args->hits;
+  if (hits >= JANUS_HITS) {
+    args->flags |= JANUS_LOCATE_HITS_FULL;
+    return;
+  }
+  args->hit_id[hits & (JANUS_HITS - 1)] = identity;
+  args->hit_tail[hits & (JANUS_HITS - 1)] = tail;
+  args->hits = hits + 1;
+}
+
 // One level up. The path is written backwards; when a half of the slot is full
 // the other one is started over, so that the head (which decides) always stays.
 static long path_step(__u32 index, struct path_walk *context) {
@@ -639,14 +650,12 @@ static long path_step(__u32 index, struct path_walk *context) {
   struct janus_locate *args = &slot->locate;
   struct dentry *dentry = (void *)slot->walk.dentry;
   struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-  __u32 hits = slot->walk.hits;
-  if (args->match_identities && hits < JANUS_HITS) {
+  if (args->match_identities) {
     __u64 inode = (__u64)BPF_CORE_READ(dentry, d_inode);
     __u32 *identity = bpf_map_lookup_elem(&identities, &inode);
     if (identity && is_pinned((void *)inode, (void *)slot->walk.group)) {
-      args->hit_id[hits & (JANUS_HITS - 1)] = *identity;
-      args->hit_tail[hits & (JANUS_HITS - 1)] = slot->walk.total;
-      slot->walk.hits = hits + 1;
+      add_hit(args, *identity, slot->walk.total);
+      if (index == 0) args->flags |= JANUS_LOCATE_PINNED;
     }
   }
   if (parent == dentry) {
@@ -684,10 +693,7 @@ static long path_step(__u32 index, struct path_walk *context) {
 static __always_inline void match_lower(struct janus_locate *args) {
   struct janus_lower_key key = {.ino = args->lower_ino, .dev = args->lower_dev};
   __u32 *identity = bpf_map_lookup_elem(&lower_identities, &key);
-  if (!identity) return;
-  args->hit_id[0] = *identity;
-  args->hit_tail[0] = 0;
-  args->flags |= JANUS_LOCATE_BY_LOWER;
+  if (identity) add_hit(args, *identity, 0);
 }
 
 #define XA_INTERNAL 2         // the low two bits of a pointer to a node (include/linux/xarray.h)
@@ -837,7 +843,7 @@ int locate(struct janus_locate_args *ctx) {
   args->mount_id = BPF_CORE_READ(mount, mnt_id);
   args->parent_inode = 0;
   args->cont_off = args->cont_end = 0;
-  args->hit_id[0] = args->hit_id[1] = 0;
+  args->hits = 0;
   args->lower_ino = args->lower_dev = 0;
   args->start_ns = 0;
   if ((args->mode & S_IFMT) == S_IFREG) {
@@ -855,7 +861,7 @@ int locate(struct janus_locate_args *ctx) {
   if (args->match_identities) slot->walk.group = (__u64)identity_group(table);
   slot->walk.off = JANUS_SLOT_BYTES;
   slot->walk.half = JANUS_PATH_HALF;
-  slot->walk.total = slot->walk.hits = slot->walk.done = 0;
+  slot->walk.total = slot->walk.done = 0;
   struct path_walk walk = {.slot = slot};
   __u32 before = rename_sequence();
   bpf_loop(PATH_LEVELS, path_step, &walk, 0);
@@ -865,7 +871,7 @@ int locate(struct janus_locate_args *ctx) {
   args->head_off = slot->walk.off;
   args->head_end = slot->walk.half + JANUS_PATH_HALF;
   args->full_len = slot->walk.total;
-  if (args->match_identities && args->lower_ino && !(args->hit_id[0] && args->hit_tail[0] == 0)) match_lower(args);
+  if (args->match_identities && args->lower_ino) match_lower(args);
   if (args->pid) locate_actor(args);
   return 0;
 }

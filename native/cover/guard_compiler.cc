@@ -50,6 +50,7 @@ CompiledGuard GuardCompiler::compile(const GuardSpec& spec, const ContainerViews
           .on_path(index, {});
     auto subject = std::make_shared<Subject>();
     subject->id = want.id;
+    subject->guard = spec.key;
     subject->container = view->first;
     subject->events = want.events;
     subject->max_depth = want.max_depth;

@@ -143,30 +143,23 @@ IdentityScanner::Progress IdentityScanner::advance(Scan& scan, Locator& locator)
 bool IdentityScanner::pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator) {
   const Location location = locator.locate(object.get(), 0, true);
   if (!location.found() || !location.has_path() || location.raw->dev != scan.device) return true;
-  const auto as = guarded_as(superblock, location);
+  const auto reasons = reasons_of(*superblock.table, parts_.identities, location);
   const bool directory = location.directory();
   std::string path(location.path);
-  if (as) {
-    const auto pinned = parts_.identities.pin(object.get(), location, *as, superblock);
+  if (!reasons.empty()) {
+    const auto pinned = parts_.identities.pin(object.get(), location, reasons, superblock);
     if (pinned == IdentityTable::Pinned::limit) return false;
     if (pinned == IdentityTable::Pinned::already && directory && scan.promised() && !superblock.shared)
-      parts_.trees.watch_overlay(object.get(), scan.device, *as);
+      parts_.trees.watch_overlay(object.get(), scan.device, reasons.front());
   }
-  if (directory && !superblock.table->outside(as.value_or(path), false)) {
-    const bool first = !as || parts_.identities.begin_listing(location.raw->inode);
+  if (directory && (!superblock.table->outside(path, false) ||
+                    std::any_of(reasons.begin(), reasons.end(), [&](const std::string& reason) {
+                      return !superblock.table->outside(reason, false);
+                    }))) {
+    const bool first = reasons.empty() || parts_.identities.begin_listing(location.raw->inode);
     if (scan.promised() || first) scan.walk.enter(std::move(object), std::move(path));
   }
   return true;
-}
-
-// The path by which anybody is denied it: its own, or what it would be if a
-// guarded directory above it had not been moved. Empty: nobody is.
-std::optional<std::string> IdentityScanner::guarded_as(const Superblock& superblock, const Location& location) const {
-  std::optional<std::string> found;
-  each_path(parts_.identities, location, [&](std::string_view path) {
-    if (!found && superblock.table->deniable(path, location.directory())) found.emplace(path);
-  });
-  return found;
 }
 
 void IdentityScanner::finish(const Scan& scan, Progress how) {
@@ -228,16 +221,8 @@ void IdentityScanner::grow() {
 void IdentityScanner::sweep_now(const Sweep& sweep) {
   const Device device = sweep.first;
   const auto& before = sweep.second;
-  // Called with the table locked, which is when the policy is looked up: a guard
-  // that is made meanwhile pins after it publishes, so whatever we unpin by an
-  // older policy it pins again.
   parts_.identities.sweep(
-      device,
-      [&](const std::string& path, bool directory) {
-        const auto policy = parts_.policy.get();
-        const Superblock* now = policy->find(device);
-        return now != nullptr && now->table->deniable(path, directory);
-      },
+      device, parts_.policy,
       [&](const std::string& path) {
         const Base* base = before->base_for(path);
         return base == nullptr ? UniqueFd() : open_exact(base->mount->get(), path.substr(base->root.size()));

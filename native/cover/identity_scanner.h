@@ -11,7 +11,6 @@
 #include <deque>
 #include <mutex>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -67,7 +66,6 @@ class IdentityScanner {
 
   Progress advance(Scan& scan, Locator& locator);
   bool pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator);
-  std::optional<std::string> guarded_as(const Superblock& superblock, const Location& location) const;
   void finish(const Scan& scan, Progress how);
   void scan_again(Device device);
   void grow();

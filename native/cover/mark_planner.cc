@@ -110,7 +110,7 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
     const Superblock* superblock = policy->find(pin.device);
     if (superblock == nullptr) continue;
     const Location location = locator_.locate(pin.object.get(), 0, true);
-    const auto pinned = parts_.identities.pin(pin.object.get(), location, pin.path, *superblock);
+    const auto pinned = parts_.identities.pin(pin.object.get(), location, {&pin.path, 1}, *superblock);
     const bool is_new = pinned == IdentityTable::Pinned::now;
     if (is_new) parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory, superblock->deny_mask);
     const bool unpinned = pinned == IdentityTable::Pinned::limit;

@@ -92,9 +92,9 @@ void Gate::step(const FanotifyGroup& group) {
 // by an ignore mark, but those may be forgotten any time.)
 bool Gate::asked_twice(const FanotifyGroup& group, const Location& location, std::uint64_t mask) const {
   if (&group != &parts_.groups.gate) return false;
-  for (int i = 0; i < JANUS_HITS && location.raw->hit_id[i] != 0; ++i) {
+  for (std::uint32_t i = 0; i < location.hits(); ++i) {
     const std::string_view below = location.after(i);
-    const bool own = location.raw->hit_tail[i] == 0 && location.pinned();
+    const bool own = i == 0 && location.pinned();
     const bool directory = below.size() > 1 && !location.cut() && below.find('/', 1) == std::string_view::npos;
     if (!own && !directory) continue;
     const auto identity = parts_.identities.find(location.raw->hit_id[i]);
@@ -141,14 +141,20 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
   const janus_locate& raw = *location.raw;
   if ((raw.flags & JANUS_LOCATE_TRACKED) && (raw.flags & JANUS_LOCATE_ACTOR))
     parts_.tracker.see_namespace(raw.container, static_cast<std::uint32_t>(event.pid), raw.mnt_ns);
+  bool pinned = false;
+  if (superblock != nullptr && superblock->deny_mask != 0 && location.has_path()) {
+    // Whoever is denied it, or is not: it stays guarded as what it is, wherever it
+    // goes. It may have come here unasked. One that is pinned already may be asked
+    // about less than is denied by now.
+    const auto reasons = reasons_of(*superblock->table, parts_.identities, location);
+    if (!reasons.empty())
+      pinned = parts_.identities.pin(event.fd, location, reasons, *superblock) != IdentityTable::Pinned::limit;
+  }
   if (decision.entry == nullptr) {
     parts_.counters.asked_unguarded.add();
-    // Somebody else is denied it: it may have come here unasked, and is not to leave so.
-    if (superblock != nullptr && location.has_path() && superblock->table->deniable(location.path, location.directory()))
-      parts_.identities.pin(event.fd, location, location.path, *superblock);
     if (superblock != nullptr && &group == &parts_.groups.gate) parts_.learner.learn(false, locator_, location, *policy);
   } else if (asked_twice(group, location, event.mask)) {
-    const auto identity = location.pinned() ? parts_.identities.find(location.raw->hit_id[0]) : std::nullopt;
+    const auto identity = location.pinned() ? parts_.identities.find(location.raw->hit_id[0]) : nullptr;
     if (identity) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory(), identity->mask);
   } else {
     parts_.counters.asked_guarded.add();
@@ -163,15 +169,9 @@ void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& eve
                             .blocked_ns = blocked,
                             .actor = identify(event.pid, raw, blocked),
                             .time_ns = clock_ns(CLOCK_REALTIME)});
-    if (decision.entry->action == Action::deny && location.has_path()) {
-      // The inode is guarded from now on, wherever it goes; and one of the two
-      // groups is enough to ask about it. One that is pinned already may be asked
-      // about less than is denied by now.
-      const bool pinned = parts_.identities.pin(event.fd, location, verdict.as.empty() ? location.path : verdict.as,
-                                                *superblock) != IdentityTable::Pinned::limit;
-      if (pinned && &group == &parts_.groups.gate)
-        parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory(), superblock->deny_mask);
-    }
+    // One of the two groups is enough to ask about it.
+    if (decision.entry->action == Action::deny && pinned && &group == &parts_.groups.gate)
+      parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory(), superblock->deny_mask);
   }
   in_flight_.end();
 }

@@ -24,13 +24,15 @@ struct Location {
   // renamed at each try to read it).
   bool has_path() const { return !(raw->flags & (JANUS_LOCATE_TOO_DEEP | JANUS_LOCATE_NO_ROOT)); }
   // The object itself is a guarded inode, whatever its name.
-  bool pinned() const {
-    return raw->hit_id[0] != 0 && raw->hit_tail[0] == 0 && !(raw->flags & JANUS_LOCATE_BY_LOWER);
-  }
+  bool pinned() const { return (raw->flags & JANUS_LOCATE_PINNED) != 0; }
   // The path's end is lost; what is there ends with a whole component.
   bool cut() const { return (raw->flags & JANUS_LOCATE_TAIL_LOST) != 0; }
+  // How many guarded inodes are among the object and its ancestors.
+  std::uint32_t hits() const { return raw->hits; }
+  // There are more than are reported.
+  bool hits_full() const { return (raw->flags & JANUS_LOCATE_HITS_FULL) != 0; }
   // What follows a guarded inode that was hit, as far as it is there: "" or "/a/b".
-  std::string_view after(int hit) const {
+  std::string_view after(std::uint32_t hit) const {
     const std::size_t begin = raw->full_len - raw->hit_tail[hit];
     return begin < path.size() ? path.substr(begin) : std::string_view();
   }

@@ -10,69 +10,117 @@ namespace {
 
 constexpr std::size_t kCollectAfter = 1024;
 
+// A container can move a directory to as many paths as it likes.
+constexpr std::size_t kReasons = 16;
+
 }  // namespace
 
-IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::string_view path,
+IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::span<const std::string> paths,
                                          const Superblock& superblock) {
-  std::uint64_t mask = superblock.deny_mask;
   const std::uint64_t inode = location.raw->inode;
-  const Device device = location.raw->dev;
   const std::unique_lock lock(mutex_);
   const auto known = by_inode_.find(inode);
-  if (known != by_inode_.end()) {
-    const auto held = held_.find(known->second);
-    // `location` may be older than another thread's pin: the mark is what counts.
-    if ((location.pinned() || programs_.has_identity_mark(inode)) && held->second.identity.device == device) {
-      // What it was first is what it stays guarded as.
-      if ((mask & ~held->second.mask) == 0) return Pinned::already;
-      mask |= held->second.mask;
-      const std::uint64_t events = mask | FAN_ONDIR | (location.directory() ? FAN_EVENT_ON_CHILD : 0);
-      if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) != 0) return Pinned::limit;
-      held->second.mask = mask;
-      return Pinned::already;
-    }
-    erase(held);  // of an inode that is gone; its memory was used again
+  if (known == by_inode_.end()) return pin_new(fd, location, paths, superblock);
+  const std::shared_ptr<const Identity> before = identities_.at(known->second.id);
+  // `location` may be older than another thread's pin: the mark is what counts.
+  if (before->device != location.raw->dev || !(location.pinned() || programs_.has_identity_mark(inode))) {
+    erase(known);  // of an inode that is gone; its memory was used again
+    return pin_new(fd, location, paths, superblock);
   }
+  Identity now = *before;
+  now.mask |= superblock.deny_mask;
+  if (now.mask != before->mask && !mark(fd, now.mask, location.directory())) return Pinned::limit;
+  add_reasons(now, paths, *superblock.table, location.directory());
+  if (now.mask == before->mask && now.paths.size() == before->paths.size() && now.cut == before->cut) return Pinned::already;
+  identities_[known->second.id] = std::make_shared<const Identity>(std::move(now));
+  join_links(known->second.lower);
+  return Pinned::already;
+}
+
+IdentityTable::Pinned IdentityTable::pin_new(int fd, const Location& location, std::span<const std::string> paths,
+                                             const Superblock& superblock) {
+  const std::uint64_t inode = location.raw->inode;
+  const Device device = location.raw->dev;
+  const bool directory = location.directory();
   ++since_collected_;
   if (sizes_[device] >= limit_) return Pinned::limit;
-  const std::uint64_t events = mask | FAN_ONDIR | (location.directory() ? FAN_EVENT_ON_CHILD : 0);
-  if (groups_.identity.try_mark(FAN_MARK_ADD, events, fd) != 0) return Pinned::limit;
-  while (next_ == 0 || held_.contains(next_)) ++next_;  // it may have wrapped; 0 is nobody's
-  const std::uint32_t id = next_++;
-  const LowerInode lower{location.raw->lower_ino, location.raw->lower_dev};
-  const janus_lower_key lower_key{.ino = lower.first, .dev = lower.second};
-  if (!programs_.add_identity(inode, id) || (lower.first != 0 && !programs_.add_lower_identity(lower_key, id))) {
-    programs_.remove_identity(inode);
-    groups_.identity.try_mark(FAN_MARK_REMOVE, events, fd);
+  if (!mark(fd, superblock.deny_mask, directory)) return Pinned::limit;
+  Held held{.id = new_id(), .directory = directory, .listed = false, .lower = {location.raw->lower_ino, location.raw->lower_dev}};
+  const auto unmark = [&] {
+    groups_.identity.try_mark(FAN_MARK_REMOVE, superblock.deny_mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, fd);
     return Pinned::limit;
+  };
+  if (!programs_.add_identity(inode, held.id)) return unmark();
+  Identity identity{.device = device, .paths = {}, .cut = false, .mask = superblock.deny_mask};
+  add_reasons(identity, paths, *superblock.table, directory);
+  identities_[held.id] = std::make_shared<const Identity>(std::move(identity));
+  if (held.lower.first != 0) {
+    auto links = links_.find(held.lower);
+    if (links == links_.end()) {
+      const std::uint32_t id = new_id();
+      if (!programs_.add_lower_identity({.ino = held.lower.first, .dev = held.lower.second}, id)) {
+        programs_.remove_identity(inode);
+        identities_.erase(held.id);
+        return unmark();
+      }
+      links = links_.emplace(held.lower, Links{.id = id, .device = device, .known = {}, .all = 0}).first;
+    }
+    links->second.all = location.raw->nlink;
+    links->second.known.insert(inode);
   }
-  held_[id] = {.identity = {device, std::string(path), mask},
-               .inode = inode,
-               .mask = mask,
-               .directory = location.directory(),
-               .lower = lower};
-  by_inode_[inode] = id;
+  by_inode_[inode] = held;
   ++sizes_[device];
-  if (lower.first != 0) {
-    Links& links = links_[lower];
-    links.device = device;
-    links.all = location.raw->nlink;
-    ++links.known;
-  }
-  if (location.directory() && superblock.shared) trees_.watch(fd, device);
-  else if (location.directory()) trees_.watch_overlay(fd, device, path);
+  join_links(held.lower);
+  if (directory && superblock.shared) trees_.watch(fd, device);
+  else if (directory) trees_.watch_overlay(fd, device, paths.front());
   return Pinned::now;
+}
+
+std::uint32_t IdentityTable::new_id() {
+  while (next_ == 0 || identities_.contains(next_)) ++next_;  // it may have wrapped; 0 is nobody's
+  return next_++;
+}
+
+bool IdentityTable::mark(int fd, std::uint64_t mask, bool directory) const {
+  return groups_.identity.try_mark(FAN_MARK_ADD, mask | FAN_ONDIR | (directory ? FAN_EVENT_ON_CHILD : 0), fd) == 0;
+}
+
+void IdentityTable::add_reasons(Identity& identity, std::span<const std::string> paths, const SuperblockPolicy& table,
+                                bool directory) {
+  for (const std::string& path : paths) {
+    if (std::any_of(identity.paths.begin(), identity.paths.end(),
+                    [&](const std::string& held) { return table.alike(held, path, directory); }))
+      continue;
+    if (identity.paths.size() == kReasons) identity.cut = true;
+    else identity.paths.push_back(path);
+  }
+}
+
+// What the image's inode is guarded as: as all its names together.
+void IdentityTable::join_links(const LowerInode& lower) {
+  const auto it = links_.find(lower);
+  if (it == links_.end()) return;
+  Identity all{.device = it->second.device, .paths = {}, .cut = false, .mask = 0};
+  std::set<std::string> paths;
+  for (const std::uint64_t inode : it->second.known) {
+    const Identity& one = *identities_.at(by_inode_.at(inode).id);
+    paths.insert(one.paths.begin(), one.paths.end());
+    all.cut = all.cut || one.cut;
+    all.mask |= one.mask;
+  }
+  all.paths.assign(paths.begin(), paths.end());
+  identities_[it->second.id] = std::make_shared<const Identity>(std::move(all));
 }
 
 bool IdentityTable::begin_listing(std::uint64_t inode) {
   const std::unique_lock lock(mutex_);
   const auto known = by_inode_.find(inode);
-  return known != by_inode_.end() && !std::exchange(held_.at(known->second).listed, true);
+  return known != by_inode_.end() && !std::exchange(known->second.listed, true);
 }
 
 bool IdentityTable::crowded() const {
   const std::shared_lock lock(mutex_);
-  return since_collected_ >= std::max(kCollectAfter, held_.size() / 4);
+  return since_collected_ >= std::max(kCollectAfter, by_inode_.size() / 4);
 }
 
 void IdentityTable::collect() {
@@ -82,63 +130,82 @@ void IdentityTable::collect() {
     const std::unique_lock lock(mutex_);
     since_collected_ = 0;
     gone.reserve(by_inode_.size());
-    for (const auto& [inode, id] : by_inode_) gone.push_back(inode);
+    for (const auto& [inode, held] : by_inode_) gone.push_back(inode);
   }
   std::erase_if(gone, [&](std::uint64_t inode) { return programs_.has_identity_mark(inode); });
-  const std::unique_lock lock(mutex_);
   for (const std::uint64_t inode : gone) {
+    const std::unique_lock lock(mutex_);
     // Its memory may be another guarded inode by now.
     const auto known = by_inode_.find(inode);
-    if (known != by_inode_.end() && !programs_.has_identity_mark(inode)) erase(held_.find(known->second));
+    if (known != by_inode_.end() && !programs_.has_identity_mark(inode)) erase(known);
   }
 }
 
 bool IdentityTable::has_unknown_names(Device device) const {
   const std::shared_lock lock(mutex_);
-  return std::any_of(links_.begin(), links_.end(),
-                     [&](const auto& item) { return item.second.device == device && item.second.known < item.second.all; });
+  return std::any_of(links_.begin(), links_.end(), [&](const auto& item) {
+    return item.second.device == device && item.second.known.size() < item.second.all;
+  });
 }
 
-void IdentityTable::erase(std::unordered_map<std::uint32_t, Held>::iterator held) {
-  const Held& gone = held->second;
-  programs_.remove_identity(gone.inode);
-  if (const auto links = links_.find(gone.lower); links != links_.end() && --links->second.known == 0) {
-    programs_.remove_lower_identity({.ino = gone.lower.first, .dev = gone.lower.second});
-    links_.erase(links);
-  }
-  by_inode_.erase(gone.inode);
-  if (--sizes_[gone.identity.device] == 0) sizes_.erase(gone.identity.device);
-  held_.erase(held);
+void IdentityTable::erase(ByInode::iterator held) {
+  const auto [inode, gone] = *held;
+  const auto identity = identities_.find(gone.id);
+  programs_.remove_identity(inode);
+  if (--sizes_[identity->second->device] == 0) sizes_.erase(identity->second->device);
+  identities_.erase(identity);
+  by_inode_.erase(held);
+  const auto links = links_.find(gone.lower);
+  if (links == links_.end()) return;
+  links->second.known.erase(inode);
+  if (!links->second.known.empty()) return join_links(gone.lower);
+  programs_.remove_lower_identity({.ino = gone.lower.first, .dev = gone.lower.second});
+  identities_.erase(links->second.id);
+  links_.erase(links);
 }
 
-std::optional<Identity> IdentityTable::find(std::uint32_t id) const {
+std::shared_ptr<const Identity> IdentityTable::find(std::uint32_t id) const {
   const std::shared_lock lock(mutex_);
-  const auto it = held_.find(id);
-  if (it == held_.end()) return std::nullopt;
-  Identity identity = it->second.identity;
-  identity.mask = it->second.mask;
-  return identity;
+  const auto it = identities_.find(id);
+  return it == identities_.end() ? nullptr : it->second;
 }
 
-void IdentityTable::sweep(Device device, const std::function<bool(const std::string&, bool)>& keep,
-                          const std::function<UniqueFd(const std::string&)>& open, Locator& locator) {
-  std::vector<std::uint32_t> ids;
+void IdentityTable::sweep(Device device, const PolicyBox& policies, const std::function<UniqueFd(const std::string&)>& open,
+                          Locator& locator) {
+  std::vector<std::uint64_t> inodes;
   {
     const std::shared_lock lock(mutex_);
-    for (const auto& [id, held] : held_)
-      if (held.identity.device == device) ids.push_back(id);
+    for (const auto& [inode, held] : by_inode_)
+      if (identities_.at(held.id)->device == device) inodes.push_back(inode);
   }
   // One lock for each: the gate is not to wait for thousands.
-  for (const std::uint32_t id : ids) {
+  for (const std::uint64_t inode : inodes) {
     const std::unique_lock lock(mutex_);
-    const auto it = held_.find(id);
-    if (it == held_.end()) continue;
+    const auto it = by_inode_.find(inode);
+    if (it == by_inode_.end()) continue;
     const Held& held = it->second;
-    if (keep(held.identity.path, held.directory)) continue;
-    const UniqueFd fd = open(held.identity.path);
-    if (fd && locator.locate(fd.get()).raw->inode == held.inode) {
-      groups_.identity.try_mark(FAN_MARK_REMOVE, held.mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, fd.get());
+    const std::shared_ptr<const Identity> before = identities_.at(held.id);
+    if (before->device != device) continue;
+    const auto policy = policies.get();
+    const Superblock* superblock = policy->find(device);
+    Identity now = *before;
+    std::erase_if(now.paths, [&](const std::string& path) {
+      return superblock == nullptr || superblock->table->deniable(path, held.directory) == nullptr;
+    });
+    const bool same = now.paths.size() == before->paths.size();
+    // A reason that was not kept may still hold.
+    if (!now.paths.empty() || (now.cut && superblock != nullptr)) {
+      if (same) continue;
+      identities_[held.id] = std::make_shared<const Identity>(std::move(now));
+      join_links(held.lower);
+      continue;
+    }
+    for (const std::string& path : before->paths) {
+      const UniqueFd fd = open(path);
+      if (!fd || locator.locate(fd.get()).raw->inode != inode) continue;
+      groups_.identity.try_mark(FAN_MARK_REMOVE, before->mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, fd.get());
       if (held.directory) trees_.unwatch(fd.get());
+      break;
     }
     erase(it);
   }
@@ -146,7 +213,7 @@ void IdentityTable::sweep(Device device, const std::function<bool(const std::str
 
 std::size_t IdentityTable::size() const {
   const std::shared_lock lock(mutex_);
-  return held_.size();
+  return by_inode_.size();
 }
 
 }  // namespace janus

@@ -4,17 +4,23 @@
 // has pinned directories watched.
 // Such an inode raises its questions by whatever name, mount or namespace it is
 // reached, and no ignore mark can silence it. Thread-safe.
+//
+// An inode has reasons: the paths at which it was denied to somebody, by one
+// guard or several. It is judged by each. A reason goes when no guard denies that
+// path any more; the pin goes with the last reason.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
+#include <memory>
+#include <set>
 #include <shared_mutex>
+#include <span>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "os/fanotify_group.h"
 #include "ebpf/locator.h"
@@ -23,10 +29,12 @@
 
 namespace janus {
 
+// Immutable: the table replaces it as a whole.
 struct Identity {
   Device device = 0;
-  std::string path;  // where it was, in its superblock
-  std::uint64_t mask = 0;  // the permission events that its mark asks about
+  std::vector<std::string> paths;  // the reasons: where it was, in its superblock
+  bool cut = false;                // there were more reasons than are kept
+  std::uint64_t mask = 0;          // the permission events that its mark asks about
 };
 
 class IdentityTable {
@@ -36,9 +44,11 @@ class IdentityTable {
 
   // `limit`: this superblock holds as many as it may, or the eBPF map does.
   enum class Pinned { now, already, limit };
-  // `location` is of `fd`, identities and all; `path` is what it is guarded as.
-  // Unless it is `limit`, the mark asks about all of the superblock's deny_mask.
-  Pinned pin(int fd, const Location& location, std::string_view path, const Superblock& superblock);
+  // `location` is of `fd`, identities and all; `paths` is what it is guarded as,
+  // one at least. What the policy says of a reason that is held already is no
+  // reason of its own. Unless it is `limit`, the mark asks about all of the
+  // superblock's deny_mask.
+  Pinned pin(int fd, const Location& location, std::span<const std::string> paths, const Superblock& superblock);
 
   // True once for each pinned directory: its entries are to be pinned, too.
   bool begin_listing(std::uint64_t inode);
@@ -47,12 +57,16 @@ class IdentityTable {
   // question can tell that it is opened by one of them.
   bool has_unknown_names(Device device) const;
 
-  std::optional<Identity> find(std::uint32_t id) const;
+  // Null: nobody's.
+  std::shared_ptr<const Identity> find(std::uint32_t id) const;
 
-  // Unpins what `keep` refuses; `open` finds an inode again by device and path
-  // (it may fail: then the mark stays until the inode goes, and means nothing).
-  void sweep(Device device, const std::function<bool(const std::string& path, bool directory)>& keep,
-             const std::function<UniqueFd(const std::string& path)>& open, Locator& locator);
+  // Drops the reasons for which nobody is denied any more, and unpins what has
+  // none left. The policy is looked up with the table locked: a guard that is made
+  // meanwhile pins after it publishes, so whatever is unpinned by an older policy
+  // it pins again. `open` finds an inode again by its path (it may fail: then the
+  // mark stays until the inode goes, and means nothing).
+  void sweep(Device device, const PolicyBox& policies, const std::function<UniqueFd(const std::string& path)>& open,
+             Locator& locator);
 
   // A pin goes with its inode, and the kernel doesn't say so. `crowded`: so many
   // were made since the last collect() that it is worth looking for those.
@@ -65,19 +79,26 @@ class IdentityTable {
   // An inode of an image layer: number, device; {0, 0} = none.
   using LowerInode = std::pair<std::uint64_t, std::uint64_t>;
   struct Held {
-    Identity identity;
-    std::uint64_t inode = 0;
-    std::uint64_t mask = 0;
+    std::uint32_t id = 0;
     bool directory = false;
     bool listed = false;
     LowerInode lower;
   };
+  using ByInode = std::unordered_map<std::uint64_t, Held>;  // by kernel address
   // A hard-linked file of the image: its names that are pinned, of all it has.
+  // It is an identity, too, with the reasons of all these names.
   struct Links {
+    std::uint32_t id = 0;
     Device device = 0;
-    std::size_t known = 0, all = 0;
+    std::set<std::uint64_t> known;  // inodes
+    std::size_t all = 0;
   };
-  void erase(std::unordered_map<std::uint32_t, Held>::iterator held);
+  std::uint32_t new_id();
+  bool mark(int fd, std::uint64_t mask, bool directory) const;
+  Pinned pin_new(int fd, const Location& location, std::span<const std::string> paths, const Superblock& superblock);
+  static void add_reasons(Identity& identity, std::span<const std::string> paths, const SuperblockPolicy& table, bool directory);
+  void join_links(const LowerInode& lower);
+  void erase(ByInode::iterator held);
 
   const Groups& groups_;
   BpfPrograms& programs_;
@@ -86,8 +107,8 @@ class IdentityTable {
   mutable std::shared_mutex mutex_;
   std::uint32_t next_ = 1;
   std::size_t since_collected_ = 0;  // pins, made or refused
-  std::unordered_map<std::uint32_t, Held> held_;
-  std::unordered_map<std::uint64_t, std::uint32_t> by_inode_;
+  std::unordered_map<std::uint32_t, std::shared_ptr<const Identity>> identities_;
+  ByInode by_inode_;
   std::unordered_map<Device, std::size_t> sizes_;
   std::map<LowerInode, Links> links_;
 };

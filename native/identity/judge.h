@@ -5,6 +5,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "identity/identity_table.h"
 #include "ebpf/locator.h"
@@ -23,25 +24,37 @@ inline Actor actor_of(const Location& location) {
 
 // The paths that a located object is judged by: its own, and what it would be if
 // the guarded inodes among it and its ancestors were where they were (a hard
-// link, or a guarded directory that was moved).
+// link, or a guarded directory that was moved). False: these are not all.
 template <typename Visit>
-void each_path(const IdentityTable& identities, const Location& location, Visit visit) {
+bool each_path(const IdentityTable& identities, const Location& location, Visit visit) {
   visit(location.path);
-  for (int i = 0; i < JANUS_HITS && location.raw->hit_id[i] != 0; ++i) {
+  bool all = !location.hits_full();
+  for (std::uint32_t i = 0; i < location.hits(); ++i) {
     const auto identity = identities.find(location.raw->hit_id[i]);
     if (!identity || identity->device != location.raw->dev) continue;
-    std::string path = identity->path;
-    path += location.after(i);
-    if (path != location.path) visit(std::string_view(path));
+    all = all && !identity->cut;
+    const std::string_view below = location.after(i);
+    for (const std::string& reason : identity->paths) {
+      // Mostly it is where it was.
+      if (location.path.size() == reason.size() + below.size() && location.path.starts_with(reason)) continue;
+      std::string path = reason;
+      path += below;
+      visit(std::string_view(path));
+    }
   }
+  return all;
 }
+
+// Those of its paths at which anybody is denied it.
+std::vector<std::string> reasons_of(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location);
 
 struct Verdict {
   Decision decision;
   std::string as;  // the path that decided, if not the object's own
 };
 
-// By each_path(): if any denies, it is denied.
+// By each_path(): if any denies, it is denied. If these are not all, it is denied
+// to whoever is denied anything on that superblock.
 Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
               const Actor& actor, FileEventKind kind, bool observed);
 

@@ -38,6 +38,19 @@ bool concerns(const Entry& entry, FileEventKind kind, bool directory, const Acto
          (!subject.only_container || actor.container == subject.container);
 }
 
+// Guards that have decided about a path.
+class Guards {
+ public:
+  bool contains(const Entry& entry) const {
+    return std::find(keys_.begin(), keys_.end(), entry.subject->guard) != keys_.end();
+  }
+  void add(const Entry& entry) { keys_.push_back(entry.subject->guard); }
+  void add(const Guards& others) { keys_.insert(keys_.end(), others.keys_.begin(), others.keys_.end()); }
+
+ private:
+  std::vector<std::uint32_t> keys_;  // few: of those with an entry on the way up
+};
+
 bool exempts(const Entry& entry, const Actor& actor) {
   return entry.subject->auto_allow_owner && actor.owner && actor.container == entry.subject->container;
 }
@@ -55,6 +68,7 @@ SuperblockPolicy::SuperblockPolicy(std::vector<Rule> rules, std::vector<View> vi
     const std::string_view path = rules_[i].entry->path;
     by_path_.try_emplace(path, i, i).first->second.second = i + 1;
     longest_ = std::max(longest_, path.size());
+    several_guards_ = several_guards_ || rules_[i].entry->subject->guard != rules_[0].entry->subject->guard;
     if (!path.empty()) holders_[parent_of(path)] |= rules_[i].answered ? 1 : 2;
   }
 }
@@ -74,20 +88,24 @@ std::string_view SuperblockPolicy::comparable(std::string_view path, std::uint32
 Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
                                   bool observed) const {
   std::uint32_t levels = 0;
+  Decision best;
+  Guards decided;  // by a path that is more specific
   for (std::string_view at = comparable(path, levels);; ++levels) {
     if (const auto it = by_path_.find(at); it != by_path_.end()) {
-      Decision best;
+      Guards here;
       for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
         const Entry& entry = *rules_[i].entry;
-        if (rules_[i].answered == observed || !concerns(entry, kind, directory, actor)) continue;
+        if (rules_[i].answered == observed || !concerns(entry, kind, directory, actor) || decided.contains(entry)) continue;
         if (!reaches(entry, levels, path.substr(at.size()))) continue;
         const bool exempt = entry.action == Action::deny && exempts(entry, actor);
-        const bool deny = entry.action == Action::deny && !exempt;
-        if (best.entry == nullptr || (deny && !best.deny)) best = {&entry, deny, exempt};
+        if (entry.action == Action::deny && !exempt) return {&entry, true, false};
+        if (best.entry == nullptr) best = {&entry, false, exempt};
+        if (several_guards_) here.add(entry);
       }
-      if (best.entry != nullptr) return best;
+      if (best.entry != nullptr && !several_guards_) return best;
+      decided.add(here);
     }
-    if (at.empty()) return {};
+    if (at.empty()) return best;
     at = parent_of(at);
   }
 }
@@ -120,28 +138,63 @@ const Entry* SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor)
   return nullptr;
 }
 
-bool SuperblockPolicy::deniable(std::string_view path, bool directory) const {
+const Entry* SuperblockPolicy::deniable(std::string_view path, bool directory) const {
   for (const auto kind : {FileEventKind::open, FileEventKind::access, FileEventKind::exec}) {
     // The strictest actor there is: in every container at once, nobody's owner.
     std::uint32_t levels = 0;
+    Guards decided;
     for (std::string_view at = comparable(path, levels);; ++levels) {
-      bool decided = false;
       if (const auto it = by_path_.find(at); it != by_path_.end()) {
+        Guards here;
         for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
           const Entry& entry = *rules_[i].entry;
           const Subject& subject = *entry.subject;
-          if (!rules_[i].answered || !(subject.events & mask_of(kind)) || (!directory && subject.only_dir) ||
-              !reaches(entry, levels, path.substr(at.size())))
+          if (!rules_[i].answered || decided.contains(entry) || !(subject.events & mask_of(kind)) ||
+              (!directory && subject.only_dir) || !reaches(entry, levels, path.substr(at.size())))
             continue;
-          if (entry.action == Action::deny) return true;
-          decided = !subject.only_container;
+          if (entry.action == Action::deny) return &entry;
+          if (!subject.only_container) here.add(entry);
         }
+        decided.add(here);
       }
-      if (decided || at.empty()) break;
+      if (at.empty()) break;
       at = parent_of(at);
     }
   }
-  return false;
+  return nullptr;
+}
+
+// False: it depends on more than that.
+bool SuperblockPolicy::reach_of(std::string_view path, bool directory, std::vector<Reach>& reach) const {
+  if (directory) {
+    const std::string below = std::string(path) + "/";
+    const auto next = std::lower_bound(rules_.begin(), rules_.end(), below,
+                                       [](const Rule& rule, const std::string& at) { return rule.entry->path < at; });
+    if (next != rules_.end() && next->entry->path.starts_with(below)) return false;
+  }
+  std::uint32_t levels = 0;
+  for (std::string_view at = comparable(path, levels);; ++levels) {
+    if (const auto it = by_path_.find(at); it != by_path_.end()) {
+      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
+        const Entry& entry = *rules_[i].entry;
+        const Subject& subject = *entry.subject;
+        if (directory && !subject.exclude.empty()) return false;  // names below it matter
+        if (!directory && !reaches(entry, levels, path.substr(at.size()))) continue;
+        const std::uint32_t to_go = !directory || (subject.recursive && subject.max_depth == 0) ? 0
+                                    : subject.recursive                                       ? levels
+                                                                                              : std::min(levels, 2u);
+        reach.emplace_back(&entry, to_go);
+      }
+    }
+    if (at.empty()) return true;
+    at = parent_of(at);
+  }
+}
+
+bool SuperblockPolicy::alike(std::string_view path, std::string_view other, bool directory) const {
+  if (path == other) return true;
+  std::vector<Reach> reach, other_reach;
+  return reach_of(path, directory, reach) && reach_of(other, directory, other_reach) && reach == other_reach;
 }
 
 std::string SuperblockPolicy::seen_by(std::uint64_t container, std::string_view path) const {

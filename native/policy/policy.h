@@ -5,7 +5,8 @@
 // the superblock names them, so bind mounts, chroots and mount namespaces do
 // not matter here.
 //
-// Rules (DESIGN section 4): the most specific path wins; on a tie deny wins.
+// Rules: within one guard the most specific path wins; on a tie deny wins. Guards
+// don't know of each other: if any denies, it is denied.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +33,7 @@ enum class Action : std::uint8_t { allow, deny, watch };
 // One subject of a guard on one container, as the gate needs it.
 struct Subject {
   std::uint32_t id = 0;
+  std::uint32_t guard = 0;      // the key of its guard
   std::uint64_t container = 0;  // cgroup id
   std::uint32_t events = 0;     // mask_of()
   std::uint32_t max_depth = 0;  // 0 = no limit
@@ -95,8 +97,13 @@ class SuperblockPolicy {
   // and we cannot tell that it isn't inside.
   const Entry* strictest(FileEventKind kind, const Actor& actor) const;
 
-  // Whether anyone could be denied this path. Used to find what to pin.
-  bool deniable(std::string_view path, bool directory) const;
+  // Who could deny anyone this path; null: nobody. Used to find what to pin.
+  const Entry* deniable(std::string_view path, bool directory) const;
+
+  // Whether whatever is decided about one path is decided about the other, and
+  // about all below it, too, as long as no entry is added. It may be false where
+  // that holds.
+  bool alike(std::string_view path, std::string_view other, bool directory) const;
 
   // The path as `container` sees it.
   std::string seen_by(std::uint64_t container, std::string_view path) const;
@@ -107,8 +114,13 @@ class SuperblockPolicy {
   // us look at each of its prefixes.
   std::string_view comparable(std::string_view path, std::uint32_t& levels) const;
 
+  // An entry that reaches a path, and how far its reach goes on below it.
+  using Reach = std::pair<const Entry*, std::uint32_t>;
+  bool reach_of(std::string_view path, bool directory, std::vector<Reach>& reach) const;
+
   std::vector<Rule> rules_;   // by path
   std::size_t longest_ = 0;   // path of an entry, bytes
+  bool several_guards_ = false;
   std::vector<View> views_;  // longest root first
   // [first, last) of rules_ for each path; keys are the entries' own strings.
   std::unordered_map<std::string_view, std::pair<std::uint32_t, std::uint32_t>> by_path_;

@@ -50,6 +50,40 @@ void the_most_specific_path_wins_and_deny_wins_a_tie() {
   CHECK(denies(policy, "/t/x"));
 }
 
+void guards_do_not_loosen_each_other() {
+  auto strict = subject(true), loose = subject(true);
+  strict->guard = 1;
+  loose->guard = 2;
+  loose->auto_allow_owner = true;
+  const Actor owner{.container = 7, .owner = true};
+  const SuperblockPolicy policy({entry(Action::deny, "/d", strict), entry(Action::allow, "/d/pub", loose),
+                                 entry(Action::deny, "/d/own", loose), entry(Action::allow, "/d/own/x", strict)},
+                                {});
+  CHECK(denies(policy, "/d/pub/x"));
+  CHECK(denies(policy, "/d/own", owner));
+  CHECK(policy.deniable("/d/pub", false) != nullptr);
+  // Of one guard the most specific path still decides, and the other has its say.
+  CHECK(denies(policy, "/d/own/x") && !denies(policy, "/d/own/x", owner));
+  CHECK(policy.decide("/d/own/x", false, FileEventKind::open, owner, false).entry != nullptr);
+}
+
+void paths_that_are_judged_alike() {
+  auto flat = subject(), limited = subject(true, 3), without = subject(true);
+  without->exclude = {"*.log"};
+  const SuperblockPolicy policy({entry(Action::deny, "/r", subject(true)), entry(Action::deny, "/f", flat),
+                                 entry(Action::deny, "/m", limited), entry(Action::deny, "/x", without),
+                                 entry(Action::allow, "/r/a/b", subject())},
+                                {});
+  CHECK(policy.alike("/r/1", "/r/2/3", false) && policy.alike("/r/1", "/r/2/3", true));
+  CHECK(!policy.alike("/r/1", "/f/1", false) && !policy.alike("/r/1", "/1", false));
+  CHECK(!policy.alike("/r/a", "/r/c", true));  // something else is decided below one
+  CHECK(policy.alike("/f/1", "/f/2", true) && !policy.alike("/f", "/f/2", true));
+  CHECK(policy.alike("/m/1", "/m/2", true) && !policy.alike("/m/1", "/m/1/2", true));
+  CHECK(policy.alike("/x/1", "/x/2", false) && !policy.alike("/x/1", "/x/2.log", false));
+  CHECK(!policy.alike("/x/1", "/x/2", true));
+  CHECK(policy.alike("/x/1", "/x/1", true));
+}
+
 void a_subject_decides_only_about_its_events() {
   auto reads = subject(true);
   reads->events = mask_of(FileEventKind::access);
@@ -135,6 +169,8 @@ void containers_see_their_mounts() {
 int main() {
   a_directory_holds_its_entries_and_recursion_the_tree();
   the_most_specific_path_wins_and_deny_wins_a_tie();
+  guards_do_not_loosen_each_other();
+  paths_that_are_judged_alike();
   a_subject_decides_only_about_its_events();
   only_directories();
   owners_and_scope();
