@@ -114,13 +114,18 @@ tsan: build ## C++ units under ThreadSanitizer
 fuzz: build test-deps ## The native parts that take what a container controls, for FOR=60 seconds each, with sanitizers
 	native/test/fuzz/run $(or $(FOR),60)
 
+.PHONY: hostile
+hostile: root build test-deps ## Containers that try to stall, starve, fool or end the daemon: each for FOR=20 seconds and more
+	HOSTILE_SECONDS=$(or $(FOR),20) scripts/test.sh test/hostile/*.test.ts
+
 .PHONY: bypass
 bypass: root build ## Every attempt to walk around a guard, as a table
 	test/bypass/run
 
 .PHONY: soak
-soak: root build test-deps ## The bypass attempts in full: races in loops of 10,000 and more; fuzzing for longer
+soak: root build test-deps ## The bypass attempts in full: races in loops of 10,000 and more; hostile containers and fuzzing for longer
 	SOAK=1 test/bypass/run
+	$(MAKE) hostile FOR=60
 	native/test/fuzz/run 300
 
 .PHONY: kernels

@@ -14,7 +14,9 @@
 namespace janus {
 namespace {
 
-constexpr unsigned kCommon = FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS;
+constexpr unsigned kBounded = FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_MARKS;
+// A question that found no room would be allowed.
+constexpr unsigned kCommon = kBounded | FAN_UNLIMITED_QUEUE;
 // O_NONBLOCK: the kernel opens the object for us, and a FIFO would wait for a writer.
 constexpr unsigned kEventFlags = O_RDONLY | O_CLOEXEC | O_LARGEFILE | O_NONBLOCK | O_NOATIME;
 
@@ -85,11 +87,11 @@ void FanotifyGroup::release() const {
 // one has denied, it asks no other: the account, which `identity` keeps of what
 // both are asked about, would depend on chance.
 Groups::Groups(bool audit)
-    : observer("observer", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_PIDFD, kEventFlags),
+    : observer("observer", kBounded | FAN_CLASS_NOTIF | FAN_REPORT_PIDFD, kEventFlags),
       moves("moves", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_FID, 0),
       names("names", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
       names_inotify(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)),
-      trees("trees", (kCommon & ~FAN_UNLIMITED_QUEUE) | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
+      trees("trees", kBounded | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
       gate("gate", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,
            highest_notification()),
       identity("identity", kCommon | FAN_CLASS_PRE_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,

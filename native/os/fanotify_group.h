@@ -6,7 +6,8 @@
 // The daemon has six, whatever the number of guards (max_user_groups is 128):
 //   gate      permission: superblock and mount marks, and learned ignore marks
 //   identity  permission: inode marks on what is guarded, never an ignore mark
-//   observer  notification: what is only seen, and learned ignore marks
+//   observer  notification: what is only seen, and learned ignore marks; its queue is
+//             bounded: memory of the node, and of what is deleted while it waits in it
 //   moves     notification: renames of directories that carry an ignore mark
 //   names     notification: changes in directories that a guarded path goes through
 //   trees     notification: what appears in guarded directories

@@ -5,6 +5,7 @@ import { startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
 import { CLONE_NEWNS, seen, volumeContainer } from "../support/new-mounts.js";
+import { seconds } from "./length.js";
 
 const later = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -24,7 +25,9 @@ t.test("gate and scanner pin one inode at once: once denied, always denied", asy
   container.writeVolume(0, "s/token", "");
   container.writeVolume(0, "free/x", "");
   await daemon.createGuard(guardOn(container, { deny: ["/data/s"], recursive: true }));
-  const all = await Promise.all(["0", "1"].map((id) => container.exec(["pinrace", "/data/s", "/data/free", "10", id])));
+  const all = await Promise.all(
+    ["0", "1"].map((id) => container.exec(["pinrace", "/data/s", "/data/free", String(4 * seconds), id])),
+  );
   for (const { stdout } of all) {
     t.match(stdout, /EPERM [1-9]\d* \(allowed 0\)/, "by its guarded path");
     t.match(stdout, /link opened 0, later 0/, "by a link");

@@ -12,7 +12,7 @@
 //     names       makes, moves and removes the guarded names and others, by four threads
 //     threads     opens DIR/s/token by 1,500 threads at once
 //     mounts      mounts and unmounts tmpfs on DIR, with 1,000 stacked on DIR/s/d (CAP_SYS_ADMIN)
-//     namespaces  makes user and mount namespaces, 100 alive at a time; each opens DIR/s/token
+//     namespaces  makes user and mount namespaces, 200 alive at a time; each opens DIR/s/token
 //     links       makes DIR/late a chain of 40 symbolic links with 815 components each, again and again
 //     pins        moves new files into DIR/s, opens them, links them out and opens the links, by four threads
 #define _GNU_SOURCE
@@ -33,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { kAskers = 1500, kWorkers = 4, kStacked = 1000, kNamespaces = 100, kLinks = 40, kComponents = 815 };
+enum { kAskers = 1500, kWorkers = 4, kStacked = 1000, kNamespaces = 200, kLinks = 40, kComponents = 815 };
 
 static const char *root;
 static uint64_t until;
