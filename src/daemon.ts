@@ -30,8 +30,8 @@ const HEALTH_INTERVAL_MS = 1000;
 /** How often losses and the like are said in the log, at most. Milliseconds. */
 const NOTICE_INTERVAL_MS = 10_000;
 
-/** How often guards of the last run that could not be restored are tried again. Milliseconds. */
-const RETRY_INTERVAL_MS = 2000;
+/** How often it is looked whether a pending guard is to be tried again. Milliseconds. */
+const RETRY_INTERVAL_MS = 1000;
 
 /** This machine cannot run the daemon. One line for each reason. */
 export class CannotRun extends Error {
@@ -114,6 +114,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       features: probe.features,
       guards: () => registry.size,
       guardsPending: () => registry.pending().length,
+      guardChanges: (change, source) => registry.audit.count(change, source),
       stateErrors: () => state?.failures ?? 0,
       pipeline: () => pipeline.stats,
       sinks,
@@ -246,9 +247,7 @@ function restoreGuards(state: StateFile, registry: GuardRegistry, log: Log): voi
   for (const stored of state.guards) {
     const about = { guard: stored.config.name, pod: stored.config.podName, namespace: stored.config.namespace };
     try {
-      if (registry.restore(stored) === undefined) {
-        log.info(about, "guard of the last run dropped: its containers are gone");
-      }
+      registry.restore(stored);
     } catch (error) {
       log.error({ ...about, err: error }, "guard of the last run could not be restored: it is kept, and tried again");
     }

@@ -9,6 +9,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 import { EVENT_KINDS, RESPONSE_DENY } from "./event/layout.js";
 import type { PipelineStats } from "./event/pipeline.js";
 import type { Sink } from "./event/sink.js";
+import { CHANGE_SOURCES, type ChangeSource, GUARD_CHANGES, type GuardChange } from "./guard/audit.js";
 import type { EngineStats, Trial } from "./native.js";
 import type { SubjectLookup } from "./subject.js";
 
@@ -30,6 +31,7 @@ export interface MetricsOptions {
   readonly guards: () => number;
   /** How many guards of the last run could not be taken up yet. */
   readonly guardsPending: () => number;
+  readonly guardChanges: (change: GuardChange, source: ChangeSource) => number;
   /** How often the state file could not be written. */
   readonly stateErrors: () => number;
   readonly pipeline: () => PipelineStats;
@@ -109,6 +111,19 @@ const DEFINITIONS: readonly Definition[] = [
     help: "Guards of the last run that could not be restored yet: kept, tried again, not enforced.",
     labels: [],
     read: ({ options }) => single(options.guardsPending()),
+  },
+  {
+    name: "janusd_guard_changes_total",
+    type: "counter",
+    help: "Guards created, replaced and removed, by what asked for it: rpc, file (--guards), state (the last run, or another daemon with the same state file), container (its end).",
+    labels: ["change", "source"],
+    read: ({ options }) =>
+      GUARD_CHANGES.flatMap((change) =>
+        CHANGE_SOURCES.filter((source) => source !== "container" || change === "removed").map((source) => ({
+          labels: { change, source },
+          value: options.guardChanges(change, source),
+        })),
+      ),
   },
   {
     name: "janusd_state_file_errors_total",

@@ -23,8 +23,8 @@ export class FileGuards {
   readonly #registry: Parts["registry"];
   readonly #engine: Parts["engine"];
   readonly #log: Log;
-  /** Why a guard isn't held, as it was last logged. */
-  readonly #waiting = new Map<JanusdConfig, string>();
+  /** Why a guard isn't held, as it was last logged, and since when. */
+  readonly #waiting = new Map<JanusdConfig, { readonly reason: string; readonly sinceMs: number }>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(configs: readonly JanusdConfig[], { registry, engine, log }: Parts) {
@@ -46,7 +46,9 @@ export class FileGuards {
 
   /** Those that aren't held now, each with the reason. */
   waiting(): GuardDetails[] {
-    return [...this.#waiting].map(([config, reason]) => this.#registry.notHeld(config, "file", reason));
+    return [...this.#waiting].map(([config, { reason, sinceMs }]) =>
+      this.#registry.notHeld(config, "file", reason, sinceMs),
+    );
   }
 
   /** Creates what can be created now; what is held already is left as it is. */
@@ -57,13 +59,13 @@ export class FileGuards {
       if (this.#waiting.has(config) && containerIds(config).some((id) => missing.has(id))) continue;
       const about = { guard: config.name, namespace: config.namespace };
       try {
-        const { containerIds } = this.#registry.create(config, "file");
-        if (this.#waiting.delete(config))
-          this.#log.info({ ...about, containers: containerIds }, "guard of the file held");
+        this.#registry.create(config, "file");
+        this.#waiting.delete(config);
       } catch (thrown) {
         const error = JanusdError.from(thrown);
-        if (this.#waiting.get(config) === error.message) continue;
-        this.#waiting.set(config, error.message);
+        const before = this.#waiting.get(config);
+        if (before?.reason === error.message) continue;
+        this.#waiting.set(config, { reason: error.message, sinceMs: before?.sinceMs ?? Date.now() });
         this.#log.warn({ ...about, error: error.message, ...error.data }, "guard of the file cannot be held yet");
       }
     }

@@ -7,6 +7,7 @@ import { JanusdError } from "../errors.js";
 import type { JanusdConfig } from "../gen/janus_pb.js";
 import type { Engine } from "../native.js";
 import { Arrivals } from "./arrivals.js";
+import type { Requester } from "./audit.js";
 import { containerIds } from "./guard.js";
 import { type GuardHandle, type GuardRegistry, identity, isMeant } from "./registry.js";
 
@@ -18,6 +19,7 @@ export interface GuardIntakeOptions {
 }
 
 export interface Caller {
+  readonly requester: Requester;
   /** Aborted: nobody wants the answer any more. Its reason is thrown. */
   readonly signal: AbortSignal;
   /** How long the caller itself waits. Milliseconds. */
@@ -46,7 +48,7 @@ export class GuardIntake {
   async create(config: JanusdConfig, caller: Caller): Promise<GuardHandle> {
     const ms = Math.min(this.#waitMs, caller.patienceMs);
     try {
-      const guard = this.#registry.create(config);
+      const guard = this.#registry.create(config, "rpc", caller.requester);
       this.#overtake(identity(config), "a newer CreateGuard of this guard came");
       return guard;
     } catch (error) {
@@ -55,7 +57,7 @@ export class GuardIntake {
     const start = performance.now();
     await this.#wait(config, ms, caller.signal);
     try {
-      return this.#registry.create(config);
+      return this.#registry.create(config, "rpc", caller.requester);
     } catch (error) {
       if (!isNotFound(error)) throw error;
       const waited = `waited ${Math.round(performance.now() - start)} ms`;
@@ -64,8 +66,8 @@ export class GuardIntake {
   }
 
   /** As `GuardRegistry.destroy`; a create that waits for its containers ends, and counts. */
-  destroy(request: Pick<JanusdConfig, "name" | "namespace" | "podName" | "pid">): number {
-    let removed = this.#registry.destroy(request);
+  destroy(request: Pick<JanusdConfig, "name" | "namespace" | "podName" | "pid">, requester: Requester): number {
+    let removed = this.#registry.destroy(request, requester);
     if (request.name === "" && request.podName === "") return removed;
     for (const [key, { config }] of [...this.#waiting]) {
       if (!isMeant(config, request)) continue;

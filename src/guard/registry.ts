@@ -12,11 +12,16 @@ import type { JanusdConfig } from "../gen/janus_pb.js";
 import type { Log } from "../log.js";
 import type { ContainerInfo, Engine, NativeError } from "../native.js";
 import type { SubjectContext } from "../subject.js";
+import { AuditTrail, type Requester } from "./audit.js";
 import { type CompiledSubject, compileGuard, type LiveContainer, nativeGuard } from "./compile.js";
 import { type ContainerRef, containerId, type Guard, normalisePath, parseGuard } from "./guard.js";
 
 /** How long the events of a subject that is gone can still be named: as long as the engine keeps its counts. */
 const RETIRED_MS = 10 * 60_000;
+
+/** When what is pending is tried again: soon at first, then after twice as long each time. */
+const RETRY_MIN_MS = 2000;
+const RETRY_MAX_MS = 60_000;
 
 /** The engine's and the wire's ids are signed 32-bit numbers. */
 const ID_LIMIT = 0x7fff_ffff;
@@ -59,8 +64,8 @@ export interface GuardDetails {
   readonly source: GuardSource;
   /** Why it isn't held; undefined: it is. */
   readonly pending: string | undefined;
-  /** Since when this daemon holds a guard of its name, namespace and pod, by the wall clock; undefined: it doesn't. */
-  readonly sinceMs: number | undefined;
+  /** Since when this daemon holds a guard of its name, namespace and pod, or it is pending; by the wall clock. */
+  readonly sinceMs: number;
   /** Those that are alive. */
   readonly containers: readonly { readonly id: string; readonly name: string; readonly firstPid: number }[];
   readonly subjectIds: readonly number[];
@@ -73,6 +78,17 @@ export interface StoredGuard {
   readonly config: JanusdConfig;
   /** Subject signature to id, so that ids are the same after a restart. */
   readonly ids: ReadonlyMap<string, number>;
+}
+
+/** What could not be restored. */
+interface Pending {
+  readonly stored: StoredGuard;
+  readonly reason: string;
+  /** By the wall clock. */
+  readonly sinceMs: number;
+  /** By `now`: when to try again, and how long to wait after that. */
+  readonly at: number;
+  readonly pauseMs: number;
 }
 
 interface Held {
@@ -91,6 +107,7 @@ export class GuardRegistry {
   readonly #engine: RegistryOptions["engine"];
   readonly #node: string;
   readonly #log: Log;
+  readonly audit: AuditTrail;
   readonly #onChange: () => void;
   readonly #now: () => number;
   /** By identity(). */
@@ -99,7 +116,7 @@ export class GuardRegistry {
   readonly #byContainer = new Map<string, Map<string, bigint>>();
   readonly #subjects = new Map<number, SubjectContext>();
   /** By identity(). */
-  readonly #pending = new Map<string, { readonly stored: StoredGuard; readonly reason: string }>();
+  readonly #pending = new Map<string, Pending>();
   /** In order of retirement. */
   readonly #retired = new Map<number, { readonly context: SubjectContext; readonly at: number }>();
   #nextKey = 1;
@@ -109,6 +126,7 @@ export class GuardRegistry {
     this.#engine = options.engine;
     this.#node = options.node;
     this.#log = options.log;
+    this.audit = new AuditTrail(options.log);
     this.#onChange = options.onChange ?? (() => undefined);
     this.#now = options.now ?? (() => performance.now());
   }
@@ -124,9 +142,9 @@ export class GuardRegistry {
   /**
    * Creates, or replaces without an unguarded moment. The same configuration
    * again changes nothing and makes no native call. Throws JanusdError, and
-   * then has changed nothing.
+   * then has changed nothing. `by`: who asked.
    */
-  create(config: JanusdConfig, source: GuardSource = "rpc"): GuardHandle {
+  create(config: JanusdConfig, source: GuardSource = "rpc", by?: Requester): GuardHandle {
     const guard = parseGuard(config);
     // A file says what to guard as far as it is there; a request is done as a whole or not at all.
     const there = source === "file" ? this.#present(guard.containers) : [];
@@ -135,7 +153,7 @@ export class GuardRegistry {
     if (source === "rpc" && before?.source === "file") throw ofTheFile(before);
     const complete = containers.length === guard.containers.length;
     const key = before?.key ?? this.#nextKey;
-    const handle = this.#hold({ key, guard, config, source, containers, complete }, before);
+    const handle = this.#hold({ key, guard, config, source, containers, complete }, before, { by });
     if (this.#pending.delete(identity(guard))) this.#onChange();
     return handle;
   }
@@ -147,15 +165,19 @@ export class GuardRegistry {
    * pending: it is kept, and `retryPending` tries it again.
    */
   restore(stored: StoredGuard): GuardHandle | undefined {
-    const { name, namespace, podName } = stored.config;
-    const id = identity({ name, namespace, podName });
+    const id = identity(stored.config);
     try {
       const handle = this.#restore(stored);
       this.#pending.delete(id);
+      if (handle === undefined) this.audit.record("removed", "container", stored.config);
       return handle;
     } catch (thrown) {
       const error = JanusdError.from(thrown);
-      this.#pending.set(id, { stored, reason: error.message });
+      const before = this.#pending.get(id);
+      const pauseMs = Math.min((before?.pauseMs ?? RETRY_MIN_MS / 2) * 2, RETRY_MAX_MS);
+      const at = this.#now() + pauseMs;
+      const sinceMs = before?.sinceMs ?? Date.now();
+      this.#pending.set(id, { stored, reason: error.message, sinceMs, at, pauseMs });
       throw error;
     }
   }
@@ -178,8 +200,11 @@ export class GuardRegistry {
   /** Removes what another daemon removed that has the same state file; `id` is its identity(). */
   abandon(id: string): void {
     const held = this.#guards.get(id);
-    if (held !== undefined && held.source !== "file") this.#drop(held);
+    if (held?.source === "file") return;
+    if (held !== undefined) this.#drop(held);
+    const removed = held?.config ?? this.#pending.get(id)?.stored.config;
     this.#pending.delete(id);
+    if (removed !== undefined) this.audit.record("removed", "state", removed);
   }
 
   /** Guards of an earlier run that could not be taken up yet, each with the reason. */
@@ -187,20 +212,17 @@ export class GuardRegistry {
     return [...this.#pending.values()].map(({ stored, reason }) => ({ guard: stored.config.name, reason }));
   }
 
-  /** Tries what is pending once more. Never throws. */
-  retryPending(): void {
-    for (const [id, { stored, reason }] of [...this.#pending]) {
+  /** Tries what is pending once more, if it is time or `now`. Never throws. */
+  retryPending(now = false): void {
+    for (const [id, { stored, reason, at }] of [...this.#pending]) {
+      if (!now && this.#now() < at) continue;
       const about = { guard: stored.config.name, pod: stored.config.podName, namespace: stored.config.namespace };
       try {
-        const handle = this.restore(stored);
-        this.#log.info(
-          about,
-          handle === undefined ? "pending guard dropped: its containers are gone" : "pending guard restored",
-        );
+        this.restore(stored);
         this.#onChange();
       } catch (error) {
-        const now = this.#pending.get(id)?.reason;
-        if (now !== reason) this.#log.warn({ ...about, err: error }, "guard of the last run is still pending");
+        if (this.#pending.get(id)?.reason !== reason)
+          this.#log.warn({ ...about, err: error }, "guard of the last run is still pending");
       }
     }
   }
@@ -224,7 +246,7 @@ export class GuardRegistry {
     this.#nextSubjectId = Math.max(this.#nextSubjectId, ...[...ids.values()].map((id) => id + 1));
     const complete = containers.length === guard.containers.length;
     const next = { key, guard, config: stored.config, source: "state", containers, complete } as const;
-    return this.#hold(next, before, ids);
+    return this.#hold(next, before, { ids });
   }
 
   /**
@@ -232,9 +254,9 @@ export class GuardRegistry {
    *
    * The controller sends no guard name, and the pids of whatever guard it made
    * last, perhaps in another pod. So the pod's name decides; pids choose only
-   * between several pods that fit, or where there is no name at all.
+   * between several pods that fit, or where there is no name at all. `by`: who asked.
    */
-  destroy(request: Pick<JanusdConfig, "name" | "namespace" | "podName" | "pid">): number {
+  destroy(request: Pick<JanusdConfig, "name" | "namespace" | "podName" | "pid">, by?: Requester): number {
     const named = request.name !== "" || request.podName !== "";
     let matches = [...this.#guards.values()].filter(({ guard }) => isMeant(guard, request));
     const ofPids = matches.filter(({ containers }) =>
@@ -249,9 +271,10 @@ export class GuardRegistry {
     for (const held of matches) this.#drop(held);
     const waiting = named ? [...this.#pending].filter(([, { stored }]) => isMeant(stored.config, request)) : [];
     for (const [id] of waiting) this.#pending.delete(id);
-    const removed = matches.length + waiting.length;
-    if (removed > 0) this.#onChange();
-    return removed;
+    const removed = [...matches.map(({ config }) => config), ...waiting.map(([, { stored }]) => stored.config)];
+    for (const config of removed) this.audit.record("removed", "rpc", config, by);
+    if (removed.length > 0) this.#onChange();
+    return removed.length;
   }
 
   /** Every guard of which a container is alive: looks, rather than remembers. */
@@ -271,21 +294,21 @@ export class GuardRegistry {
         subjectIds: subjects.map(({ native }) => native.id),
       }),
     );
-    const pending = [...this.#pending.values()].map(({ stored, reason }) =>
-      this.notHeld(stored.config, "state", reason),
+    const pending = [...this.#pending.values()].map(({ stored, reason, sinceMs }) =>
+      this.notHeld(stored.config, "state", reason, sinceMs),
     );
     return [...held, ...pending];
   }
 
   /** Details of a guard that somebody else wants held, and `reason` keeps from it. */
-  notHeld(config: JanusdConfig, source: GuardSource, reason: string): GuardDetails {
+  notHeld(config: JanusdConfig, source: GuardSource, reason: string, sinceMs: number): GuardDetails {
     const nodeName = config.nodeName || this.#node;
     return {
       config,
       nodeName,
       source,
       pending: reason,
-      sinceMs: undefined,
+      sinceMs,
       containers: [],
       subjectIds: [],
       complete: false,
@@ -303,11 +326,11 @@ export class GuardRegistry {
     return [...held, ...[...this.#pending.values()].map(({ stored }) => stored)];
   }
 
-  /** `ids`: those that subjects had before; by default, in `before`. */
+  /** `ids`: those that subjects had before; by default, in `before`. `by`: who asked. */
   #hold(
     next: Omit<Held, "sinceMs" | "subjects" | "stored">,
     before: Held | undefined,
-    ids: ReadonlyMap<string, number> = before?.stored.ids ?? new Map(),
+    { ids = before?.stored.ids ?? new Map(), by }: { ids?: ReadonlyMap<string, number>; by?: Requester | undefined },
   ): GuardHandle {
     let nextId = this.#nextSubjectId;
     const subjects = compileGuard(
@@ -335,6 +358,7 @@ export class GuardRegistry {
       this.#nextKey = Math.max(this.#nextKey, next.key + 1);
       this.#nextSubjectId = nextId;
       this.#record(held, before);
+      this.audit.record(before === undefined ? "created" : "replaced", held.source, held.config, by);
       this.#onChange();
     }
     return this.#handle(held);
@@ -421,8 +445,8 @@ export class GuardRegistry {
     const containers = held.containers.filter(({ info }) => !ended.has(info.id));
     if (containers.length === 0) {
       this.#drop(held);
+      this.audit.record("removed", "container", held.config);
       this.#onChange();
-      this.#log.info(about, "guard dropped: its containers ended");
       return;
     }
     const isGone = ({ native }: CompiledSubject): boolean => ended.has(native.containerId);

@@ -27,18 +27,15 @@ export function guardService({ intake, registry, log }: GuardServiceOptions): Un
       const cancelled = new AbortController();
       call.on("cancelled", () => cancelled.abort(new JanusdError("the client gave up", { kind: "aborted" })));
       const guard = await intake.create(config, {
+        requester: requesterOf(call),
         signal: cancelled.signal,
         patienceMs: Number(call.getDeadline()) - Date.now() - ANSWER_MS,
       });
-      const { name, namespace, podName, containerIds } = guard;
-      log.info({ guard: name, namespace, pod: podName, containers: containerIds, by: requesterOf(call) }, "guard held");
       return messageOf(guard);
     }),
 
     destroyGuard: unary(log, "DestroyGuard", (config: JanusdConfig, call): Empty => {
-      const removed = intake.destroy(config);
-      const { name, namespace, podName } = config;
-      log.info({ guard: name, namespace, pod: podName, removed, by: requesterOf(call) }, "guards removed");
+      intake.destroy(config, requesterOf(call));
       return create(EmptySchema);
     }),
 

@@ -134,7 +134,7 @@ function messageOf(
     source: SOURCES[source],
     state: pending === undefined ? GuardState.ACTIVE : GuardState.PENDING,
     reason: pending ?? "",
-    ...(sinceMs === undefined ? {} : { since: timestampFromMs(sinceMs) }),
+    since: timestampFromMs(sinceMs),
     decisions: sumOf(subjectIds.flatMap((id) => counts.get(id) ?? [])),
   };
 }

@@ -7,8 +7,8 @@ import { createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import type { Address } from "../address.js";
 import { listen } from "../bind.js";
+import type { Requester } from "../guard/audit.js";
 import type { Peer } from "../native.js";
-import type { Requester } from "./requester.js";
 import type { TlsMaterial } from "./tls-files.js";
 
 /** Of one listener: who fills it up keeps nobody out of another. */

@@ -1,15 +1,6 @@
 /** Who asks: what a connection tells of its other end, for the log of who changed what. */
 import type { ServerInterceptingCallInterface } from "@grpc/grpc-js";
-
-export interface Requester {
-  /** `address:port`; `unix` for a Unix socket. */
-  readonly peer: string;
-  /** Of the process that connected to a Unix socket: the kernel's word. Its number is the daemon's PID namespace's. */
-  readonly uid?: number;
-  readonly pid?: number;
-  /** What the client's certificate says that it is: common name, then subject alternative names. Verified. */
-  readonly names?: readonly string[];
-}
+import type { Requester } from "../guard/audit.js";
 
 type AuthContext = ReturnType<ServerInterceptingCallInterface["getAuthContext"]>;
 

@@ -16,12 +16,13 @@ import { HealthImplementation, service as healthDefinition } from "grpc-health-c
 import type { Address } from "../address.js";
 import { InspectionService } from "../gen/janus/v1/inspection_pb.js";
 import { Janusd } from "../gen/janus_pb.js";
+import type { Requester } from "../guard/audit.js";
 import type { Peer } from "../native.js";
 import { reflectionDefinition, serviceDefinition } from "./definition.js";
 import { type GuardServiceOptions, guardService } from "./guard-service.js";
 import { type InspectionServiceOptions, inspectionService } from "./inspection-service.js";
 import { Listener } from "./listener.js";
-import { PeerContext, type Requester } from "./requester.js";
+import { PeerContext } from "./requester.js";
 import type { TlsMaterial } from "./tls-files.js";
 
 /** How long a shutdown waits for calls in flight. Milliseconds. */

@@ -128,7 +128,7 @@ t.test(
   async (t) => {
     const engine = new EngineRecorder();
     const log = new LogRecorder();
-    const registry = new GuardRegistry({ engine, node: "n", log: new LogRecorder() });
+    const registry = new GuardRegistry({ engine, node: "n", log });
     const guards = new FileGuards(parseGuardFile(minimal), { registry, engine, log });
     for (let round = 0; round < 2; round++) {
       guards.holdAll();
@@ -141,7 +141,7 @@ t.test(
       engine.end("web");
       registry.ended(["web"]);
     }
-    const cycle = ["guard of the file cannot be held yet", "guard of the file held"];
+    const cycle = ["guard of the file cannot be held yet", "guard created", "guard removed"];
     t.same(log.messages, [...cycle, ...cycle]);
   },
 );

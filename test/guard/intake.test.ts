@@ -10,6 +10,7 @@ import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
 
 const [A, B] = ["a".repeat(64), "b".repeat(64)];
 const PATIENT = 60_000;
+const requester = { peer: "test" };
 
 function config(rest: MessageInitShape<typeof JanusdConfigSchema> = {}) {
   const subject = [{ deny: ["/etc/secret"], event: ["open"] }];
@@ -20,7 +21,7 @@ function setUp(waitMs = PATIENT) {
   const engine = new EngineRecorder();
   const registry = new GuardRegistry({ engine, node: "node", log: new LogRecorder() });
   const intake = new GuardIntake({ registry, engine, waitMs });
-  const patiently = { signal: new AbortController().signal, patienceMs: Number.POSITIVE_INFINITY };
+  const patiently = { requester, signal: new AbortController().signal, patienceMs: Number.POSITIVE_INFINITY };
   return { engine, registry, intake, patiently };
 }
 
@@ -89,7 +90,7 @@ t.test("what makes no sense is refused at once", async (t) => {
 t.test("a client that gives up ends its wait", async (t) => {
   const { engine, registry, intake } = setUp();
   const client = new AbortController();
-  const call = failure(intake.create(config(), { signal: client.signal, patienceMs: PATIENT }));
+  const call = failure(intake.create(config(), { requester, signal: client.signal, patienceMs: PATIENT }));
   client.abort(new JanusdError("the client gave up", { kind: "aborted" }));
   t.match(await call, { message: "the client gave up" });
   engine.run(A);
@@ -137,8 +138,8 @@ t.test("a destroy ends the creates that it means", async (t) => {
   const two = failure(intake.create(config({ name: "two" }), patiently));
   const other = intake.create(config({ podName: "other" }), patiently);
   const request = { name: "", namespace: "", podName: "pod", pid: [] };
-  t.equal(intake.destroy({ ...request, podName: "", pid: [7] }), 0, "by pids alone: none has any yet");
-  t.equal(intake.destroy(request), 2);
+  t.equal(intake.destroy({ ...request, podName: "", pid: [7] }, requester), 0, "by pids alone: none has any yet");
+  t.equal(intake.destroy(request, requester), 2);
   for (const error of [await one, await two]) t.match(error, { data: { kind: "aborted" } });
   engine.run(A);
   t.same((await other).containerIds, [A]);

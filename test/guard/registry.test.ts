@@ -290,7 +290,7 @@ t.test(
     registry.create(config({ name: "first" }));
     registry.create(config({ name: "second", podName: "other" }));
     const stored = registry.stored();
-    const { engine, registry: next } = setUp();
+    const { engine, registry: next, clock } = setUp();
     for (const each of stored) {
       engine.refuse("EXHAUSTED");
       t.throws(() => next.restore(each));
@@ -298,7 +298,10 @@ t.test(
     t.match(next.pending(), [{ guard: "first" }, { guard: "second" }]);
     t.equal(next.size, 0);
     t.same(next.stored(), stored, "the state file keeps them");
+    next.retryPending();
+    t.equal(next.pending().length, 2, "not yet");
     engine.refuse("EXHAUSTED");
+    clock.now = 2000;
     next.retryPending();
     t.match(next.pending(), [{ guard: "first" }], "one failed again, the other did not");
     t.match(next.list(), [{ name: "second" }]);
@@ -380,4 +383,60 @@ t.test("a guard of the file is held on those of its containers that run", async 
   t.match(registry.create(config({ name: "file", cid: [A, B] }), "file"), { complete: true, containerIds: [A, B] });
   engine.end(B);
   t.throws(() => registry.create(config({ name: "rpc", cid: [A, B] })), { message: new RegExp(B) });
+});
+
+t.test("what is pending is tried ever more rarely, and at once when asked", async (t) => {
+  const { registry: before } = setUp();
+  before.create(config());
+  const [stored] = before.stored();
+  if (stored === undefined) throw new Error("not stored");
+  const { engine, registry, clock } = setUp();
+  const refused = () => {
+    engine.refuse("EXHAUSTED");
+    registry.retryPending();
+    return engine.take().length === 1;
+  };
+  engine.refuse("EXHAUSTED");
+  t.throws(() => registry.restore(stored));
+  engine.take();
+  const tried: number[] = [];
+  for (; clock.now < 300_000; clock.now += 1000) if (refused()) tried.push(clock.now / 1000);
+  t.same(tried, [2, 6, 14, 30, 62, 122, 182, 242]);
+  const [details] = registry.details();
+  t.match(details, { pending: "native EXHAUSTED", source: "state", config: { name: "g" } });
+  t.ok(Math.abs((details?.sinceMs ?? 0) - Date.now()) < 60_000);
+  engine.refuse("EXHAUSTED");
+  registry.retryPending(true);
+  t.equal(registry.size, 0);
+  registry.retryPending(true);
+  t.equal(registry.size, 1);
+});
+
+t.test("each change is a line with who asked, and is counted", async (t) => {
+  const { engine, registry, log } = setUp();
+  const by = { peer: "10.0.0.1:4711", names: ["controller"] };
+  const about = { guard: "g", namespace: "", pod: "pod" };
+  registry.create(config(), "rpc", by);
+  registry.create(config(), "rpc", by); // changes nothing
+  registry.create(config({ subject: [{ ...subject, deny: ["/etc"] }] }), "rpc", by);
+  const [stored] = registry.stored();
+  if (stored === undefined) throw new Error("not stored");
+  registry.destroy({ name: "g", namespace: "", podName: "", pid: [] }, by);
+  registry.destroy({ name: "g", namespace: "", podName: "", pid: [] }, by); // nothing is there
+  registry.create(config(), "file");
+  engine.end(A);
+  registry.ended([A]);
+  registry.restore(stored);
+  const line = (message: string, rest: object) => ({ level: "info", message, ...about, ...rest });
+  t.same(log.entries, [
+    line("guard created", { source: "rpc", by }),
+    line("guard replaced", { source: "rpc", by }),
+    line("guard removed", { source: "rpc", by }),
+    line("guard created", { source: "file" }),
+    line("guard removed", { source: "container" }),
+    line("guard removed", { source: "container" }),
+  ]);
+  t.equal(registry.audit.count("created", "rpc"), 1);
+  t.equal(registry.audit.count("removed", "container"), 2);
+  t.equal(registry.audit.count("removed", "file"), 0);
 });

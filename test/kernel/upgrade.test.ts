@@ -53,6 +53,27 @@ t.test("a guard that is removed on one is removed on the other", async (t) => {
   await next.destroyGuard({ name: "guard" });
   await know([old, next], []);
   t.equal(await actor.open("/etc/secret"), 0);
+  // The audit trail of each: who was asked by whom.
+  const changes = (daemon: Daemon) =>
+    daemon.stderr
+      .split("\n")
+      .filter((line) => /"msg":"guard (created|removed)"/.test(line))
+      .map((line): unknown => JSON.parse(line));
+  const [rpc, state] = [
+    { source: "rpc", by: { peer: /^127\.0\.0\.1:\d+$/ } },
+    { source: "state", by: undefined },
+  ];
+  t.match(changes(old), [
+    { guard: "guard", pod: "pod", msg: "guard created", ...rpc },
+    { msg: "guard removed", ...state },
+  ]);
+  t.match(changes(next), [
+    { msg: "guard created", ...state },
+    { msg: "guard removed", ...rpc },
+  ]);
+  t.equal(await old.metric("janusd_guard_changes_total", { change: "created", source: "rpc" }), 1);
+  t.equal(await next.metric("janusd_guard_changes_total", { change: "removed", source: "rpc" }), 1);
+  t.equal(await next.metric("janusd_guard_changes_total"), 2);
   await old.stop();
   await next.stop();
 });

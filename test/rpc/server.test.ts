@@ -168,7 +168,7 @@ t.test("inspection: guards as they were applied, held or pending, with what they
     { config: { name: "kept" }, source: GuardSource.STATE, state: GuardState.ACTIVE },
     {
       config: { name: "later", cid: [B] },
-      ...{ source: GuardSource.STATE, state: GuardState.PENDING, reason: "native UNSUPPORTED", since: undefined },
+      ...{ source: GuardSource.STATE, state: GuardState.PENDING, reason: "native UNSUPPORTED", since: {} },
     },
   ]);
   const names = async (filter: { name?: string; podName?: string; namespace?: string }) =>
@@ -354,7 +354,7 @@ t.test("who made and removed a guard is logged: process and user of a Unix peer,
   await unix.createGuard(guard);
   await client.destroyGuard({ name: "g" });
   t.match(log.entries, [
-    { level: "info", by: { peer: "unix", pid: process.pid, uid: 0 }, guard: "g" },
-    { level: "info", by: { peer: /^127\.0\.0\.1:\d+$/ }, removed: 1 },
+    { level: "info", message: "guard created", by: { peer: "unix", pid: process.pid, uid: 0 }, guard: "g" },
+    { level: "info", message: "guard removed", by: { peer: /^127\.0\.0\.1:\d+$/ }, guard: "g" },
   ]);
 });

@@ -436,7 +436,7 @@ export type GuardDetails = Message<"janus.v1.GuardDetails"> & {
   reason: string;
 
   /**
-   * Since when this daemon holds a guard of this name, namespace and pod. Unset while it is pending.
+   * Since when this daemon holds a guard of this name, namespace and pod, or it is pending.
    *
    * @generated from field: google.protobuf.Timestamp since = 6;
    */
