@@ -196,6 +196,19 @@ struct janus_file_system_args {
   __u64 type[2];  // its name, cut to 15 bytes; empty: the overlay has no upper layer
 };
 
+// The context that `find_descriptor` is run with.
+struct janus_find_descriptor_args {
+  // in
+  __u32 pid;       // a thread
+  __u32 mount_id;
+  // out: where it holds something of that mount
+  __s32 fd;        // a descriptor, or
+  __u32 pad;
+};
+#define JANUS_FD_NONE (-1)
+#define JANUS_FD_CWD (-2)
+#define JANUS_FD_ROOT (-3)
+
 // Counters kept in the kernel, index into map `counters`.
 enum janus_counter {
   JANUS_COUNT_RING_FULL = 0,

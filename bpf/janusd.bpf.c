@@ -12,6 +12,7 @@
 //   syscall/locate      called by us: descriptor + pid -> object and actor
 //   syscall/marked      called by us: is a guarded inode still there
 //   syscall/file_system called by us: descriptor -> types of file system below it
+//   syscall/find_descriptor  called by us: thread + mount -> what it holds of that mount
 // Scheduler and cgroup tracepoints only: they cost nothing on the node's
 // system call path, unlike syscall tracepoints, and need no function tracing.
 #include "kernel.h"
@@ -722,16 +723,21 @@ static __noinline struct pid *find_pid(struct pid_namespace *ns, __u32 number) {
   return 0;
 }
 
-// The process of that number, as the caller counts (so does fanotify). Nothing
-// holds it: what is read of it counts if it is found again after.
-static __noinline struct task_struct *find_process(__u32 number) {
+// What has that number, as the caller counts (so does fanotify).
+static __noinline struct pid *find_number(__u32 number) {
   struct pid *self = BPF_CORE_READ(bpf_get_current_task_btf(), thread_pid);
   struct upid own = {};
   bpf_probe_read_kernel(&own.ns, sizeof(own.ns),
                         (void *)self + bpf_core_field_offset(self->numbers) +
                             BPF_CORE_READ(self, level) * bpf_core_type_size(struct upid) +
                             bpf_core_field_offset(struct upid, ns));
-  struct pid *pid = find_pid(own.ns, number);
+  return find_pid(own.ns, number);
+}
+
+// The process of that number. Nothing holds it: what is read of it counts if it
+// is found again after.
+static __noinline struct task_struct *find_process(__u32 number) {
+  struct pid *pid = find_number(number);
   if (!pid) return 0;
   void *link = BPF_CORE_READ(pid, tasks[PIDTYPE_TGID].first);
   return link ? link - bpf_core_field_offset(struct task_struct, pid_links[PIDTYPE_TGID]) : 0;
@@ -779,7 +785,7 @@ int marked(struct janus_marked_args *ctx) {
 
 static __noinline struct super_block *layer_of(struct super_block *superblock, __u32 layer, bool *exists) {
   *exists = 0;
-  if (BPF_CORE_READ(superblock, s_magic) != OVERLAYFS_SUPER_MAGIC || !bpf_core_field_exists(struct ovl_fs, numfs))
+  if (!superblock || BPF_CORE_READ(superblock, s_magic) != OVERLAYFS_SUPER_MAGIC || !bpf_core_field_exists(struct ovl_fs, numfs))
     return 0;
   struct ovl_fs *overlay = BPF_CORE_READ(superblock, s_fs_info);
   if (layer > BPF_CORE_READ(overlay, numfs)) return 0;
@@ -804,7 +810,7 @@ int file_system(struct janus_file_system_args *ctx) {
   struct super_block *superblock = BPF_CORE_READ(file, f_path.mnt, mnt_sb);
   __u32 layers[2] = {ctx->layer, ctx->below};
   bool exists = 1;
-  for (int i = 0; i < 2 && exists && superblock; i++)
+  for (int i = 0; i < 2 && exists; i++)
     if (layers[i]) superblock = layer_of(superblock, layers[i], &exists);
   if (!exists) return 1;
   union {
@@ -814,6 +820,49 @@ int file_system(struct janus_file_system_args *ctx) {
   if (superblock) bpf_probe_read_kernel_str(type.name, sizeof(type.name), BPF_CORE_READ(superblock, s_type, name));
   ctx->type[0] = type.words[0];
   ctx->type[1] = type.words[1];
+  return 0;
+}
+
+struct descriptor_search {
+  struct file **table;
+  __u64 mount_id;
+  __s64 found;
+};
+
+static __always_inline bool is_on(struct vfsmount *on, __u64 mount_id) {
+  struct mount *mount = (void *)on - bpf_core_field_offset(struct mount, mnt);
+  return on && (__u64)BPF_CORE_READ(mount, mnt_id) == mount_id;
+}
+
+static long try_descriptor(__u32 index, struct descriptor_search *search) {
+  struct file *file = 0;
+  bpf_probe_read_kernel(&file, sizeof(file), search->table + index);
+  if (!file || !is_on(BPF_CORE_READ(file, f_path.mnt), search->mount_id)) return 0;
+  search->found = index;
+  return 1;
+}
+
+#define DESCRIPTORS (1 << 20)  // looked at; fs.nr_open is that by default
+
+// Says by what a thread holds something of a mount, so that only that is opened:
+// the rest may be of file systems whose server never answers. Nothing is held
+// meanwhile: the caller looks whether it is so.
+SEC("syscall")
+int find_descriptor(struct janus_find_descriptor_args *ctx) {
+  ctx->fd = JANUS_FD_NONE;
+  struct pid *pid = find_number(ctx->pid);
+  void *link = pid ? BPF_CORE_READ(pid, tasks[PIDTYPE_PID].first) : 0;
+  if (!link) return 0;
+  struct task_struct *task = link - bpf_core_field_offset(struct task_struct, pid_links[PIDTYPE_PID]);
+  __u32 mount_id = ctx->mount_id;
+  if (is_on(BPF_CORE_READ(task, fs, pwd.mnt), mount_id)) ctx->fd = JANUS_FD_CWD;
+  else if (is_on(BPF_CORE_READ(task, fs, root.mnt), mount_id)) ctx->fd = JANUS_FD_ROOT;
+  if (ctx->fd != JANUS_FD_NONE) return 0;
+  struct descriptor_search search = {
+      .table = BPF_CORE_READ(task, files, fdt, fd), .mount_id = mount_id, .found = JANUS_FD_NONE};
+  __u32 descriptors = BPF_CORE_READ(task, files, fdt, max_fds);
+  bpf_loop(descriptors < DESCRIPTORS ? descriptors : DESCRIPTORS, try_descriptor, &search, 0);
+  ctx->fd = search.found;
   return 0;
 }
 

@@ -141,6 +141,7 @@ struct fdtable {
 };
 struct fs_struct {
   struct path root;
+  struct path pwd;
 };
 struct files_struct {
   struct fdtable *fdt;

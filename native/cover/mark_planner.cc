@@ -4,12 +4,11 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <iterator>
 #include <set>
 #include <unordered_set>
 
-#include "os/path_resolver.h"
+#include "cover/border.h"
 
 namespace janus {
 namespace {
@@ -20,13 +19,13 @@ using std::chrono::steady_clock;
 // last of them reach a metrics scrape.
 constexpr std::chrono::minutes kRetired{10};
 
-// Everything that a process can name a mount by.
-std::vector<std::string> magic_links_of(std::uint32_t pid) {
+// What a thread holds of a mount, by O_PATH; empty if that is nothing.
+UniqueFd held_of(const BpfPrograms& programs, std::uint32_t pid, std::uint32_t mount_id) {
+  const std::int32_t fd = programs.find_descriptor(pid, mount_id);
+  if (fd == JANUS_FD_NONE) return {};
   const std::string process = "/proc/" + std::to_string(pid);
-  std::vector<std::string> links = {process + "/cwd", process + "/root"};
-  std::error_code gone;
-  for (const auto& entry : std::filesystem::directory_iterator(process + "/fd", gone)) links.push_back(entry.path());
-  return links;
+  const std::string link = fd == JANUS_FD_CWD ? "/cwd" : fd == JANUS_FD_ROOT ? "/root" : "/fd/" + std::to_string(fd);
+  return UniqueFd(open((process + link).c_str(), O_PATH | O_CLOEXEC));
 }
 
 }  // namespace
@@ -428,16 +427,14 @@ MarkPlanner::Replan MarkPlanner::add_namespace(std::uint64_t container, std::uin
 
 MarkPlanner::Loose MarkPlanner::mark_loose(std::uint32_t pid, std::uint32_t mount_id) {
   const std::lock_guard lock(mutex_);
-  for (const std::string& path : magic_links_of(pid)) {
-    const UniqueFd at(open(path.c_str(), O_PATH | O_CLOEXEC));
-    if (!at) continue;
-    const Location location = locator_.locate(at.get());
-    if (!location.found() || location.raw->mount_id != mount_id) continue;
-    const MarkSet::Loose loose = marks_.mark_loose(location.raw->dev, at.get());
-    if (loose == MarkSet::Loose::needless) return {Loose::needless, location.raw->dev};
-    if (loose == MarkSet::Loose::marked) return {Loose::marked, location.raw->dev};
-    break;
-  }
+  const UniqueFd at = held_of(parts_.programs, pid, mount_id);
+  if (!at) return {};
+  const Location location = locator_.locate(at.get());
+  if (!location.found() || location.raw->mount_id != mount_id) return {};
+  if (served_by(parts_.programs, at.get())) return {Loose::needless, location.raw->dev};
+  const MarkSet::Loose loose = marks_.mark_loose(location.raw->dev, at.get());
+  if (loose == MarkSet::Loose::needless) return {Loose::needless, location.raw->dev};
+  if (loose == MarkSet::Loose::marked) return {Loose::marked, location.raw->dev};
   return {};
 }
 

@@ -177,6 +177,12 @@ std::optional<std::string> BpfPrograms::file_system(int fd, std::uint32_t layer,
   return std::string(name.data());
 }
 
+std::int32_t BpfPrograms::find_descriptor(std::uint32_t pid, std::uint32_t mount_id) const {
+  janus_find_descriptor_args args = {.pid = pid, .mount_id = mount_id, .fd = JANUS_FD_NONE, .pad = 0};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &args, .ctx_size_in = sizeof(args));
+  return bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.find_descriptor), &options) == 0 ? args.fd : JANUS_FD_NONE;
+}
+
 bool BpfPrograms::add_lower_identity(const janus_lower_key& key, std::uint32_t id) {
   return update(skeleton_->maps.lower_identities, &key, &id, BPF_ANY, lower_identities_full_);
 }

@@ -79,6 +79,10 @@ class BpfPrograms {
   // is a layer that it lacks; nothing, that it has no more. Asks no file system.
   std::optional<std::string> file_system(int fd, std::uint32_t layer = 0, std::uint32_t below = 0) const;
 
+  // By what a thread holds something of a mount: a descriptor or JANUS_FD_*. Asks
+  // no file system. Nothing is held: it may be something else by now.
+  std::int32_t find_descriptor(std::uint32_t pid, std::uint32_t mount_id) const;
+
   // The process table, for other programs to read.
   int tasks_fd() const;
 

@@ -3,13 +3,17 @@
 #include "ebpf/bpf_programs.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <thread>
 
 #include "ebpf/locator.h"
 #include "os/error.h"
@@ -32,6 +36,62 @@ ErrorCode code_of(const std::function<void()>& call) {
     return error.code;
   }
   return ErrorCode::invalid;
+}
+
+UniqueFd path_of(const std::string& path) { return UniqueFd(open(path.c_str(), O_PATH | O_CLOEXEC)); }
+
+// What an overlay is made of, and where a thread holds a mount: no file system is asked.
+void mounts(const BpfPrograms& programs) {
+  if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    std::printf("# mounts: skipped, needs CAP_SYS_ADMIN\n");
+    return;
+  }
+  char base[] = "/tmp/janusd-mounts.XXXXXX";
+  const std::string at = mkdtemp(base);
+  CHECK(mount("none", base, "tmpfs", 0, nullptr) == 0);
+  for (const char* directory : {"/a", "/b", "/ramfs", "/one", "/two"}) mkdir((at + directory).c_str(), 0700);
+  CHECK(mount("none", (at + "/ramfs").c_str(), "ramfs", 0, nullptr) == 0);
+  mkdir((at + "/ramfs/l").c_str(), 0700);
+  const std::string one = "lowerdir=" + at + "/a:" + at + "/ramfs/l", two = "lowerdir=" + at + "/one:" + at + "/b";
+  CHECK(mount("none", (at + "/one").c_str(), "overlay", 0, one.c_str()) == 0);
+  CHECK(mount("none", (at + "/two").c_str(), "overlay", 0, two.c_str()) == 0);
+  const auto types = [&](const UniqueFd& fd) {
+    std::string all = programs.file_system(fd.get()).value_or("none");
+    for (std::uint32_t layer = 1; const auto type = programs.file_system(fd.get(), layer); ++layer) {
+      all += "," + *type;
+      for (std::uint32_t below = 1; const auto deep = programs.file_system(fd.get(), layer, below); ++below) all += "." + *deep;
+    }
+    return all;
+  };
+  CHECK(types(path_of(at)) == "tmpfs" && types(path_of("/proc")) == "proc");
+  CHECK(types(path_of(at + "/one")) == "overlay,,tmpfs,ramfs");  // no upper layer
+  CHECK(types(path_of(at + "/two")) == "overlay,,overlay..tmpfs.ramfs,tmpfs");
+
+  Locator locator(programs, LocatorSlot::gate);
+  const auto self = static_cast<std::uint32_t>(getpid());
+  const auto mount_id = [&](const std::string& path) { return locator.locate(path_of(path).get()).raw->mount_id; };
+  const std::uint32_t wanted = mount_id(at + "/ramfs"), none = mount_id(at + "/two");
+  CHECK(programs.find_descriptor(self, wanted) == JANUS_FD_NONE);
+  {
+    const UniqueFd there = path_of(at + "/ramfs/l");
+    CHECK(programs.find_descriptor(self, wanted) == there.get());
+    CHECK(programs.find_descriptor(self, none) == JANUS_FD_NONE);
+  }
+  CHECK(chdir((at + "/ramfs").c_str()) == 0);
+  CHECK(programs.find_descriptor(self, wanted) == JANUS_FD_CWD);
+  CHECK(chdir("/") == 0);
+  // In a thread that has directories and descriptors of its own.
+  std::thread([&] {
+    CHECK(unshare(CLONE_FS | CLONE_FILES) == 0);
+    const UniqueFd there = path_of(at + "/ramfs");
+    CHECK(programs.find_descriptor(static_cast<std::uint32_t>(gettid()), wanted) == there.get());
+    CHECK(programs.find_descriptor(self, wanted) == JANUS_FD_NONE);
+    CHECK(chroot((at + "/ramfs").c_str()) == 0);
+    CHECK(programs.find_descriptor(static_cast<std::uint32_t>(gettid()), wanted) == JANUS_FD_ROOT);
+  }).join();
+  CHECK(programs.find_descriptor(0x7fff'ffff, wanted) == JANUS_FD_NONE);
+  for (const char* point : {"/two", "/one", "/ramfs", ""}) umount((at + point).c_str());
+  rmdir(base);
 }
 
 void long_path(const BpfPrograms& programs) {
@@ -97,5 +157,6 @@ int main() {
   waitpid(child, nullptr, 0);
   CHECK(full(programs, "tasks") == 2);
   long_path(programs);
+  mounts(programs);
   return tap::done();
 }
