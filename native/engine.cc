@@ -398,6 +398,19 @@ std::vector<std::string> Engine::take_ended() {
 
 std::size_t Engine::drain(std::span<std::uint8_t> into) { return ring_.drain(into); }
 
+EngineVitals Engine::vitals() {
+  Running& all = running();
+  EngineVitals vitals;
+  vitals.programs = all.programs.attached();
+  vitals.ring = {ring_.capacity(), ring_.used(), ring_.written()};
+  const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
+  vitals.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
+                         {"observer", milliseconds(all.observer.heartbeat())},
+                         {"tracker", milliseconds(all.tracker_heartbeat)},
+                         {"watchdog", milliseconds(all.gate.watchdog_heartbeat())}};
+  return vitals;
+}
+
 EngineStats Engine::stats() {
   Running& all = running();
   EngineStats stats;
@@ -431,7 +444,6 @@ EngineStats Engine::stats() {
   stats.scans_pending = all.scanner.pending();
   stats.containers = all.tracker.containers();
   stats.processes = all.tracker.processes();
-  stats.programs = all.programs.attached();
   stats.maps = all.programs.maps();
   std::ranges::copy(all.holder.maps(), std::back_inserter(stats.maps));
   stats.bpf_records = all.programs.counter(JANUS_COUNT_RECORDS);
@@ -440,13 +452,7 @@ EngineStats Engine::stats() {
   stats.holds = {{"held", all.holder.counter(JANUS_HOLD_COUNT_HELD)},
                  {"skipped", all.holder.counter(JANUS_HOLD_COUNT_SKIPPED)},
                  {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)}};
-  stats.ring = {ring_.capacity(), ring_.used(), ring_.written()};
-  const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
   stats.urgent = {{"gate", all.gate.urgency().is_urgent()}, {"watchdog", all.gate.watchdog_urgency().is_urgent()}};
-  stats.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
-                        {"observer", milliseconds(all.observer.heartbeat())},
-                        {"tracker", milliseconds(all.tracker_heartbeat)},
-                        {"watchdog", milliseconds(all.gate.watchdog_heartbeat())}};
   return stats;
 }
 

@@ -45,19 +45,23 @@ struct EngineOptions {
   std::uint64_t stalls = 0;  // after which this run begins: counted as exposure
 };
 
-struct EngineStats {
+// What tells whether the engine works. Its cost does not depend on the guards.
+struct EngineVitals {
   struct Ring {
     std::size_t bytes, used;
     std::uint64_t written;
   };
+  std::vector<std::string> programs;
+  Ring ring{};
+  std::map<std::string, double> heartbeat_ms;
+};
+
+struct EngineStats {
   std::map<std::string, std::uint64_t> asked, losses, exposure, marks, holds;
   std::size_t containers = 0, processes = 0, scans_pending = 0;
-  std::vector<std::string> programs;
   std::vector<MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
   std::string hold_tier;
-  Ring ring{};
-  std::map<std::string, double> heartbeat_ms;
   std::map<std::string, bool> urgent;  // threads that run before all ordinary ones, if they may
 };
 
@@ -81,6 +85,7 @@ class Engine {
   bool remove(std::uint32_t key);
   std::vector<std::string> take_ended();
   std::size_t drain(std::span<std::uint8_t> into);
+  EngineVitals vitals();
   EngineStats stats();
   void each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit);
 

@@ -29,6 +29,7 @@ export interface Config {
   /** Of gRPC. */
   readonly listen: readonly Address[];
   readonly http: TcpAddress;
+  readonly metricsIntervalMs: number;
   /** Undefined: no guard file. */
   readonly guardsFile: string | undefined;
   /** Undefined: guards are not kept. */
@@ -134,6 +135,14 @@ const OPTIONS = {
     defaultText: "`[::]:9464`",
     help: "Where `/livez`, `/readyz` and `/metrics` are served, `host:port`. `[::]` is every address, of IPv4 too, also on a node without IPv6.",
     parse: (text) => parseTcpAddress(text),
+  }),
+  metricsInterval: row({
+    flag: "metrics-interval",
+    env: "JANUSD_METRICS_INTERVAL",
+    value: "ms",
+    default: 1000,
+    help: "Milliseconds for which the figures of `/metrics` are served again before they are made anew, once for all who ask meanwhile; 0 makes them for each.",
+    parse: wholeNumber(0, 60_000),
   }),
   guards: row({
     flag: "guards",
@@ -288,6 +297,7 @@ export function parseConfig(
     tls,
     listen,
     http: values.http,
+    metricsIntervalMs: values.metricsInterval,
     guardsFile: values.guards === "" ? undefined : values.guards,
     stateFile: values.stateFile === "" ? undefined : values.stateFile,
     nodeName: values.nodeName === "" ? hostname() : values.nodeName,

@@ -24,7 +24,7 @@ import { forgetStall, readStall } from "./stall.js";
 /** Of one batch of events between two turns of the event loop. */
 const BATCH_BYTES = 256 * 1024;
 
-/** How often gRPC health follows what can be proven. Milliseconds. */
+/** How often what health services say follows what can be proven. Milliseconds. */
 const HEALTH_INTERVAL_MS = 1000;
 
 /** How often losses and the like are said in the log, at most. Milliseconds. */
@@ -95,13 +95,13 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     log.info({ guards: registry.size, hold: holdTier, msSinceStart: Math.round(performance.now()) }, "enforcing");
 
     // Only now: loading what serves takes longer than all of the above, and containers were unguarded meanwhile.
-    const [{ openHttpServer }, { openRpcServer }, { Metrics }] = await Promise.all([
+    const [{ HttpServer }, { openRpcServer }, { Metrics }] = await Promise.all([
       import("./http/server.js"),
       import("./rpc/server.js"),
       import("./metrics.js"),
     ]);
     const health = new Health({
-      stats: () => engine.stats(),
+      vitals: () => engine.vitals(),
       pending: () => registry.pending(),
       stateFile: state,
       drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
@@ -122,14 +122,6 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     });
 
     signal.throwIfAborted();
-    const http = await openHttpServer({
-      listen: config.http,
-      health: () => health.assess(),
-      about: { holdTier, kernel: probe },
-      metrics,
-    });
-    steps.push({ what: "HTTP", close: () => http.close() });
-    signal.throwIfAborted();
     const status = () => {
       const { ready, checks } = health.assess();
       const { exposure } = engine.stats();
@@ -147,6 +139,15 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
         holdTier,
       };
     };
+    const http = new HttpServer({
+      listen: config.http,
+      report: health.assess(),
+      about: { holdTier, kernel: probe },
+      metrics,
+      metricsMs: config.metricsIntervalMs,
+      onFailure: (error) => log.error({ err: error }, "the HTTP thread ended: it is started again"),
+    });
+    steps.push({ what: "HTTP", close: () => http.close() });
     const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });
     const guards = () => [...registry.details(), ...fileGuards.waiting()];
     const parts = { intake, registry, engine, guards, status, log };
@@ -154,7 +155,15 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     steps.push({ what: "gRPC", close: () => rpc.close() });
     steps.push({ what: "what waits for containers", close: () => intake.close() });
 
-    const follow = (): void => rpc.setServing(health.assess().ready);
+    // Last: whoever is told that the daemon is ready finds it serving.
+    signal.throwIfAborted();
+    await http.open();
+
+    const follow = (): void => {
+      const report = health.assess();
+      http.report(report);
+      rpc.setServing(report.ready);
+    };
     follow();
     const timer = setInterval(follow, HEALTH_INTERVAL_MS);
     steps.push({ what: "health", close: () => clearInterval(timer) });

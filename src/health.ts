@@ -2,7 +2,7 @@
  * Health is what can be proven from the engine's own numbers, not that this
  * process runs.
  */
-import type { EngineStats } from "./native.js";
+import type { EngineVitals } from "./native.js";
 
 export interface Check {
   readonly name: string;
@@ -20,7 +20,7 @@ export interface HealthReport {
 }
 
 export interface HealthOptions {
-  readonly stats: () => Pick<EngineStats, "heartbeatMs" | "programs" | "ring">;
+  readonly vitals: () => EngineVitals;
   /** Records that left the ring so far, wherever they went. */
   readonly drained: () => number;
   /** Guards of the last run that could not be taken up yet. */
@@ -53,7 +53,7 @@ export class Health {
   }
 
   assess(): HealthReport {
-    const { heartbeatMs, programs, ring } = this.#options.stats();
+    const { heartbeatMs, programs, ring } = this.#options.vitals();
     const checks = [
       ...Object.entries(heartbeatMs).map(([thread, ms]) => ({
         name: thread,
@@ -94,7 +94,7 @@ export class Health {
     };
   }
 
-  #ring(ring: EngineStats["ring"]): Check {
+  #ring(ring: EngineVitals["ring"]): Check {
     const drained = this.#options.drained();
     const now = this.#now();
     if (ring.used === 0 || drained !== this.#drained) this.#movedAt = now;

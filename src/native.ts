@@ -217,7 +217,16 @@ export interface EbpfMap {
   readonly full: number;
 }
 
-export interface EngineStats {
+/** What tells whether the engine works. Costs little to ask, however many guards there are. */
+export interface EngineVitals {
+  /** Names of the eBPF programs attached. */
+  readonly programs: readonly string[];
+  readonly ring: { readonly bytes: number; readonly used: number; readonly written: number };
+  /** Milliseconds since each thread last proved that it moves (each wakes at least once a second). */
+  readonly heartbeatMs: Readonly<Record<"gate" | "observer" | "tracker" | "watchdog", number>>;
+}
+
+export interface EngineStats extends EngineVitals {
   readonly decisions: readonly DecisionCount[];
   readonly blocked: readonly BlockedHistogram[];
   /** Every permission event read, guarded or not: `guarded`, `unguarded`, `self`, `late`. */
@@ -232,8 +241,6 @@ export interface EngineStats {
   readonly scansPending: number;
   readonly containers: number;
   readonly processes: number;
-  /** Names of the eBPF programs attached. */
-  readonly programs: readonly string[];
   readonly maps: readonly EbpfMap[];
   /** Records that the eBPF programs wrote into their ring, and the bytes of it that waited at once, at most. */
   readonly bpfRecords: number;
@@ -242,11 +249,8 @@ export interface EngineStats {
   readonly holdTier: string;
   /** Processes that changed their mounts: `held`, `skipped` (not stopped: it is traced, say), `expired` (let go by the keeper). */
   readonly holds: Readonly<Record<string, number>>;
-  readonly ring: { readonly bytes: number; readonly used: number; readonly written: number };
   /** 1 for each thread that runs before all ordinary threads of the node now; 0 for one that may not, or takes too much. */
   readonly urgent: Readonly<Record<string, number>>;
-  /** Milliseconds since each thread last proved that it moves (each wakes at least once a second). */
-  readonly heartbeatMs: Readonly<Record<"gate" | "observer" | "tracker" | "watchdog", number>>;
 }
 
 export interface Engine {
@@ -270,6 +274,8 @@ export interface Engine {
   takeEnded(): string[];
   /** Copies whole records into `into`; returns the bytes written. 0: the ring is empty. */
   drain(into: Uint8Array): number;
+  vitals(): EngineVitals;
+  /** Takes longer the more guards there are. */
   stats(): EngineStats;
 }
 

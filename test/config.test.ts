@@ -19,6 +19,7 @@ t.test("defaults", async (t) => {
     tls: undefined,
     listen: [{ path: "/run/janusd/janusd.sock" }],
     http: { host: "::", port: 9464 },
+    metricsIntervalMs: 1000,
     guardsFile: undefined,
     stateFile: "/var/lib/janusd/guards.json",
     nodeName: hostname(),

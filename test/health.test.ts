@@ -12,7 +12,7 @@ function setUp() {
     stateFile: { failure: undefined as string | undefined },
   };
   const health = new Health({
-    stats: () => state,
+    vitals: () => state,
     drained: () => state.drained,
     pending: () => state.pending,
     stateFile: state.stateFile,
@@ -49,7 +49,7 @@ t.test("an eBPF program that is gone, or none at all", async (t) => {
   t.same(failed(), ["ebpf"]);
   t.match(health.assess().checks, [{}, {}, {}, {}, { detail: /on_exit/ }]);
   const none = new Health({
-    stats: () => ({ ...state, programs: [] }),
+    vitals: () => ({ ...state, programs: [] }),
     drained: () => 0,
     pending: () => [],
     programs: [],

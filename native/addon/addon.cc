@@ -134,7 +134,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                         InstanceMethod<&JsEngine::list_processes>("listProcesses"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
                         InstanceMethod<&JsEngine::take_ended>("takeEnded"), InstanceMethod<&JsEngine::drain>("drain"),
-                        InstanceMethod<&JsEngine::stats>("stats")});
+                        InstanceMethod<&JsEngine::vitals>("vitals"), InstanceMethod<&JsEngine::stats>("stats")});
   }
 
   explicit JsEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsEngine>(info) {
@@ -261,10 +261,23 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     return Napi::Number::New(info.Env(), static_cast<double>(got));
   }
 
+  Napi::Object vitals_of(Napi::Env env) {
+    const EngineVitals all = guarded(env, [&] { return engine_->vitals(); });
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("programs", array_of(env, all.programs));
+    out.Set("ring", object_of(env, std::map<std::string, double>{{"bytes", static_cast<double>(all.ring.bytes)},
+                                                                 {"used", static_cast<double>(all.ring.used)},
+                                                                 {"written", static_cast<double>(all.ring.written)}}));
+    out.Set("heartbeatMs", object_of(env, all.heartbeat_ms));
+    return out;
+  }
+
+  Napi::Value vitals(const Napi::CallbackInfo& info) { return vitals_of(info.Env()); }
+
   Napi::Value stats(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const EngineStats all = guarded(env, [&] { return engine_->stats(); });
-    Napi::Object out = Napi::Object::New(env);
+    Napi::Object out = vitals_of(env);
     Napi::Array decisions = Napi::Array::New(env);
     Napi::Array blocked = Napi::Array::New(env);
     engine_->each_stats([&](std::uint32_t id, const SubjectStats& stats) {
@@ -280,7 +293,6 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("scansPending", Napi::Number::New(env, static_cast<double>(all.scans_pending)));
     out.Set("containers", Napi::Number::New(env, static_cast<double>(all.containers)));
     out.Set("processes", Napi::Number::New(env, static_cast<double>(all.processes)));
-    out.Set("programs", array_of(env, all.programs));
     Napi::Array maps = Napi::Array::New(env);
     for (const auto& map : all.maps) {
       Napi::Object item = object_of(env, std::map<std::string, std::uint64_t>{
@@ -293,10 +305,6 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("bpfRingPeak", Napi::Number::New(env, static_cast<double>(all.bpf_ring_peak)));
     out.Set("holdTier", all.hold_tier);
     out.Set("holds", object_of(env, all.holds));
-    out.Set("ring", object_of(env, std::map<std::string, double>{{"bytes", static_cast<double>(all.ring.bytes)},
-                                                                 {"used", static_cast<double>(all.ring.used)},
-                                                                 {"written", static_cast<double>(all.ring.written)}}));
-    out.Set("heartbeatMs", object_of(env, all.heartbeat_ms));
     out.Set("urgent", object_of(env, all.urgent));
     return out;
   }

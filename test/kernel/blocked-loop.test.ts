@@ -23,6 +23,7 @@ t.test(
     writeFileSync(`${file}.new`, String(blockMs));
     renameSync(`${file}.new`, file);
     await eventually("the loop is blocked", () => !existsSync(file));
+    t.equal((await daemon.http("/livez")).status, 200, "it is alive");
     const storm = await actor.repeat("/etc/secret", opens);
     t.notOk(existsSync(`${file}.over`), "the loop was blocked all the while");
     t.match(storm, { opened: 0, denied: opens, other: 0 });

@@ -96,6 +96,7 @@ export class Daemon {
       `--http=${this.httpAddress}`,
       `--state-file=${stateFile}`,
       "--node-name=testnode",
+      "--metrics-interval=0", // figures are read right after what they count
       ...(options.flags ?? []),
     ];
     const child = spawn(command, args, {

@@ -1,0 +1,48 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import t, { type Test } from "tap";
+import { killAtExit } from "../support/cleanup.js";
+import { startContainer } from "../support/container.js";
+import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { EPERM, guardOn } from "../support/guard.js";
+
+/** What the kubelet waits, by default. */
+const PROBE_MS = 1000;
+const FLOOD_MS = 8000;
+
+/** 500 connections that ask for the figures as fast as they are answered. */
+async function flood(daemon: Daemon, t: Test): Promise<void> {
+  const [program, port] = [new URL("../support/flood.cjs", import.meta.url).pathname, daemon.httpAddress.split(":")[1]];
+  const child = spawn(process.execPath, [program, String(port), "/metrics", "500"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  killAtExit(child.pid ?? 0);
+  t.teardown(() => child.kill("SIGKILL"));
+  await once(child.stdout, "data");
+}
+
+t.test("500 connections on /metrics cost no event, and no probe its answer", async (t) => {
+  const daemon = await startDaemon({ flags: ["--metrics-interval=1000"] }, t);
+  const container = await startContainer({ files: { "/etc/secret": "" } }, t);
+  const actor = await container.actor();
+  await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
+  t.equal(await actor.open("/etc/secret"), EPERM);
+  await flood(daemon, t);
+  const storm = actor.repeat("/etc/secret", 1_000_000, FLOOD_MS);
+  const slow: number[] = [];
+  for (const end = performance.now() + FLOOD_MS; performance.now() < end; await sleep(100)) {
+    const start = performance.now();
+    const { status } = await daemon.http("/livez");
+    const ms = performance.now() - start;
+    if (status !== 200 || ms > PROBE_MS) slow.push(ms);
+  }
+  t.same(slow, []);
+  const { denied } = await storm;
+  t.ok(denied > 10_000, `${denied} events`);
+  const logged = () => daemon.lines.filter((line) => line.startsWith("<DENY>")).length;
+  await eventually("every event is logged", () => logged() === denied + 1);
+  await eventually("and counted", async () => (await daemon.metric("janusd_events_total")) === denied + 1);
+  t.equal(await daemon.metric("janusd_events_lost_total"), 0);
+  await daemon.stop();
+});
