@@ -23,9 +23,20 @@ export interface TlsFiles {
   readonly key: string;
 }
 
+/** `read`: may call what changes nothing. */
+export type Role = "admin" | "read";
+
+/** By a name in its certificate. */
+export interface AllowedClient {
+  readonly name: string;
+  readonly role: Role;
+}
+
 export interface Config {
   /** For TCP listeners of gRPC. Undefined: plaintext. */
   readonly tls: TlsFiles | undefined;
+  /** Empty: each client with a certificate of the CA is an admin. */
+  readonly allowedClients: readonly AllowedClient[];
   /** Of gRPC. */
   readonly listen: readonly Address[];
   readonly http: TcpAddress;
@@ -109,6 +120,16 @@ const OPTIONS = {
     default: "",
     help: "The daemon's private key, PEM.",
     parse: String,
+  }),
+  allowClient: row<readonly AllowedClient[]>({
+    flag: "allow-client",
+    env: "JANUSD_ALLOW_CLIENT",
+    value: "name[=role]",
+    default: [],
+    defaultText: "each certificate that the CA signed, as `admin`",
+    help: "A client that may call, by its certificate's common name or an alternative name (DNS, URI or email), as it is written there; `admin`, or `read`: only what changes nothing. May be given several times (in the variable, with commas between).",
+    several: true,
+    parse: (text) => [parseAllowedClient(text)],
   }),
   listen: row<readonly Address[] | undefined>({
     flag: "listen",
@@ -287,6 +308,9 @@ export function parseConfig(
 ): Config {
   const values = readValues(args, env, version);
   const tls = readTls(values);
+  if (tls === undefined && values.allowClient.length > 0) {
+    throw new ConfigError("--allow-client is about clients' certificates: it needs the TLS files");
+  }
   const everywhere = { host: "::", port: GRPC_PORT };
   const listen = values.listen ?? [DEFAULT_SOCKET, ...(tls === undefined ? [] : [everywhere])];
   const plain = listen.find((address) => "host" in address);
@@ -295,6 +319,7 @@ export function parseConfig(
   }
   return {
     tls,
+    allowedClients: values.allowClient,
     listen,
     http: values.http,
     metricsIntervalMs: values.metricsInterval,
@@ -414,6 +439,14 @@ function parseSwitch(text: string): boolean {
   if (text === "true" || text === "1") return true;
   if (text === "false" || text === "0") return false;
   throw new Error("must be true or false");
+}
+
+function parseAllowedClient(text: string): AllowedClient {
+  const [, name, role = "admin"] = /^([^=]+)(?:=(admin|read))?$/.exec(text.trim()) ?? [];
+  if (name === undefined || (role !== "admin" && role !== "read")) {
+    throw new Error("must be NAME, NAME=admin or NAME=read");
+  }
+  return { name, role };
 }
 
 function parseSize(text: string): number {

@@ -18,6 +18,7 @@ import { Health } from "./health.js";
 import type { Log } from "./log.js";
 import { type Addon, type Engine, loadAddon } from "./native.js";
 import { Notices } from "./notices.js";
+import { Refusals } from "./rpc/refusals.js";
 import { openLogSink } from "./sink/log.js";
 import { forgetStall, readStall } from "./stall.js";
 
@@ -64,7 +65,14 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
   if (probe.missing.length > 0) throw new CannotRun(probe.missing);
   assertLayout(addon.layout());
   const fileConfigs = await readGuardFile(config.guardsFile);
-  const tls = config.tls === undefined ? undefined : (await import("./rpc/tls-files.js")).readTlsFiles(config.tls);
+  const tls =
+    config.tls === undefined ? undefined : new (await import("./rpc/tls-reload.js")).TlsReload(config.tls, log);
+  if (tls !== undefined && config.allowedClients.length === 0) {
+    log.info(
+      { ca: config.tls?.ca },
+      "each client with a certificate of the CA commands: --allow-client would limit it",
+    );
+  }
   await tryAddresses([["--http", config.http], ...config.listen.map((address) => ["--listen", address] as const)]);
   const file = config.stateFile;
   const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
@@ -100,10 +108,12 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       import("./rpc/server.js"),
       import("./metrics.js"),
     ]);
+    const refusals = new Refusals(log);
     const health = new Health({
       vitals: () => engine.vitals(),
       pending: () => registry.pending(),
       stateFile: state,
+      tls,
       drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
       programs,
     });
@@ -116,6 +126,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       guardsPending: () => registry.pending().length,
       guardChanges: (change, source) => registry.audit.count(change, source),
       stateErrors: () => state?.failures ?? 0,
+      certificateExpires: () => tls?.expires,
+      refusals: refusals.counts,
       pipeline: () => pipeline.stats,
       sinks,
       blockedBoundsSeconds: addon.blockedBoundsSeconds,
@@ -151,8 +163,17 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });
     const guards = () => [...registry.details(), ...fileGuards.waiting()];
     const parts = { intake, registry, engine, guards, status, log };
-    const rpc = await openRpcServer({ listen: config.listen, tls, peer: addon.peer, ...parts });
+    const rpc = await openRpcServer({
+      listen: config.listen,
+      tls: tls?.material,
+      allowedClients: config.allowedClients,
+      peer: addon.peer,
+      refusals,
+      ...parts,
+    });
     steps.push({ what: "gRPC", close: () => rpc.close() });
+    tls?.follow((material) => rpc.setTls(material));
+    steps.push({ what: "the TLS files", close: () => tls?.close() });
     steps.push({ what: "what waits for containers", close: () => intake.close() });
 
     // Last: whoever is told that the daemon is ready finds it serving.

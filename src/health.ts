@@ -27,6 +27,8 @@ export interface HealthOptions {
   readonly pending: () => readonly { readonly guard: string; readonly reason: string }[];
   /** The state file. Undefined: guards are kept nowhere, as was asked. */
   readonly stateFile?: { readonly failure: string | undefined } | undefined;
+  /** The TLS files. Undefined: there are none. */
+  readonly tls?: { readonly failure: string | undefined; readonly expires: Date } | undefined;
   /** eBPF programs that were attached at the start. */
   readonly programs: readonly string[];
   /** Milliseconds, monotonic. */
@@ -64,6 +66,7 @@ export class Health {
       this.#ring(ring),
       this.#pending(),
       ...this.#stateFile(),
+      ...this.#tls(),
     ];
     const live = heartbeatMs.gate < HEARTBEAT_LIVE_MS && heartbeatMs.watchdog < HEARTBEAT_LIVE_MS;
     return { ready: checks.every(({ ok }) => ok), live, checks };
@@ -81,6 +84,16 @@ export class Health {
     const { failure } = stateFile;
     const detail = failure === undefined ? "says what is held" : `cannot be written: ${failure}`;
     return [{ name: "state-file", ok: failure === undefined, detail }];
+  }
+
+  #tls(): Check[] {
+    const { tls } = this.#options;
+    if (tls === undefined) return [];
+    const { failure, expires } = tls;
+    const expired = expires < new Date();
+    const certificate = `the certificate ${expired ? "expired" : "is good until"} ${expires.toISOString()}`;
+    const detail = failure === undefined ? certificate : `new files cannot be used: ${failure}; ${certificate}`;
+    return [{ name: "tls", ok: failure === undefined && !expired, detail }];
   }
 
   #programs(attached: readonly string[]): Check {

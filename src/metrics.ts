@@ -34,6 +34,10 @@ export interface MetricsOptions {
   readonly guardChanges: (change: GuardChange, source: ChangeSource) => number;
   /** How often the state file could not be written. */
   readonly stateErrors: () => number;
+  /** When the TLS certificate in use ends. Undefined: no TLS. */
+  readonly certificateExpires: () => Date | undefined;
+  /** gRPC connections and calls that were refused, by reason. */
+  readonly refusals: Readonly<Record<string, number>>;
   readonly pipeline: () => PipelineStats;
   readonly sinks: readonly Sink[];
   /** Upper bounds of the native histogram's buckets. */
@@ -131,6 +135,23 @@ const DEFINITIONS: readonly Definition[] = [
     help: "Attempts to write the state file that failed; a restart loses what it lacks. Tried again each second.",
     labels: [],
     read: ({ options }) => single(options.stateErrors()),
+  },
+  {
+    name: "janusd_tls_certificate_expiry_timestamp_seconds",
+    type: "gauge",
+    help: "When the daemon's certificate in use expires, as Unix time. None without TLS.",
+    labels: [],
+    read: ({ options }) => {
+      const expires = options.certificateExpires();
+      return expires === undefined ? [] : single(expires.getTime() / 1000);
+    },
+  },
+  {
+    name: "janusd_grpc_refused_total",
+    type: "counter",
+    help: "gRPC connections that were not let in, and calls that the client may not make (not_allowed), by reason.",
+    labels: ["reason"],
+    read: ({ options }) => byLabel("reason", options.refusals),
   },
   {
     name: "janusd_containers",

@@ -17,6 +17,7 @@ const refusal = (args: readonly string[], env: Record<string, string> = {}): str
 t.test("defaults", async (t) => {
   t.same(parse([]), {
     tls: undefined,
+    allowedClients: [],
     listen: [{ path: "/run/janusd/janusd.sock" }],
     http: { host: "::", port: 9464 },
     metricsIntervalMs: 1000,
@@ -65,6 +66,25 @@ t.test("plaintext over TCP only when told so, on loopback too", async (t) => {
     t.ok(parse(["--listen", address, "--insecure"]), address);
   }
   t.match(parse(["--listen=[::]:7", "--insecure"]), { listen: [{ host: "::", port: 7 }] });
+});
+
+t.test("clients that may command, by name and role", async (t) => {
+  const tls = ["--tlscafile=a", "--tlscertfile=b", "--tlskeyfile=c"];
+  t.same(parse(tls).allowedClients, []);
+  t.same(
+    parse([...tls, "--allow-client", "spiffe://a/b", "--allow-client=c d=read", "-allow-client=e=admin"])
+      .allowedClients,
+    [
+      { name: "spiffe://a/b", role: "admin" },
+      { name: "c d", role: "read" },
+      { name: "e", role: "admin" },
+    ],
+  );
+  t.match(parse(tls, { JANUSD_ALLOW_CLIENT: "a=read,b" }).allowedClients, [{ name: "a", role: "read" }, { name: "b" }]);
+  for (const text of ["", "=read", "a=raed", "CN=a", "a="]) {
+    t.match(refusal([...tls, "--allow-client", text]), /^--allow-client ".*": must be NAME, NAME=admin or NAME=read$/);
+  }
+  t.match(refusal(["--allow-client=a"]), /^--allow-client .*needs the TLS files$/);
 });
 
 t.test("several listeners, by several flags or by a variable with commas", async (t) => {

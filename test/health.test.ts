@@ -1,7 +1,7 @@
 import t from "tap";
 import { Health } from "../src/health.js";
 
-function setUp() {
+function setUp(tls?: { failure: string | undefined; expires: Date }) {
   const state = {
     now: 0,
     drained: 0,
@@ -16,6 +16,7 @@ function setUp() {
     drained: () => state.drained,
     pending: () => state.pending,
     stateFile: state.stateFile,
+    tls,
     programs: ["on_fork", "on_exit"],
     now: () => state.now,
   });
@@ -78,6 +79,23 @@ t.test("a guard of the last run that is not restored yet", async (t) => {
   t.same(failed(), ["guards"]);
   t.match(health.assess(), { ready: false, live: true }, "a restart would not help");
   t.match(health.assess().checks.at(-2), { detail: "secrets: Too many open files" });
+});
+
+t.test("TLS files that cannot be used, a certificate that has expired", async (t) => {
+  const tls = { failure: undefined as string | undefined, expires: new Date("2100-01-01") };
+  const { health, failed } = setUp(tls);
+  t.same(failed(), []);
+  t.match(health.assess().checks.at(-1), {
+    name: "tls",
+    detail: "the certificate is good until 2100-01-01T00:00:00.000Z",
+  });
+  tls.failure = "--tlskeyfile key: it is another certificate's key";
+  t.same(failed(), ["tls"]);
+  t.match(health.assess().checks.at(-1), { detail: /^new files cannot be used: --tlskeyfile .* is good until 2100-/ });
+  t.match(health.assess(), { ready: false, live: true });
+  tls.failure = undefined;
+  tls.expires = new Date("2001-01-01");
+  t.same(failed(), ["tls"]);
 });
 
 t.test("a state file that cannot be written", async (t) => {

@@ -10,18 +10,22 @@ import {
   ServerInterceptingCall,
   type ServerInterceptor,
   setLogger,
+  status,
 } from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation, service as healthDefinition } from "grpc-health-check";
 import type { Address } from "../address.js";
+import type { AllowedClient } from "../config.js";
 import { InspectionService } from "../gen/janus/v1/inspection_pb.js";
 import { Janusd } from "../gen/janus_pb.js";
 import type { Requester } from "../guard/audit.js";
 import type { Peer } from "../native.js";
+import { denial } from "./access.js";
 import { reflectionDefinition, serviceDefinition } from "./definition.js";
 import { type GuardServiceOptions, guardService } from "./guard-service.js";
 import { type InspectionServiceOptions, inspectionService } from "./inspection-service.js";
 import { Listener } from "./listener.js";
+import type { Refusals } from "./refusals.js";
 import { PeerContext } from "./requester.js";
 import type { TlsMaterial } from "./tls-files.js";
 
@@ -32,8 +36,11 @@ export interface RpcServerOptions extends GuardServiceOptions, InspectionService
   readonly listen: readonly Address[];
   /** For TCP. Undefined: plaintext. */
   readonly tls: TlsMaterial | undefined;
+  /** Of clients with a certificate. Empty: each that the CA signed commands. */
+  readonly allowedClients: readonly AllowedClient[];
   /** Who connected to a Unix socket, by its descriptor. */
   readonly peer: (descriptor: number) => Peer;
+  readonly refusals: Pick<Refusals, "note">;
 }
 
 export interface RpcServer {
@@ -41,6 +48,8 @@ export interface RpcServer {
   readonly addresses: readonly Address[];
   /** What health says for the server ("") and the service. NOT_SERVING until told. */
   setServing(serving: boolean): void;
+  /** For connections from now on. */
+  setTls(material: TlsMaterial): void;
   /** Refuses new calls, waits a moment for those in flight, ends the rest. Never rejects. */
   close(): Promise<void>;
 }
@@ -89,7 +98,8 @@ export async function openRpcServer(options: RpcServerOptions): Promise<RpcServe
           address,
           tls: options.tls,
           peer: options.peer,
-          onConnection: (socket, requester) => serve(server, socket, requester),
+          onConnection: (socket, requester) => serve(server, socket, requester, options),
+          onRefused: (reason, about) => options.refusals.note(reason, about),
         }),
       );
     }
@@ -97,13 +107,30 @@ export async function openRpcServer(options: RpcServerOptions): Promise<RpcServe
     await close();
     throw error;
   }
-  return { addresses: listeners.map(({ address }) => address), setServing, close };
+  return {
+    addresses: listeners.map(({ address }) => address),
+    setServing,
+    setTls: (material) => {
+      for (const listener of listeners) listener.setTls(material);
+    },
+    close,
+  };
 }
 
 /** By an injector of its own: so each of its calls knows whose it is. */
-function serve(server: Server, socket: Socket, requester: Requester): void {
+function serve(
+  server: Server,
+  socket: Socket,
+  requester: Requester,
+  { allowedClients, refusals }: Pick<RpcServerOptions, "allowedClients" | "refusals">,
+): void {
   const context = new PeerContext(requester);
-  const interceptor: ServerInterceptor = (_method, call) => new PeerCall(call, context);
+  const interceptor: ServerInterceptor = ({ path }, call) => {
+    const details = denial(requester, path, allowedClients);
+    if (details === undefined) return new PeerCall(call, context);
+    refusals.note("not_allowed", { ...requester, method: path });
+    return refused(call, { code: status.PERMISSION_DENIED, details });
+  };
   const credentials = experimental.createServerCredentialsWithInterceptors(ServerCredentials.createInsecure(), [
     interceptor,
   ]);
@@ -112,10 +139,12 @@ function serve(server: Server, socket: Socket, requester: Requester): void {
   injector.injectConnection(socket);
 }
 
+type Call = ConstructorParameters<typeof ServerInterceptingCall>[0];
+
 class PeerCall extends ServerInterceptingCall {
   readonly #context: PeerContext;
 
-  constructor(call: ConstructorParameters<typeof ServerInterceptingCall>[0], context: PeerContext) {
+  constructor(call: Call, context: PeerContext) {
     super(call);
     this.#context = context;
   }
@@ -123,4 +152,11 @@ class PeerCall extends ServerInterceptingCall {
   override getAuthContext(): PeerContext {
     return this.#context;
   }
+}
+
+/** Ends before its handler hears of it. */
+function refused(call: Call, answer: { readonly code: status; readonly details: string }): ServerInterceptingCall {
+  return new ServerInterceptingCall(call, {
+    start: (next) => next({ onReceiveMetadata: () => call.sendStatus(answer) }),
+  });
 }

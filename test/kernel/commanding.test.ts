@@ -1,10 +1,12 @@
-/** Who may command the daemon, with the real one: its Unix socket, and what it logs of who did. */
-import { mkdtempSync, statSync } from "node:fs";
+/** Who may command the daemon, with the real one: its Unix socket, its TLS files, and what it logs of who did. */
+import { X509Certificate } from "node:crypto";
+import { cpSync, mkdtempSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { certificate } from "../support/certificates.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
-import { runToEnd, startDaemon } from "../support/daemon.js";
+import { eventually, runToEnd, startDaemon } from "../support/daemon.js";
 import { EPERM } from "../support/guard.js";
 import { janusctl } from "../support/janusctl.js";
 
@@ -68,4 +70,58 @@ t.test("a daemon that was killed leaves no obstacle; one that lives keeps its so
   t.match(await janusctl(["--address", `unix://${path}`, "list"]), { status: 0 });
   await daemon.stop();
   t.match(await janusctl(["--address", `unix://${path}`, "list"]), { status: 1, err: /there is no socket / });
+});
+
+t.test("TLS: new files without a restart; bad ones are told, and change nothing", async (t) => {
+  const directory = mkdtempSync(join(workspaceDirectory(), "rotation-"));
+  const file = (name: string) => join(directory, name);
+  certificate(directory, "ca");
+  for (const name of ["first", "second", "me", "reader"]) certificate(directory, name, { issuer: "ca" });
+  const use = (name: string) => {
+    for (const part of ["crt", "key"]) {
+      cpSync(file(`${name}.${part}`), file("new"));
+      renameSync(file("new"), file(`tls.${part}`));
+    }
+  };
+  use("first");
+  const flags = [
+    ["--tlscafile", file("ca.crt"), "--tlscertfile", file("tls.crt"), "--tlskeyfile", file("tls.key")],
+    ["--allow-client=me", "--allow-client=reader=read"],
+  ].flat();
+  const daemon = await startDaemon({ flags }, t);
+  const as = (name: string, ...command: string[]) => {
+    const own = ["--tlscertfile", file(`${name}.crt`), "--tlskeyfile", file(`${name}.key`)];
+    return janusctl(["--address", daemon.grpcAddress, "--tlscafile", file("ca.crt"), ...own, ...command]);
+  };
+  const expiry = () => daemon.metric("janusd_tls_certificate_expiry_timestamp_seconds");
+  const expires = (name: string) => new X509Certificate(readFileSync(file(name))).validToDate.getTime() / 1000;
+  t.equal(await expiry(), expires("first.crt"));
+  t.match(await as("me", "delete", "x"), { status: 1, err: /not found/ });
+  t.match(await as("reader", "list"), { status: 0, err: "" });
+  t.match(await as("reader", "delete", "x"), {
+    status: 1,
+    err: /PERMISSION_DENIED: the certificate \("reader", .* may only read/,
+  });
+
+  certificate(directory, "second", { issuer: "ca", days: 9 });
+  use("second");
+  await eventually("the second certificate is in use", async () => (await expiry()) === expires("second.crt"));
+  t.match(await as("me", "list"), { status: 0, err: "" });
+
+  writeFileSync(file("tls.key"), "rubbish");
+  const tls = async () => {
+    const report: unknown = await (await daemon.http("/readyz")).json();
+    return JSON.stringify(report);
+  };
+  await eventually("the bad key is told", async () => /"tls","ok":false,"detail":"new files cannot/.test(await tls()));
+  t.equal((await daemon.http("/readyz")).status, 503);
+  t.match(await as("me", "list"), { status: 0, err: "" });
+  use("second");
+  await eventually("all is well again", async () => (await daemon.http("/readyz")).status === 200);
+
+  t.match(await janusctl(["--address", daemon.grpcAddress, "list"]), { status: 1, err: /wants TLS: give --tlscafile/ });
+  t.equal(await daemon.metric("janusd_grpc_refused_total", { reason: "not_allowed" }), 1);
+  t.ok((await daemon.metric("janusd_grpc_refused_total", { reason: "plaintext" })) > 0);
+  await daemon.stop();
+  t.match(daemon.stderr, /"level":"warn",.*"reason":"plaintext","peer":"127\.0\.0\.1:\d+"/);
 });

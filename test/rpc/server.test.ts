@@ -17,6 +17,7 @@ import { GuardRegistry } from "../../src/guard/registry.js";
 import { loadAddon, type NativeErrorCode } from "../../src/native.js";
 import { serviceDefinition } from "../../src/rpc/definition.js";
 import type { DaemonStatus } from "../../src/rpc/inspection-service.js";
+import { Refusals } from "../../src/rpc/refusals.js";
 import { openRpcServer } from "../../src/rpc/server.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
@@ -54,8 +55,9 @@ async function serve(t: { teardown(handler: () => Promise<void>): unknown }, wai
   const registry = new GuardRegistry({ engine, node: "node", log });
   const intake = new GuardIntake({ registry, engine, waitMs });
   const guards = () => registry.details();
-  const parts = { engine, intake, registry, guards, log, status: () => daemonStatus };
-  const server = await openRpcServer({ listen: [loopback], tls: undefined, peer: loadAddon().peer, ...parts });
+  const access = { allowedClients: [], peer: loadAddon().peer, refusals: new Refusals(log) };
+  const parts = { engine, intake, registry, guards, log, status: () => daemonStatus, ...access };
+  const server = await openRpcServer({ listen: [loopback], tls: undefined, ...parts });
   const address = server.addresses.map(formatAddress).join();
   const client = new JanusClient(address, credentials.createInsecure());
   const raw = new Client(address, credentials.createInsecure());
@@ -330,7 +332,7 @@ t.test("several listeners; one that is taken, and none is left", async (t) => {
   const [taken] = server.addresses;
   if (taken === undefined) throw new Error("no address");
   const path = join(mkdtempSync(join(workspaceDirectory(), "rpc-")), "janusd.sock");
-  const options = { tls: undefined, peer: loadAddon().peer, ...parts };
+  const options = { tls: undefined, ...parts };
   await t.rejects(openRpcServer({ listen: [{ path }, taken], ...options }), { name: "ListenError", message: /in use/ });
   t.notOk(existsSync(path));
 
@@ -347,7 +349,7 @@ t.test("several listeners; one that is taken, and none is left", async (t) => {
 t.test("who made and removed a guard is logged: process and user of a Unix peer, else the address", async (t) => {
   const { parts, client, log } = await serve(t);
   const path = join(mkdtempSync(join(workspaceDirectory(), "rpc-")), "janusd.sock");
-  const server = await openRpcServer({ listen: [{ path }], tls: undefined, peer: loadAddon().peer, ...parts });
+  const server = await openRpcServer({ listen: [{ path }], tls: undefined, ...parts });
   t.teardown(() => server.close());
   const unix = new JanusClient(`unix://${path}`, credentials.createInsecure());
   t.teardown(() => unix.close());
