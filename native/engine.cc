@@ -389,6 +389,8 @@ bool Engine::remove(std::uint32_t key) {
   return existed;
 }
 
+std::vector<PathNote> Engine::path_notes(std::uint32_t key) { return running().planner.notes(key); }
+
 std::vector<std::string> Engine::take_ended() {
   Running& all = running();
   all.tracker.drain();

@@ -83,6 +83,7 @@ class Engine {
   std::vector<ProcessSummary> list_processes(const std::string& container);
   void apply(const GuardSpec& spec);
   bool remove(std::uint32_t key);
+  std::vector<PathNote> path_notes(std::uint32_t key);
   std::vector<std::string> take_ended();
   std::size_t drain(std::span<std::uint8_t> into);
   EngineVitals vitals();

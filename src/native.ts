@@ -116,6 +116,18 @@ export interface SubjectPolicy {
   readonly exact: boolean;
 }
 
+/** What is worth telling about where a path of a subject leads; see native/cover/path_note.h. */
+export interface PathNote {
+  readonly subjectId: number;
+  /** As the subject has it. */
+  readonly path: string;
+  readonly missing: boolean;
+  /** The program that it is, symlinks followed; "": it is none. Bytes that are not UTF-8 are replaced. */
+  readonly program: string;
+  /** Of that program, on its file system: hard links. */
+  readonly names: number;
+}
+
 /** One subject of a guard, on one container. */
 export interface NativeSubject extends SubjectPolicy {
   /** Unique in the daemon; comes back in events as `subject_id`. 1 .. 2^31-1. */
@@ -270,6 +282,8 @@ export interface Engine {
   apply(guard: NativeGuard): void;
   /** False if there is no such guard. */
   remove(key: number): boolean;
+  /** Of the guard's paths, as they were resolved last. Looks at no file. */
+  pathNotes(key: number): PathNote[];
   /** Container ids that ended since the last call. The engine keeps their guards until they are removed. */
   takeEnded(): string[];
   /** Copies whole records into `into`; returns the bytes written. 0: the ring is empty. */

@@ -133,6 +133,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                         InstanceMethod<&JsEngine::list_containers>("listContainers"),
                         InstanceMethod<&JsEngine::list_processes>("listProcesses"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
+                        InstanceMethod<&JsEngine::path_notes>("pathNotes"),
                         InstanceMethod<&JsEngine::take_ended>("takeEnded"), InstanceMethod<&JsEngine::drain>("drain"),
                         InstanceMethod<&JsEngine::vitals>("vitals"), InstanceMethod<&JsEngine::stats>("stats")});
   }
@@ -248,6 +249,23 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     const bool existed =
         guarded(info.Env(), [&] { return engine_->remove(info[0].As<Napi::Number>().Uint32Value()); });
     return Napi::Boolean::New(info.Env(), existed);
+  }
+
+  Napi::Value path_notes(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto notes =
+        guarded(env, [&] { return engine_->path_notes(info[0].As<Napi::Number>().Uint32Value()); });
+    Napi::Array out = Napi::Array::New(env, notes.size());
+    for (std::uint32_t i = 0; i < notes.size(); ++i) {
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("subjectId", Napi::Number::New(env, notes[i].subject));
+      item.Set("path", notes[i].path);
+      item.Set("missing", notes[i].missing);
+      item.Set("program", notes[i].program);
+      item.Set("names", Napi::Number::New(env, notes[i].names));
+      out.Set(i, item);
+    }
+    return out;
   }
 
   Napi::Value take_ended(const Napi::CallbackInfo& info) {

@@ -101,6 +101,10 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
   Resolved resolved = resolve(path);
   if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
     throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
+  if (where.first) {
+    auto note = note_of(spec.id, path, resolved);
+    if (note && (note->missing || action == Action::deny)) guard.notes.push_back(std::move(*note));
+  }
   // Watched before it is looked at: what changes after is told.
   if (names_ != nullptr && where.first) {
     const std::size_t blind = names_->watch(resolved);

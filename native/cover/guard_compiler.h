@@ -16,6 +16,7 @@
 #include "cover/container_view.h"
 #include "cover/guard_spec.h"
 #include "cover/name_watch.h"
+#include "cover/path_note.h"
 #include "ebpf/locator.h"
 #include "os/unique_fd.h"
 #include "policy/policy.h"
@@ -45,6 +46,7 @@ struct CompiledGuard {
   std::vector<Placed> placed;      // what the paths lead to now, and `original`; by device
   std::vector<Placed> original;    // ... and led to when the guard was made
   std::vector<std::string> names;  // watched
+  std::vector<PathNote> notes;
 };
 
 void sort_by_device(std::vector<Placed>& placed);

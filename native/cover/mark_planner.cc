@@ -273,6 +273,10 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
       else specs.push_back(std::move(guard.spec.subjects[i]));
     }
     guard.spec.subjects = std::move(specs);
+    std::erase_if(guard.notes, [&](const PathNote& note) {
+      return std::any_of(guard.subjects.begin(), guard.subjects.end(),
+                         [&](const auto& subject) { return gone(subject) && subject->id == note.subject; });
+    });
     std::erase_if(guard.subjects, gone);
     for (auto* placed : {&guard.placed, &guard.original}) {
       std::erase_if(*placed, [&](const Placed& each) {
@@ -445,6 +449,12 @@ std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {
     for (const Placed& placed : guard.placed)
       containers[placed.container] |= JANUS_WATCH_MOUNTS | (placed.owned ? 0 : JANUS_WATCH_NAMESPACES);
   return containers;
+}
+
+std::vector<PathNote> MarkPlanner::notes(std::uint32_t key) const {
+  const std::lock_guard lock(mutex_);
+  const auto guard = guards_.find(key);
+  return guard == guards_.end() ? std::vector<PathNote>{} : guard->second.notes;
 }
 
 MarkSet::Counts MarkPlanner::mark_counts() const {

@@ -109,6 +109,9 @@ class MarkPlanner {
   // over any guarded path; a new namespace has new mounts of the volumes.
   std::map<std::uint64_t, std::uint32_t> watched() const;
 
+  // Of the guard's paths, as they were resolved last. Looks at no file.
+  std::vector<PathNote> notes(std::uint32_t key) const;
+
   MarkSet::Counts mark_counts() const;
   // Of current subjects, and of those that were removed in the last minutes.
   void each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit);

@@ -51,7 +51,8 @@ export class JanusClient {
     credentials: ChannelCredentials,
     diagnose: () => Promise<string | undefined> = async () => undefined,
   ) {
-    this.#client = new Client(address, credentials);
+    // A guard as it was applied may be as large as a request, and comes with more.
+    this.#client = new Client(address, credentials, { "grpc.max_receive_message_length": -1 });
     this.#diagnose = diagnose;
   }
 

@@ -12,13 +12,17 @@ export function faultsOf(error: unknown): string[] {
   return (error instanceof Error ? error.message : String(error)).split("\n");
 }
 
+/** `field` as the request has it; "": the guard as a whole. */
+export function saidAt({ file, locate, config }: LoadedGuard, field: string, problem: string): string {
+  const where = locate(field);
+  const named = field === "" ? "" : `${where.field}: `;
+  return `${file}:${where.line}: guard ${labelOf(config)}: ${named}${problem}`;
+}
+
 /** The daemon's word on a guard of a file, said where the file says what is wrong. */
-export function faultsOfDocument(error: unknown, { file, locate, config }: LoadedGuard): string[] {
-  const at = (field: string, problem: string): string => {
-    const where = locate(field);
-    const named = field === "" ? "" : `${where.field}: `;
-    return `${file}:${where.line}: guard ${labelOf(config)}: ${named}${problem}`;
-  };
+export function faultsOfDocument(error: unknown, document: LoadedGuard): string[] {
+  const { config } = document;
+  const at = (field: string, problem: string): string => saidAt(document, field, problem);
   if (!(error instanceof RpcError)) return faultsOf(error).map((line) => at("", line));
   const { code, message, violations } = error;
   if (violations.length > 0) return violations.map(({ field, description }) => at(field, `${code}: ${description}`));

@@ -6,11 +6,12 @@ import type { JanusdConfig } from "../gen/janus_pb.js";
 import { type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
 import { formatResources, resourceOf } from "../guard/file-format.js";
 import { identity } from "../guard/registry.js";
+import { warningsOf } from "../guard/warnings.js";
 import { type JanusClient, RpcError } from "./client.js";
 import { diffOf } from "./diff.js";
 import { type LoadedGuard, labelOf, loadGuards } from "./documents.js";
-import { faultsOfDocument } from "./faults.js";
-import { configOf, type ListFormat, printGuards, watchGuards } from "./guard-list.js";
+import { faultsOfDocument, saidAt } from "./faults.js";
+import { configOf, type ListFormat, printGuards, warningsIn, watchGuards } from "./guard-list.js";
 import { type MESSAGE_FORMATS, printJson, printMessages, shortId } from "./output.js";
 import type { Io, Session } from "./session.js";
 import type { Columns } from "./table.js";
@@ -38,18 +39,21 @@ export async function create(
   { file, output }: FileOptions & { readonly output: (typeof MESSAGE_FORMATS)[number] },
 ): Promise<number> {
   const handles: JanusdHandle[] = [];
-  const failed = await eachOf(await loadGuards(file, io.stdin), io, async ({ config }) => {
+  const documents = await loadGuards(file, io.stdin);
+  const done = await eachOf(documents, io, async ({ config }) => {
     handles.push(await client.createGuard(config));
   });
-  if (handles.length > 0 || failed === 0) printMessages(io.stdout, output, JanusdHandleSchema, handles, HANDLE_COLUMNS);
-  return failed === 0 ? 0 : 1;
+  await warn(client, io, done);
+  if (handles.length > 0 || documents.length === 0)
+    printMessages(io.stdout, output, JanusdHandleSchema, handles, HANDLE_COLUMNS);
+  return done.length === documents.length ? 0 : 1;
 }
 
 export async function apply({ client, io }: Session, { file, output, dryRun }: ChangeOptions): Promise<number> {
   const changes: Change[] = [];
   const documents = await loadGuards(file, io.stdin);
   const live = documents.length === 0 ? [] : await client.listGuards({});
-  const failed = await eachOf(documents, io, async ({ config }) => {
+  const done = await eachOf(documents, io, async ({ config }) => {
     const before = sameAs(config, live);
     if (dryRun) await expectContainers(client, config);
     else await client.createGuard(config);
@@ -59,7 +63,9 @@ export async function apply({ client, io }: Session, { file, output, dryRun }: C
     });
   });
   printChanges(io, output, changes, dryRun);
-  return failed === 0 ? 0 : 1;
+  if (dryRun) warnOffline(io, done);
+  else await warn(client, io, done);
+  return done.length === documents.length ? 0 : 1;
 }
 
 /** 1: there is a difference. */
@@ -78,6 +84,7 @@ export async function diff({ client, io }: Session, { file }: FileOptions): Prom
 export async function validate(io: Io, { file }: FileOptions): Promise<number> {
   const guards = await loadGuards(file, io.stdin);
   for (const { file, config } of guards) io.stdout(`${singleLine(`${file}: ${labelOf(config)}`)} is valid\n`);
+  warnOffline(io, guards);
   return 0;
 }
 
@@ -110,6 +117,7 @@ export async function list(
   const guards = await look();
   if (guards.length === 0 && name !== undefined) return notFound(io, name);
   printGuards(io.stdout, output, guards);
+  if (output === "table" || output === "wide") say(io, warningsIn(guards));
   return 0;
 }
 
@@ -135,7 +143,8 @@ export async function remove(
     return 0;
   }
   const changes: Change[] = [];
-  const failed = await eachOf(await loadGuards(file ?? [], io.stdin), io, async ({ config }) => {
+  const documents = await loadGuards(file ?? [], io.stdin);
+  const done = await eachOf(documents, io, async ({ config }) => {
     const { name, podName, namespace } = config;
     // A request that names no pod, or no namespace, means those of all.
     const meant = await client.listGuards({ name, podName, namespace });
@@ -146,25 +155,50 @@ export async function remove(
     changes.push(...meant.map((guard) => ({ config: configOf(guard), outcome: "deleted" })));
   });
   printChanges(io, output, changes);
-  return failed === 0 ? 0 : 1;
+  return done.length === documents.length ? 0 : 1;
 }
 
-/** Does `work` on each, says what fails, and returns how many did. */
+/** Does `work` on each, says what fails, and returns those for which it didn't. */
 async function eachOf(
   documents: readonly LoadedGuard[],
   io: Io,
   work: (document: LoadedGuard) => Promise<void>,
-): Promise<number> {
-  let failed = 0;
+): Promise<LoadedGuard[]> {
+  const done: LoadedGuard[] = [];
   for (const document of documents) {
     try {
       await work(document);
+      done.push(document);
     } catch (error) {
-      for (const line of faultsOfDocument(error, document)) io.stderr(`janusctl: ${singleLine(line)}\n`);
-      failed++;
+      say(io, faultsOfDocument(error, document));
     }
   }
-  return failed;
+  return done;
+}
+
+function say(io: Io, lines: readonly string[]): void {
+  for (const line of lines) io.stderr(`janusctl: ${singleLine(line)}\n`);
+}
+
+/** What the daemon finds doubtful in what it holds now. */
+async function warn(client: JanusClient, io: Io, documents: readonly LoadedGuard[]): Promise<void> {
+  const live = documents.length === 0 ? [] : await client.listGuards({});
+  for (const document of documents) {
+    const warnings = sameAs(document.config, live)?.warnings ?? [];
+    say(
+      io,
+      warnings.map(({ field, description }) => saidAt(document, field, `warning: ${description}`)),
+    );
+  }
+}
+
+/** What is doubtful whatever the containers have. */
+function warnOffline(io: Io, documents: readonly LoadedGuard[]): void {
+  for (const document of documents)
+    say(
+      io,
+      warningsOf(document.config).map(({ field, description }) => saidAt(document, field, `warning: ${description}`)),
+    );
 }
 
 /** Throws as CreateGuard would, for a container that isn't there. */

@@ -3,7 +3,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type GuardDetails, GuardSource, GuardState } from "../gen/janus/v1/inspection_pb.js";
 import { type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
+import { fileField } from "../guard/file.js";
 import { formatResources, type Resource, resourceOf } from "../guard/file-format.js";
+import { labelOf } from "./documents.js";
 import { ageOf, type Out, printJson, shortId, timeOf } from "./output.js";
 import { type Columns, formatTable } from "./table.js";
 
@@ -18,6 +20,15 @@ export function printGuards(out: Out, format: ListFormat, guards: readonly Guard
   if (format === "yaml") out(formatResources(guards.map(resourceWithStatus)));
   else if (format === "json") printJson(out, guards.map(resourceWithStatus));
   else out(formatTable(columnsOf(format, Date.now()), guards));
+}
+
+/** A line each; `printGuards` has them in YAML and JSON. */
+export function warningsIn(guards: readonly GuardDetails[]): string[] {
+  return guards.flatMap((guard) =>
+    guard.warnings.map(
+      ({ field, description }) => `guard ${labelOf(configOf(guard))}: ${fileField(field)}: warning: ${description}`,
+    ),
+  );
 }
 
 /**
@@ -75,7 +86,7 @@ export function configOf({ config }: GuardDetails): NonNullable<GuardDetails["co
 
 /** As `get` prints it; the status is nothing that `apply` reads. */
 function resourceWithStatus(guard: GuardDetails): Resource {
-  const { nodeName, source, state, reason, since, complete, containers, decisions } = guard;
+  const { nodeName, source, state, reason, since, complete, containers, decisions, warnings } = guard;
   return {
     ...resourceOf(configOf(guard)),
     status: {
@@ -89,6 +100,7 @@ function resourceWithStatus(guard: GuardDetails): Resource {
       decisions: Object.fromEntries(
         decisions.map(({ event, allowed, denied }) => [event, { allowed: Number(allowed), denied: Number(denied) }]),
       ),
+      warnings: warnings.map(({ field, description }) => ({ field: fileField(field), description })),
     },
   };
 }

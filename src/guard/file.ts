@@ -89,7 +89,7 @@ export function readGuardFile(text: string, file = "guard file"): GuardDocument[
     seen.add(identity);
     documents.push({
       config,
-      locate: (field) => ({ line: lineOf(document, filePath(field), lines), field: fieldOf(filePath(field)) }),
+      locate: (field) => ({ line: lineOf(document, filePath(field), lines), field: fileField(field) }),
     });
   }
   if (problems.length > 0) throw new GuardFileError(file, problems);
@@ -117,7 +117,6 @@ function readDocument(content: Mapping, refuse: Refuse): JanusdConfig {
   if (document.text("kind") !== KIND) refuse(["kind"], `must be ${KIND}`);
   const metadata = document.mapping("metadata");
   const name = metadata.text("name");
-  if (name === "") refuse(["metadata", "name"], "must be given");
   const namespace = metadata.text("namespace");
   metadata.ignore("labels", "annotations", "uid", "generation", "resourceVersion", "creationTimestamp");
   document.ignore("status");
@@ -211,6 +210,11 @@ function filePath(field: string): Path {
     const names = FILE_FIELDS[name] ?? (depth === 0 ? ["spec", name] : [name]);
     return index === undefined ? names : [...names, Number(index)];
   });
+}
+
+/** What a guard file calls a field of the request: `subject[0].event[1]` is `spec.subjects[0].events[1]`. */
+export function fileField(field: string): string {
+  return fieldOf(filePath(field));
 }
 
 function fieldOf(path: Path): string {

@@ -7,7 +7,7 @@
  * serialised by that alone. Each applies natively first and records after: a
  * failure leaves nothing changed.
  */
-import { isNativeError, JanusdError } from "../errors.js";
+import { type FieldViolation, isNativeError, JanusdError } from "../errors.js";
 import type { JanusdConfig } from "../gen/janus_pb.js";
 import type { Log } from "../log.js";
 import type { ContainerInfo, Engine, NativeError } from "../native.js";
@@ -15,6 +15,13 @@ import type { SubjectContext } from "../subject.js";
 import { AuditTrail, type Requester } from "./audit.js";
 import { type CompiledSubject, compileGuard, type LiveContainer, nativeGuard } from "./compile.js";
 import { type ContainerRef, containerId, type Guard, normalisePath, parseGuard } from "./guard.js";
+import { warningsOf } from "./warnings.js";
+
+/** Of an id, for people: as docker has it. */
+const SHORT_ID = 12;
+
+/** Of one guard, at once. */
+const LOGGED_WARNINGS = 10;
 
 /** How long the events of a subject that is gone can still be named: as long as the engine keeps its counts. */
 const RETIRED_MS = 10 * 60_000;
@@ -27,7 +34,7 @@ const RETRY_MAX_MS = 60_000;
 const ID_LIMIT = 0x7fff_ffff;
 
 export interface RegistryOptions {
-  readonly engine: Pick<Engine, "findContainer" | "apply" | "remove">;
+  readonly engine: Pick<Engine, "findContainer" | "apply" | "remove" | "pathNotes">;
   /** The node's name, for guards that come without one. */
   readonly node: string;
   readonly log: Log;
@@ -70,6 +77,8 @@ export interface GuardDetails {
   readonly containers: readonly { readonly id: string; readonly name: string; readonly firstPid: number }[];
   readonly subjectIds: readonly number[];
   readonly complete: boolean;
+  /** What it probably doesn't mean, in the fields of `config`. */
+  readonly warnings: readonly FieldViolation[];
 }
 
 /** What is kept across restarts. Never changes: a changed guard is another object. */
@@ -286,14 +295,15 @@ export class GuardRegistry {
   /** As `list`, with all that is known of each, and those that are pending. */
   details(): GuardDetails[] {
     this.#sweep(this.#byContainer.keys());
-    const held = [...this.#guards.values()].map(
-      ({ guard, config, source, sinceMs, containers, subjects, complete }): GuardDetails => ({
-        ...{ config, source, sinceMs, complete, pending: undefined },
+    const held = [...this.#guards.values()].map((one): GuardDetails => {
+      const { guard, config, source, sinceMs, containers, subjects, complete } = one;
+      return {
+        ...{ config, source, sinceMs, complete, pending: undefined, warnings: this.#warnings(one) },
         nodeName: guard.nodeName || this.#node,
         containers: containers.map(({ info, name }) => ({ id: info.id, name, firstPid: info.initPid })),
         subjectIds: subjects.map(({ native }) => native.id),
-      }),
-    );
+      };
+    });
     const pending = [...this.#pending.values()].map(({ stored, reason, sinceMs }) =>
       this.notHeld(stored.config, "state", reason, sinceMs),
     );
@@ -312,6 +322,7 @@ export class GuardRegistry {
       containers: [],
       subjectIds: [],
       complete: false,
+      warnings: warningsOf(config),
     };
   }
 
@@ -360,8 +371,28 @@ export class GuardRegistry {
       this.#record(held, before);
       this.audit.record(before === undefined ? "created" : "replaced", held.source, held.config, by);
       this.#onChange();
+      this.#warn(held);
     }
     return this.#handle(held);
+  }
+
+  #warn(held: Held): void {
+    const warnings = this.#warnings(held).map(({ field, description }) => `${field}: ${description}`);
+    if (warnings.length === 0) return;
+    const { name, podName, namespace } = held.guard;
+    const about = { guard: name, pod: podName, namespace, count: warnings.length };
+    this.#log.warn({ ...about, warnings: warnings.slice(0, LOGGED_WARNINGS) }, "the guard may not mean what it says");
+  }
+
+  #warnings({ key, config, containers, subjects }: Held): FieldViolation[] {
+    const contexts = new Map(subjects.map(({ context }) => [context.id, context]));
+    const notes = this.#engine.pathNotes(key).flatMap((note) => {
+      const context = contexts.get(note.subjectId);
+      if (context === undefined) return [];
+      const { subjectIndex, containerName, containerId } = context;
+      return { note, subjectIndex, container: containerName || containerId.slice(0, SHORT_ID) };
+    });
+    return warningsOf(config, { notes, containers: containers.length });
   }
 
   #apply(held: Held): void {

@@ -126,11 +126,11 @@ export function inspectionService({
 const SOURCES = { rpc: GuardSource.RPC, file: GuardSource.FILE, state: GuardSource.STATE } as const;
 
 function messageOf(
-  { config, nodeName, source, pending, sinceMs, containers, subjectIds, complete }: GuardDetails,
+  { config, nodeName, source, pending, sinceMs, containers, subjectIds, complete, warnings }: GuardDetails,
   counts: ReadonlyMap<number, EngineStats["decisions"]>,
 ): MessageInitShape<typeof GuardDetailsSchema> {
   return {
-    ...{ config, nodeName, complete, containers: [...containers] },
+    ...{ config, nodeName, complete, containers: [...containers], warnings: [...warnings] },
     source: SOURCES[source],
     state: pending === undefined ? GuardState.ACTIVE : GuardState.PENDING,
     reason: pending ?? "",

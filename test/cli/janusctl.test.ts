@@ -302,6 +302,24 @@ t.test("apply says what became of each guard", async (t) => {
   }
 });
 
+t.test("what may not be meant is said on standard error, where the file says it", async (t) => {
+  const [one = ""] = guardFile.split("---\n");
+  const warnings = [{ field: "subject[0].deny[0]", description: "no such\npath" }];
+  const address = ["--address", await serve(t, scriptOf({ guards: [{ config: passwords, ...active, warnings }] }))];
+  const warning = "guard web/passwords: spec.subjects[0].deny[0]: warning: no such\\x0apath\n";
+  const err = `janusctl: stdin:9: ${warning}`;
+  t.match(await run(["apply", "-f", "-", ...address], one), { exit: 0, out: "web/passwords unchanged\n", err });
+  t.match(await run(["create", "-f", "-", ...address], one), { exit: 0, err });
+  t.match(await run(["list", ...address]), { exit: 0, out: /^NAMESPACE/, err: `janusctl: ${warning}` });
+  const [listed] = JSON.parse((await run(["list", "-o", "json", ...address])).out);
+  t.same(listed.status.warnings, [{ field: "spec.subjects[0].deny[0]", description: "no such\npath" }]);
+  const pattern = one.replace("/etc/shadow", '"/etc/*"');
+  const offline =
+    /^janusctl: stdin:9: guard web\/passwords: spec\.subjects\[0\]\.deny\[0\]: warning: \* is part of .*\n$/;
+  t.match(await run(["validate", "-f", "-"], pattern), { exit: 0, out: /valid/, err: offline });
+  t.match(await run(["apply", "--dry-run", "-f", "-", ...address], pattern), { exit: 0, err: offline });
+});
+
 t.test("apply --dry-run creates nothing, and looks for the containers", async (t) => {
   const script = scriptOf({ guards: [{ config: second, ...active }] });
   const address = await serve(t, script);

@@ -52,6 +52,7 @@ const TEXTS = [
 
 const CORPUS: readonly Init[] = [
   minimal,
+  { ...minimal, name: "", podName: "pod" },
   { ...minimal, namespace: "ns", podName: "pod", podUid: "uid", nodeName: "node", logFormat: "{path} {response}" },
   { ...minimal, cid: [`containerd://${id}`, "web"], containerNames: { web: "side", [`containerd://${id}`]: "main" } },
   {
@@ -74,7 +75,7 @@ const CORPUS: readonly Init[] = [
     const printable = text.replace(/[\t\u0085]/g, "");
     return {
       ...minimal,
-      ...{ name: printable, namespace: printable, podName: printable },
+      ...{ name: printable || "n", namespace: printable, podName: printable },
       subject: [{ deny: [`/${text}`, `/x/${text}/y`], event: ["open"], tags: { [text]: text, [`${text}1`]: "" } }],
     };
   }),
@@ -85,11 +86,11 @@ const CORPUS: readonly Init[] = [
 ];
 
 t.test("what is written is read as the same guard", async (t) => {
-  for (const init of CORPUS) {
+  for (const [index, init] of CORPUS.entries()) {
     const config = create(JanusdConfigSchema, init);
     const text = formatResources([resourceOf(config)]);
-    t.same(parseGuardFile(text), [config], text);
-    t.same(parseGuardFile(JSON.stringify(resourceOf(config))), [config], "as JSON");
+    t.same(parseGuardFile(text), [config], `${index}`);
+    t.same(parseGuardFile(JSON.stringify(resourceOf(config))), [config], `${index} as JSON`);
   }
   const distinct = CORPUS.map((init, index) => create(JanusdConfigSchema, { ...init, name: `g${index}` }));
   t.same(parseGuardFile(formatResources(distinct.map(resourceOf))), distinct, "all in one file");

@@ -440,3 +440,22 @@ t.test("each change is a line with who asked, and is counted", async (t) => {
   t.equal(registry.audit.count("removed", "container"), 2);
   t.equal(registry.audit.count("removed", "file"), 0);
 });
+
+t.test("what a guard may not mean is told in its details, and logged when it comes and when it changes", async (t) => {
+  const { engine, registry, log } = setUp();
+  const plain = { path: "/etc/secret", program: "", names: 0 };
+  engine.notes.push({ ...plain, subjectId: 2, missing: true }, { ...plain, subjectId: 3, missing: true });
+  const both = { cid: [A, B], containerNames: { [B]: "side" } };
+  registry.create(config(both));
+  const warning = { field: "subject[0].deny[0]", description: /^no such path yet in side: / };
+  t.match(registry.details(), [{ warnings: [warning] }]);
+  const logged = () => log.messages.splice(0).filter((message) => message.includes("may not mean")).length;
+  t.equal(logged(), 1);
+  registry.create(config(both));
+  t.equal(logged(), 0, "the same again");
+  registry.create(config({ ...both, subject: [{ ...subject, recursive: true }] }));
+  t.match(registry.details(), [{ warnings: [{ ...warning, description: /^no such path yet in [0-9a-f]{12}: / }] }]);
+  t.equal(logged(), 1);
+  engine.notes.splice(0);
+  t.same(registry.details()[0]?.warnings, [], "it has appeared");
+});

@@ -1,7 +1,7 @@
 import t from "tap";
 import { parseGuardFile } from "../../src/guard/file.js";
 import { startContainer } from "../support/container.js";
-import { startDaemon } from "../support/daemon.js";
+import { eventually, startDaemon } from "../support/daemon.js";
 import { EPERM } from "../support/guard.js";
 import { janusctl as run } from "../support/janusctl.js";
 
@@ -70,7 +70,8 @@ const SUBJECTS = [
 ];
 
 t.test("what get prints is what was applied", async (t) => {
-  const container = await startContainer({ files: { "/etc/shadow": "" } }, t);
+  const files = { "/etc/shadow": "", "/data/a/b": "", "/with space ": "", "/\nline": "" };
+  const container = await startContainer({ files }, t);
   const file = SUBJECTS.map((subject, index) =>
     guardFile(container.id)
       .replace("name: shadow", `name: "guard ${index}", namespace: ns`)
@@ -79,11 +80,7 @@ t.test("what get prints is what was applied", async (t) => {
   const names = SUBJECTS.map((_, index) => `guard ${index}`);
   const said = (outcome: string) => names.map((name) => `ns/${name} ${outcome}\n`).join("");
   t.match(await janusctl(["diff", "-f", "-"], file), { status: 1, err: "" });
-  t.same(await janusctl(["apply", "-f", "-", "--dry-run"], file), {
-    status: 0,
-    err: "",
-    out: said("created (dry run)"),
-  });
+  t.match(await janusctl(["apply", "-f", "-", "--dry-run"], file), { status: 0, out: said("created (dry run)") });
   t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
   t.same(await janusctl(["apply", "-f", "-"], file), { status: 0, err: "", out: said("created") });
   for (const name of names) {
@@ -107,4 +104,42 @@ t.test("a container that does not run is one readable line, and nothing is creat
   const dryRun = await janusctl(["apply", "--dry-run", "-f", "-"], guardFile("f".repeat(64)));
   t.match(dryRun, { status: 1, out: "", err: /^janusctl: stdin:7: guard shadow: spec\.containers\[0\]: NOT_FOUND: / });
   t.equal((await janusctl(["list", "-o", "json"])).out, "[]\n");
+});
+
+t.test("what a guard may not mean: apply and list say it, the daemon logs it once", async (t) => {
+  const files = { "/etc/shadow": "", "/etc/a*": "", "/data/link": "" };
+  const container = await startContainer({ files, programs: { "/bin/one": "/bin/busybox" } }, t);
+  const actor = await container.actor();
+  t.equal(await actor.link("/bin/one", "/bin/two"), 0);
+  t.equal(await actor.unlink("/data/link"), 0);
+  // The node has it, and the container has not.
+  t.equal(await actor.symlink("/etc/debian_version", "/data/link"), 0);
+  const file = guardFile(container.id).replace(
+    /- \{.*/,
+    "- { deny: [/etc/shadow, /etc/typo, /etc/app/*, '/etc/a*', '/etc/shadow ', /bin/wget, /bin/two, /data/link], events: [open, exec], scope: container }",
+  );
+  const expected = [
+    [1, "no such path yet: "],
+    [2, "no such path yet: "],
+    [2, "\\* is part of the name here"],
+    [4, "no such path yet: "],
+    [4, "ends with white space"],
+    [5, "is a link to /bin/busybox: that is denied, by all of its names"],
+    [6, "is one of 2 names of one program"],
+    [7, "no such path yet: "],
+  ] as const;
+  const said = (prefix: string) =>
+    new RegExp(
+      `^${expected.map(([at, text]) => `${prefix}spec\\.subjects\\[0\\]\\.deny\\[${at}\\]: warning: ${text}.*\n`).join("")}$`,
+    );
+  const applied = await janusctl(["apply", "-f", "-"], file);
+  t.match(applied, { status: 0, out: "shadow created\n", err: said("janusctl: stdin:9: guard shadow: ") });
+  t.match(await janusctl(["list"]), { status: 0, err: said("janusctl: guard shadow: ") });
+  t.match(await janusctl(["apply", "-f", "-"], file), { status: 0, out: "shadow unchanged\n" });
+  t.equal(daemon.stderr.split("may not mean what it says").length - 1, 1);
+
+  t.equal(await actor.write("/etc/typo", "x"), EPERM, "which makes the file all the same");
+  await eventually("it is no typo any more", async () => !(await janusctl(["list"])).err.includes("deny[1]"));
+  t.equal(await actor.open("/etc/typo"), EPERM);
+  t.match(await janusctl(["delete", "shadow"]), { status: 0 });
 });

@@ -11,12 +11,16 @@ import type {
   Engine,
   NativeErrorCode,
   NativeGuard,
+  PathNote,
   ProcessSummary,
 } from "../../src/native.js";
 
 export class EngineRecorder
   implements
-    Pick<Engine, "findContainer" | "missingContainers" | "listContainers" | "listProcesses" | "apply" | "remove">
+    Pick<
+      Engine,
+      "findContainer" | "missingContainers" | "listContainers" | "listProcesses" | "apply" | "remove" | "pathNotes"
+    >
 {
   readonly decisions: DecisionCount[] = [];
   /** `apply KEY IDS` and `remove KEY`, in order. */
@@ -94,6 +98,14 @@ export class EngineRecorder
     this.#refusal = undefined;
     if (refusal !== undefined) throw refusal;
     this.applied.set(guard.key, guard);
+  }
+
+  /** What the engine would say of its guards' paths. */
+  readonly notes: PathNote[] = [];
+
+  pathNotes(key: number): PathNote[] {
+    const ids = new Set(this.applied.get(key)?.subjects.map(({ id }) => id));
+    return this.notes.filter(({ subjectId }) => ids.has(subjectId));
   }
 
   remove(key: number): boolean {
