@@ -51,23 +51,20 @@ struct Engine::Running {
         probe(probe_kernel()),
         groups(probe.audit.works()),
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
-                           .namespace_seen =
-                               [this](std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns) {
-                                 replanned(planner.add_namespace(container, tgid, mnt_ns), holder.holds(tgid));
-                                 holder.know(mnt_ns);
-                                 eventfd_write(mounts_event.get(), 1);
-                               }}),
+                           .namespace_seen = [this](std::uint64_t container, std::uint32_t tid,
+                                                    std::uint64_t mnt_ns) { replanner.namespace_seen(container, tid, mnt_ns); }}),
         trees(groups, counters),
         identities(groups, programs, trees, options.identity_limit),
         learner(groups, policy, counters, options.ignore_limit, options.ignore_after),
         planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit.works()}),
-        names(groups, [this](const std::string& name) { scanner.queue(planner.replan_name(name)); }),
+        replanner([this](std::uint64_t container, const Replanner::Change& change) { plan_again(container, change); }),
+        names(groups, [this](const std::set<NameOwner>& owners) { replanner.names_changed(owners); }),
         scanner({programs, policy, identities, learner, trees, planner, counters}),
         recorder(ring, tracker, [this] { wake(); }),
         keeper(options.keeper),
         holder(programs, options.hold, options.hold_limit),
-        gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters, keeper.beat()}, options.deadline),
-        observer({groups, programs, policy, identities, learner, names, tracker, recorder, counters, keeper.beat()}),
+        gate({groups, programs, policy, identities, learner, names, replanner, tracker, recorder, counters, keeper.beat()}, options.deadline),
+        observer({groups, programs, policy, identities, learner, names, replanner, tracker, recorder, counters, keeper.beat()}),
         stop_event(eventfd(0, EFD_CLOEXEC)),
         mounts_event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         wake_javascript(std::move(wake_javascript)) {
@@ -79,6 +76,7 @@ struct Engine::Running {
     answering.push_back(named("gate", [this] { gate.run(stopping, stop_event.get()); }));
     begin("observer", [this] { observer.run(stopping, stop_event.get()); });
     begin("tracker", [this] { track(); });
+    begin("planner", [this] { replanner.run(stopping); });
     begin("waker", [this] { deliver_wakes(); });
     scanner_thread = named("scanner", [this] { scanner.run(scanner_stopping); });
     last_resort.on_end([this] { groups.release_permission(); });
@@ -102,6 +100,7 @@ struct Engine::Running {
       const std::lock_guard lock(wake_mutex);
     }
     woken.notify_all();
+    replanner.wake();
     for (std::thread& thread : threads) thread.join();
   }
 
@@ -165,9 +164,25 @@ struct Engine::Running {
         ids.erase(it);
       }
     }
-    scanner.sweep(planner.container_ended(container));
-    eventfd_write(mounts_event.get(), 1);
+    replanner.ended(container);
     wake();
+  }
+
+  void plan_again(std::uint64_t container, const Replanner::Change& change) {
+    if (change.ended) {
+      scanner.sweep(planner.container_ended(container));
+      eventfd_write(mounts_event.get(), 1);
+      return;
+    }
+    if (!change.namespaces.empty()) {
+      auto replan = planner.add_namespaces(container, change.namespaces);
+      // Now: they may not have been held for long enough.
+      const bool held = std::ranges::all_of(change.namespaces, [this](const auto& seen) { return holder.holds(seen.second); });
+      replanned(std::move(replan), held);
+      for (const auto& [mnt_ns, tid] : change.namespaces) holder.know(mnt_ns);
+      eventfd_write(mounts_event.get(), 1);
+    }
+    if (!change.guards.empty()) scanner.queue(planner.replan_names(container, change.guards));
   }
 
   // Has the end of a container that is guarded now told.
@@ -233,7 +248,7 @@ struct Engine::Running {
       if (!marked || !held.waits) counters.exposed_mount.add();
       return;
     }
-    auto replan = held.cause == JANUS_HOLD_NAMESPACE ? planner.add_namespace(held.container, held.pid, held.mnt_ns)
+    auto replan = held.cause == JANUS_HOLD_NAMESPACE ? planner.add_namespaces(held.container, {{held.mnt_ns, held.pid}})
                                                      : planner.replan_container(held.container);
     replanned(std::move(replan), holder.holds(hold.tgid));  // now: it may not have been for long enough
     holder.know(held.mnt_ns);
@@ -254,6 +269,7 @@ struct Engine::Running {
   std::vector<Tracker::Namespace> look() {
     auto seen = tracker.look_for_namespaces();
     if (!holder.holds_opens()) return seen;
+    replanner.finish();
     std::map<std::uint64_t, std::uint64_t> now;
     for (const Tracker::Namespace& each : seen) {
       now.emplace(each.id, each.event);
@@ -302,6 +318,7 @@ struct Engine::Running {
   IdentityTable identities;
   IgnoreLearner learner;
   MarkPlanner planner;
+  Replanner replanner;
   NameWatch names;
   IdentityScanner scanner;
   Recorder recorder;
@@ -408,6 +425,7 @@ EngineVitals Engine::vitals() {
   const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
   vitals.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
                          {"observer", milliseconds(all.observer.heartbeat())},
+                         {"planner", milliseconds(all.replanner.heartbeat())},
                          {"tracker", milliseconds(all.tracker_heartbeat)},
                          {"watchdog", milliseconds(all.gate.watchdog_heartbeat())}};
   return vitals;
@@ -420,6 +438,7 @@ EngineStats Engine::stats() {
   stats.asked = {{"guarded", counters.asked_guarded.get()},
                  {"unguarded", counters.asked_unguarded.get()},
                  {"self", counters.asked_self.get()},
+                 {"unplanned", counters.asked_unplanned.get()},
                  {"late", counters.exposed_deadline.get()}};
   stats.losses = {{"ring_full", ring_.dropped()},
                   {"kernel_queue_overflow", counters.kernel_queue_overflow.get()},

@@ -27,6 +27,7 @@
 #include "cover/identity_scanner.h"
 #include "track/inspector.h"
 #include "cover/mark_planner.h"
+#include "cover/replanner.h"
 #include "decide/observer.h"
 #include "decide/recorder.h"
 #include "track/tracker.h"

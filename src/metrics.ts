@@ -191,7 +191,7 @@ const DEFINITIONS: readonly Definition[] = [
   {
     name: "janusd_asked_total",
     type: "counter",
-    help: "Every permission event that was read, by what became of it.",
+    help: "Every permission event that was read, by what became of it. Those of late and unplanned count among the others, too.",
     labels: ["outcome"],
     read: ({ stats }) => byLabel("outcome", stats.asked),
   },

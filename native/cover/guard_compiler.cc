@@ -17,8 +17,23 @@ constexpr std::uint32_t kDirentKinds =
     mask_of(FileEventKind::deleteself) | mask_of(FileEventKind::movedfrom) | mask_of(FileEventKind::movedto) |
     mask_of(FileEventKind::moveself);
 
+// How often a path that changes all the while is resolved at once.
+constexpr int kTries = 3;
+
 std::uint32_t levels_in(std::string_view tail) {
   return static_cast<std::uint32_t>(std::count(tail.begin(), tail.end(), '/'));
+}
+
+// Whether both went the same way: through the same directories, to the same end.
+bool same_way(const Resolved& one, const Resolved& other) {
+  const auto same = [](int a, int b) {
+    struct stat first {}, second {};
+    return fstat(a, &first) == 0 && fstat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+  };
+  if (one.names != other.names || one.missing != other.missing || !same(one.object.get(), other.object.get())) return false;
+  for (std::size_t i = 0; i < one.directories.size(); ++i)
+    if (!same(one.directories[i]->get(), other.directories[i]->get())) return false;
+  return true;
 }
 
 }  // namespace
@@ -26,13 +41,32 @@ std::uint32_t levels_in(std::string_view tail) {
 void sort_by_device(std::vector<Placed>& placed) { std::ranges::stable_sort(placed, {}, &Placed::device); }
 
 void GuardCompiler::unwatch(const CompiledGuard& guard) {
-  if (names_ != nullptr) names_->unwatch(guard.names);
+  if (names_ == nullptr) return;
+  for (const auto& [container, watched] : guard.names) names_->unwatch(watched, {container, guard.spec.key});
+}
+
+void GuardCompiler::unwatch(CompiledGuard& guard, std::uint64_t container) {
+  const auto watched = guard.names.extract(container);
+  if (names_ != nullptr && !watched.empty()) names_->unwatch(watched.mapped(), {container, guard.spec.key});
 }
 
 CompiledGuard GuardCompiler::compile(const GuardSpec& spec, const ContainerViews& views, const StatsOf& stats,
                                      std::vector<Pin>& pins) {
   CompiledGuard guard;
   guard.spec = spec;
+  try {
+    add_subjects(guard, views, stats, pins);
+  } catch (const Error&) {
+    unwatch(guard);
+    throw;
+  }
+  sort_by_device(guard.placed);
+  return guard;
+}
+
+void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& views, const StatsOf& stats,
+                                 std::vector<Pin>& pins) {
+  const GuardSpec& spec = guard.spec;
   for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
     const SubjectSpec& want = spec.subjects[i];
     const int index = static_cast<int>(i);
@@ -79,7 +113,6 @@ CompiledGuard GuardCompiler::compile(const GuardSpec& spec, const ContainerViews
             }
           }
         } catch (Error& error) {
-          unwatch(guard);
           throw std::move(error).on_path(index, path);
         }
       }
@@ -88,8 +121,23 @@ CompiledGuard GuardCompiler::compile(const GuardSpec& spec, const ContainerViews
     place_all(want.deny, Action::deny);
     place_all(want.watch, Action::watch);
   }
-  sort_by_device(guard.placed);
-  return guard;
+}
+
+// Watched before it is looked at: what changes after is told.
+Resolved GuardCompiler::resolve_watched(const Where& where, const std::string& path, CompiledGuard& guard) {
+  Resolved resolved = resolve_local(programs_, where.process, where.served, path);
+  if (names_ == nullptr || !where.first) return resolved;
+  const std::uint64_t container = where.view.info().cgroup;
+  // It may have changed before it was watched. Once more: the next change is told.
+  int tries = 0;
+  for (bool same = false; !same;) {
+    const std::size_t blind = names_->watch(resolved, {container, guard.spec.key}, guard.names[container]);
+    if (blind > 0) counters_.exposed_rescan.add(blind);
+    Resolved again = resolve_local(programs_, where.process, where.served, path);
+    same = same_way(resolved, again) || ++tries == kTries;
+    resolved = std::move(again);
+  }
+  return resolved;
 }
 
 void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
@@ -98,18 +146,12 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
   const auto resolve = [&](const std::string& at) {
     return resolve_local(programs_, where.process, where.served, at);
   };
-  Resolved resolved = resolve(path);
+  Resolved resolved = resolve_watched(where, path, guard);
   if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
     throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
   if (where.first) {
     auto note = note_of(spec.id, path, resolved);
     if (note && (note->missing || action == Action::deny)) guard.notes.push_back(std::move(*note));
-  }
-  // Watched before it is looked at: what changes after is told.
-  if (names_ != nullptr && where.first) {
-    const std::size_t blind = names_->watch(resolved);
-    if (blind > 0) counters_.exposed_rescan.add(blind);
-    guard.names.insert(guard.names.end(), resolved.names.begin(), resolved.names.end());
   }
   const auto add = [&](const Location& at, const std::string& tail, std::uint32_t depth, std::string relative) {
     const auto mount = std::find_if(where.mounts.begin(), where.mounts.end(),

@@ -45,7 +45,7 @@ struct CompiledGuard {
   std::vector<std::shared_ptr<const Subject>> subjects;  // of the spec's, one each
   std::vector<Placed> placed;      // what the paths lead to now, and `original`; by device
   std::vector<Placed> original;    // ... and led to when the guard was made
-  std::vector<std::string> names;  // watched
+  std::map<std::uint64_t, std::vector<NameWatch::Watched>> names;  // by container
   std::vector<PathNote> notes;
 };
 
@@ -70,6 +70,7 @@ class GuardCompiler {
   CompiledGuard compile(const GuardSpec& spec, const ContainerViews& views, const StatsOf& stats, std::vector<Pin>& pins);
 
   void unwatch(const CompiledGuard& guard);
+  void unwatch(CompiledGuard& guard, std::uint64_t container);
 
   // The container's mounts were read again: numbers are used again.
   void refreshed(const ContainerView& view);
@@ -84,6 +85,8 @@ class GuardCompiler {
     const MountPoints& served;
     bool first;  // the namespace of the first process
   };
+  void add_subjects(CompiledGuard& guard, const ContainerViews& views, const StatsOf& stats, std::vector<Pin>& pins);
+  Resolved resolve_watched(const Where& where, const std::string& path, CompiledGuard& guard);
   void place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
              const std::string& path, Action action, CompiledGuard& guard, std::vector<Pin>& pins);
 

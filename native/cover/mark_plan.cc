@@ -71,6 +71,7 @@ void plan_superblock(Device device, const std::vector<const Placed*>& here, cons
 
   std::vector<View> views;
   for (const auto& [container, mask] : masks) {
+    superblock->containers.push_back(container);
     const auto want = [&](const MarkKey& key, const HeldProcess& process, const std::string& point, bool fleeting) {
       PlannedMark& mark = plan.marks[key];
       mark.gate |= mask.gate;
@@ -86,12 +87,15 @@ void plan_superblock(Device device, const std::vector<const Placed*>& here, cons
                return is_below(path, mount.root) || is_below(mount.root, path);
              });
     };
+    bool seen_first = false;
     for (const SeenMounts& space : seen.at(container)) {
       if (!space.first && owned) continue;
       for (const Mount& mount : *space.mounts) {
         if (mount.device != device || mount.served || (space.first && !mount.visible)) continue;
         const bool shows = guarded(mount);
-        if (space.first || shows) views.push_back({container, mount.root, mount.point});
+        // Events show the path as the first process sees it, if it does.
+        if (space.first || (shows && !seen_first)) views.push_back({container, mount.root, mount.point});
+        seen_first = seen_first || space.first;
         if (!shows) continue;
         want({device, owned ? 0 : mount.id}, space.process, mount.point, !space.first);
         if (space.first) plan.bases.push_back({device, container, mount});

@@ -278,6 +278,7 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
                          [&](const auto& subject) { return gone(subject) && subject->id == note.subject; });
     });
     std::erase_if(guard.subjects, gone);
+    compiler_.unwatch(guard, container);
     for (auto* placed : {&guard.placed, &guard.original}) {
       std::erase_if(*placed, [&](const Placed& each) {
         if (each.container != container) return false;
@@ -333,33 +334,56 @@ void MarkPlanner::scanned(Device device, std::uint64_t token, bool complete) {
   publish_learning({device});
 }
 
-// Returns whether its paths lead to other places now.
-bool MarkPlanner::recompile(CompiledGuard& guard, bool renew, ScanJobs& jobs) {
-  std::vector<Pin> pins;
-  Devices devices = devices_of(guard);
-  const auto before = places_of(guard);
+// One container's part of a guard. Returns whether its paths lead to other places now.
+bool MarkPlanner::recompile(CompiledGuard& guard, std::uint64_t container, Again& again) {
+  GuardSpec part{.key = guard.spec.key, .subjects = {}};
+  std::vector<std::size_t> at;
+  for (std::size_t i = 0; i < guard.subjects.size(); ++i) {
+    if (guard.subjects[i]->container != container) continue;
+    part.subjects.push_back(guard.spec.subjects[i]);
+    at.push_back(i);
+  }
+  const auto theirs = [&](const Placed& placed) { return placed.container == container; };
+  const auto places = [&] {
+    Places all;
+    for (const Placed& placed : guard.placed)
+      if (theirs(placed)) all.emplace(placed.device, placed.entry->path);
+    return all;
+  };
+  const Places before = places();
+  for (const auto& [device, path] : before) again.devices.insert(device);
+  again.known.insert(before.begin(), before.end());
+  CompiledGuard next;
   try {
-    CompiledGuard next = compile(guard.spec, pins);
-    // What was there when the guard was made stays guarded.
-    next.original = std::move(guard.original);
-    next.placed.insert(next.placed.end(), next.original.begin(), next.original.end());
-    sort_by_device(next.placed);
-    devices.merge(devices_of(next));
-    std::swap(guard, next);
-    compiler_.unwatch(next);
+    next = compile(part, again.pins);
   } catch (const Error&) {
     // Between two states of a tree that is being changed; the change's end is
     // told as well. Or a container has made a path that cannot be followed. What
     // was resolved before holds until then, by mounts that came meanwhile, too.
     parts_.counters.exposed_rescan.add();
-    commit(devices, renew, false);
     return false;
   }
-  const bool elsewhere = places_of(guard) != before;
-  commit(devices, renew, elsewhere);
-  ScanJobs more = pin(pins, before);
-  jobs.insert(jobs.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
-  return elsewhere;
+  for (std::size_t i = 0; i < at.size(); ++i) guard.subjects[at[i]] = next.subjects[i];
+  std::erase_if(guard.placed, theirs);
+  std::ranges::move(next.placed, std::back_inserter(guard.placed));
+  // What was there when the guard was made stays guarded.
+  std::ranges::copy_if(guard.original, std::back_inserter(guard.placed), theirs);
+  sort_by_device(guard.placed);
+  compiler_.unwatch(guard, container);
+  guard.names.merge(next.names);
+  std::erase_if(guard.notes, [&](const PathNote& note) {
+    return std::ranges::any_of(part.subjects, [&](const SubjectSpec& subject) { return subject.id == note.subject; });
+  });
+  std::ranges::move(next.notes, std::back_inserter(guard.notes));
+  const Places after = places();
+  for (const auto& [device, path] : after) again.devices.insert(device);
+  return after != before;
+}
+
+// All that was compiled again, in one plan.
+MarkPlanner::ScanJobs MarkPlanner::commit(const Again& again, bool renew, bool elsewhere) {
+  commit(again.devices, renew, elsewhere);
+  return pin(again.pins, again.known);
 }
 
 // Null if the number is not, or no longer, a process's or a thread's of the container.
@@ -378,12 +402,6 @@ HeldProcess MarkPlanner::hold(std::uint64_t container, std::uint32_t pid) {
   return ours && process->alive() ? process : nullptr;
 }
 
-MarkPlanner::Places MarkPlanner::places_of(const CompiledGuard& guard) {
-  Places places;
-  for (const Placed& placed : guard.placed) places.emplace(placed.device, placed.entry->path);
-  return places;
-}
-
 MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
   const std::lock_guard lock(mutex_);
   const auto view = views_.find(container);
@@ -396,35 +414,44 @@ MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
     return {};
   }
   compiler_.refreshed(*view->second);
-  ScanJobs jobs;
   const std::size_t marked = marks_.size();
+  Again again;
   bool elsewhere = false;
   for (auto& [key, guard] : guards_) {
     if (std::any_of(guard.subjects.begin(), guard.subjects.end(),
                     [&](const auto& subject) { return subject->container == container; }))
-      elsewhere = recompile(guard, true, jobs) || elsewhere;
+      elsewhere = recompile(guard, container, again) || elsewhere;
   }
+  ScanJobs jobs = commit(again, true, elsewhere);
   return {std::move(jobs), elsewhere || marks_.size() > marked};
 }
 
-MarkPlanner::ScanJobs MarkPlanner::replan_name(const std::string& name) {
+MarkPlanner::ScanJobs MarkPlanner::replan_names(std::uint64_t container, const std::set<std::uint32_t>& guards) {
   const std::lock_guard lock(mutex_);
-  ScanJobs jobs;
-  for (auto& [key, guard] : guards_) {
-    if (std::find(guard.names.begin(), guard.names.end(), name) != guard.names.end() && recompile(guard, false, jobs))
-      parts_.counters.exposed_path.add();
+  Again again;
+  bool elsewhere = false;
+  for (const std::uint32_t key : guards) {
+    const auto guard = guards_.find(key);
+    if (guard == guards_.end() || !recompile(guard->second, container, again)) continue;
+    parts_.counters.exposed_path.add();
+    elsewhere = true;
   }
-  return jobs;
+  return commit(again, false, elsewhere);
 }
 
-MarkPlanner::Replan MarkPlanner::add_namespace(std::uint64_t container, std::uint32_t pid, std::uint64_t mnt_ns) {
+MarkPlanner::Replan MarkPlanner::add_namespaces(std::uint64_t container, const std::vector<std::pair<std::uint64_t, std::uint32_t>>& seen) {
   {
     const std::lock_guard lock(mutex_);
     const auto view = views_.find(container);
     if (view == views_.end()) return {};
-    HeldProcess process = hold(container, pid);
-    if (!process) return {};  // it has ended; the look tells of the namespace if another lives in it
-    view->second->add_namespace(mnt_ns, std::move(process));
+    bool any = false;
+    for (const auto& [mnt_ns, tid] : seen) {
+      HeldProcess process = hold(container, tid);
+      if (!process) continue;  // it has ended; the look tells of the namespace if another lives in it
+      view->second->add_namespace(mnt_ns, std::move(process));
+      any = true;
+    }
+    if (!any) return {};
   }
   return replan_container(container);
 }

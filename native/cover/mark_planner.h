@@ -93,9 +93,9 @@ class MarkPlanner {
     bool changed = false;  // there was something new to guard
   };
   Replan replan_container(std::uint64_t container);
-  ScanJobs replan_name(const std::string& name);
-  // `pid`: a thread in that namespace.
-  Replan add_namespace(std::uint64_t container, std::uint32_t pid, std::uint64_t mnt_ns);
+  ScanJobs replan_names(std::uint64_t container, const std::set<std::uint32_t>& guards);
+  // `seen`: mount namespaces, each with a thread in it.
+  Replan add_namespaces(std::uint64_t container, const std::vector<std::pair<std::uint64_t, std::uint32_t>>& seen);
 
   // Marks a mount that is in no namespace, by a descriptor that a process holds
   // (open_tree(2)).
@@ -138,9 +138,15 @@ class MarkPlanner {
   void retire_counts(const Subject& subject);
   Before retire(const Devices& devices);
   static Devices devices_of(const CompiledGuard& guard);
-  bool recompile(CompiledGuard& guard, bool renew, ScanJobs& jobs);
+  // What is compiled again, of all guards that one plan is for.
+  struct Again {
+    Devices devices;
+    std::vector<Pin> pins;
+    Places known;  // what was guarded before
+  };
+  bool recompile(CompiledGuard& guard, std::uint64_t container, Again& again);
+  ScanJobs commit(const Again& again, bool renew, bool elsewhere);
   HeldProcess hold(std::uint64_t container, std::uint32_t pid);
-  static Places places_of(const CompiledGuard& guard);
 
   const Parts parts_;
   mutable std::mutex mutex_;

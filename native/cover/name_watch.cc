@@ -1,10 +1,15 @@
 #include "cover/name_watch.h"
 
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/inotify.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "os/dirent_event.h"
 
@@ -13,76 +18,159 @@ namespace {
 
 constexpr std::uint64_t kMask = FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_ONDIR;
 constexpr std::uint32_t kInotifyMask = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ONLYDIR;
+constexpr int kHandleIsName = 0x200;  // AT_HANDLE_FID (Linux 6.5): needs not be decodable
+
+template <typename Value>
+void append(std::string& to, const Value& value) {
+  to.append(reinterpret_cast<const char*>(&value), sizeof(value));
+}
+
+// A key begins with its file system, or with inotify's number of the directory.
+constexpr std::size_t kFileSystemBytes = sizeof(__kernel_fsid_t);
+
+std::string key_of(const int (&file_system)[2], const file_handle* handle) {
+  std::string key;
+  append(key, file_system[0]);
+  append(key, file_system[1]);
+  if (handle == nullptr) return key;
+  append(key, handle->handle_type);
+  key.append(reinterpret_cast<const char*>(handle->f_handle), handle->handle_bytes);
+  return key;
+}
+
+// `changes`: the directory may get another handle. Empty if the file system has no number.
+std::string key_of_directory(int directory, bool& changes) {
+  struct statfs status {};
+  if (fstatfs(directory, &status) != 0) return {};
+  changes = status.f_type == OVERLAYFS_SUPER_MAGIC;
+  alignas(file_handle) std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> bytes{};
+  auto& handle = *reinterpret_cast<file_handle*>(bytes.data());
+  for (const int how : {kHandleIsName, 0}) {
+    handle.handle_bytes = MAX_HANDLE_SZ;
+    int mount = 0;
+    if (name_to_handle_at(directory, "", &handle, &mount, AT_EMPTY_PATH | how) == 0) return key_of(status.f_fsid.__val, &handle);
+    if (errno != EINVAL) break;
+  }
+  changes = true;  // it is not known by it
+  return key_of(status.f_fsid.__val, nullptr);
+}
+
+std::string key_of_watch(int watch) {
+  std::string key(kFileSystemBytes, '\0');
+  append(key, watch);
+  return key;
+}
+
+template <typename Map, typename Key>
+void leave(Map& map, const Key& outer, const std::string& name, const NameOwner& owner) {
+  const auto names = map.find(outer);
+  if (names == map.end()) return;
+  const auto owners = names->second.find(name);
+  if (owners == names->second.end()) return;
+  const auto count = owners->second.find(owner);
+  if (count == owners->second.end() || --count->second > 0) return;
+  owners->second.erase(count);
+  if (owners->second.empty()) names->second.erase(owners);
+  if (names->second.empty()) map.erase(names);
+}
 
 }  // namespace
 
 NameWatch::NameWatch(const Groups& groups, Changed changed)
-    : groups_(groups), changed_(std::move(changed)) {}
+    : groups_(groups), changed_(std::move(changed)), inotify_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {}
 
-bool NameWatch::watch_by_inotify(int directory) {
+// Known before it is marked: nobody drains an event that means nothing yet.
+bool NameWatch::watch_name(int directory, const std::string& name, const NameOwner& owner, std::vector<Watched>& watched) {
+  const auto add = [&](std::string key, bool changes) {
+    ++directories_[key][name][owner];
+    if (changes) ++file_systems_[key.substr(0, kFileSystemBytes)][name][owner];
+    watched.push_back({std::move(key), name, changes});
+  };
+  bool changes = false;
+  if (std::string key = key_of_directory(directory, changes); !key.empty()) {
+    {
+      const std::lock_guard lock(mutex_);
+      add(std::move(key), changes);
+    }
+    if (groups_.names.try_mark(FAN_MARK_ADD, kMask, directory) == 0) return true;
+    const std::lock_guard lock(mutex_);
+    forget(watched.back(), owner);
+    watched.pop_back();
+  }
   char link[32];
   snprintf(link, sizeof(link), "/proc/self/fd/%d", directory);
-  const int watch = inotify_add_watch(inotify_fd(), link, kInotifyMask);
+  const std::lock_guard lock(mutex_);
+  const int watch = inotify_add_watch(inotify_.get(), link, kInotifyMask);
   if (watch < 0) return false;
-  const std::lock_guard lock(names_mutex_);
   watches_.insert(watch);
+  add(key_of_watch(watch), false);
   return true;
 }
 
-std::size_t NameWatch::watch(const Resolved& resolved) {
+std::size_t NameWatch::watch(const Resolved& resolved, const NameOwner& owner, std::vector<Watched>& watched) {
   std::size_t failed = 0;
-  {
-    const std::lock_guard lock(names_mutex_);
-    for (const std::string& name : resolved.names) ++names_[name];
-  }
-  for (const auto& directory : resolved.directories) {
-    if (groups_.names.try_mark(FAN_MARK_ADD, kMask, directory->get()) == 0 || watch_by_inotify(directory->get()))
-      marks_.fetch_add(1, std::memory_order_relaxed);
+  for (std::size_t i = 0; i < resolved.names.size(); ++i) {
+    if (watch_name(resolved.directories[i]->get(), resolved.names[i], owner, watched)) marks_.fetch_add(1, std::memory_order_relaxed);
     else ++failed;
   }
   return failed;
 }
 
-void NameWatch::unwatch(const std::vector<std::string>& names) {
-  const std::lock_guard lock(names_mutex_);
-  for (const std::string& name : names) {
-    const auto it = names_.find(name);
-    if (it != names_.end() && --it->second == 0) names_.erase(it);
-  }
-  if (!names_.empty()) return;
+void NameWatch::forget(const Watched& watched, const NameOwner& owner) {
+  leave(directories_, watched.directory, watched.name, owner);
+  if (watched.changes) leave(file_systems_, watched.directory.substr(0, kFileSystemBytes), watched.name, owner);
+}
+
+void NameWatch::unwatch(const std::vector<Watched>& watched, const NameOwner& owner) {
+  const std::lock_guard lock(mutex_);
+  for (const Watched& each : watched) forget(each, owner);
+  if (!directories_.empty() || marks_.load(std::memory_order_relaxed) == 0) return;
   groups_.names.flush_inode_marks();
-  for (const int watch : watches_) inotify_rm_watch(inotify_fd(), watch);
+  for (const int watch : watches_) inotify_rm_watch(inotify_.get(), watch);
   watches_.clear();
   marks_.store(0, std::memory_order_relaxed);
 }
 
-void NameWatch::happened(std::string name, bool all, std::set<std::string>& names) {
-  const std::lock_guard lock(names_mutex_);
-  if (all) {
-    for (const auto& [watched, count] : names_) names.insert(watched);
-  } else if (names_.contains(name)) {
-    names.insert(std::move(name));
-  }
+void NameWatch::happened(std::string_view directory, std::string_view name, std::set<NameOwner>& owners) const {
+  const auto known = directories_.find(std::string(directory));
+  const bool is_known = known != directories_.end();
+  const auto names = is_known ? known : file_systems_.find(std::string(directory.substr(0, kFileSystemBytes)));
+  if (!is_known && names == file_systems_.end()) return;
+  const auto found = names->second.find(std::string(name));
+  if (found == names->second.end()) return;
+  for (const auto& [owner, count] : found->second) owners.insert(owner);
+}
+
+void NameWatch::everything(std::set<NameOwner>& owners) const {
+  for (const auto& [directory, names] : directories_)
+    for (const auto& [name, all] : names)
+      for (const auto& [owner, count] : all) owners.insert(owner);
 }
 
 void NameWatch::drain() {
-  alignas(fanotify_event_metadata) std::array<char, 8192> buffer;
-  std::set<std::string> names;
+  alignas(fanotify_event_metadata) std::array<char, 16384> buffer;
+  std::set<NameOwner> owners;
   bool unreadable = false;
   while (const std::size_t got = groups_.names.read(buffer, unreadable)) {
+    const std::lock_guard lock(mutex_);
     const auto* event = reinterpret_cast<const fanotify_event_metadata*>(buffer.data());
-    for (std::size_t left = got; FAN_EVENT_OK(event, left); event = FAN_EVENT_NEXT(event, left))
-      happened(std::string(dirent_of(*event).name), event->mask & FAN_Q_OVERFLOW, names);
+    for (std::size_t left = got; FAN_EVENT_OK(event, left); event = FAN_EVENT_NEXT(event, left)) {
+      const DirentEvent what = dirent_of(*event);
+      if (event->mask & FAN_Q_OVERFLOW) everything(owners);
+      else if (what.directory != nullptr) happened(key_of(what.file_system.val, what.directory), what.name, owners);
+    }
   }
-  for (ssize_t got = 0; (got = ::read(inotify_fd(), buffer.data(), buffer.size())) > 0;) {
+  for (ssize_t got = 0; (got = ::read(inotify_.get(), buffer.data(), buffer.size())) > 0;) {
+    const std::lock_guard lock(mutex_);
     const char* const end = buffer.data() + got;
     for (const char* at = buffer.data(); at < end;) {
       const auto* event = reinterpret_cast<const inotify_event*>(at);
-      happened(event->len > 0 ? event->name : "", event->mask & IN_Q_OVERFLOW, names);
+      if (event->mask & IN_Q_OVERFLOW) everything(owners);
+      else if (event->len > 0) happened(key_of_watch(event->wd), event->name, owners);
       at += sizeof(inotify_event) + event->len;
     }
   }
-  for (const std::string& name : names) changed_(name);
+  if (!owners.empty()) changed_(owners);
 }
 
 }  // namespace janus

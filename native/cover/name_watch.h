@@ -3,19 +3,30 @@
 //
 // Owns: the marks of the names group, and an inotify instance for directories
 // whose file system gives no handles to name them by (overlayfs before Linux
-// 6.6). Thread-safe but for drain().
+// 6.6). Thread-safe but for drain(). Its lock is held for lookups only.
 //
 // The kernel queues such an event before the system call that caused it
 // returns. So whoever drains first and decides then has seen every change that
 // happened before the open it is asked about.
+//
+// What changed is known by directory and name. An overlay's directory gets
+// another handle when it is copied up, which the first change in it may do. So an
+// event of an overlay's directory that is not known counts for the name in any
+// watched directory of that file system.
 #pragma once
 
 #include <atomic>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "os/fanotify_group.h"
 #include "os/path_resolver.h"
@@ -23,36 +34,58 @@
 
 namespace janus {
 
+// Whose paths a name is on the way of.
+struct NameOwner {
+  std::uint64_t container = 0;
+  std::uint32_t guard = 0;
+  auto operator<=>(const NameOwner&) const = default;
+};
+
 class NameWatch {
  public:
-  using Changed = std::function<void(const std::string& name)>;
+  using Changed = std::function<void(const std::set<NameOwner>& owners)>;
 
   NameWatch(const Groups& groups, Changed changed);
 
-  // Watches the directories that a resolution went through. Returns how many
-  // could not be (fs.inotify.max_user_watches).
-  std::size_t watch(const Resolved& resolved);
-  // Undoes one watch() of the same names. The marks stay until no name is
-  // watched any more: they cost an event for each change in those directories.
-  void unwatch(const std::vector<std::string>& names);
+  // A name that is watched in a directory; see watch().
+  struct Watched {
+    std::string directory;
+    std::string name;
+    bool changes = false;  // the directory may get another handle
+  };
+
+  // Watches the directories that a resolution went through, and adds what is to
+  // be given to unwatch(). Returns how many directories could not be watched
+  // (fs.inotify.max_user_watches).
+  std::size_t watch(const Resolved& resolved, const NameOwner& owner, std::vector<Watched>& watched);
+  // Undoes watch(). The marks stay until no name is watched any more: they cost
+  // an event for each change in those directories.
+  void unwatch(const std::vector<Watched>& watched, const NameOwner& owner);
 
   // Readable when drain() has something to do, as the names group is.
-  int inotify_fd() const { return groups_.names_inotify.get(); }
+  int inotify_fd() const { return inotify_.get(); }
 
-  // Calls `changed` for each watched name that something happened to. The gate's
+  // Calls `changed` once, if something happened to watched names. The gate's
   // thread only.
   void drain();
 
   std::size_t marks() const { return marks_.load(std::memory_order_relaxed); }
 
  private:
-  bool watch_by_inotify(int directory);
-  void happened(std::string name, bool all, std::set<std::string>& names);
+  using Owners = std::map<NameOwner, std::size_t>;  // how often each watches it
+
+  bool watch_name(int directory, const std::string& name, const NameOwner& owner, std::vector<Watched>& watched);
+  void forget(const Watched& watched, const NameOwner& owner);  // under the lock
+  void happened(std::string_view directory, std::string_view name, std::set<NameOwner>& owners) const;
+  void everything(std::set<NameOwner>& owners) const;
 
   const Groups& groups_;
   const Changed changed_;
-  std::mutex names_mutex_;
-  std::unordered_map<std::string, std::size_t> names_;
+  const UniqueFd inotify_;
+  mutable std::mutex mutex_;
+  std::unordered_map<std::string, std::unordered_map<std::string, Owners>> directories_;  // -> name -> owners
+  // Of each file system whose directories get other handles, whatever the directory.
+  std::unordered_map<std::string, std::unordered_map<std::string, Owners>> file_systems_;
   std::set<int> watches_;  // of inotify
   std::atomic<std::size_t> marks_{0};
 };

@@ -6,23 +6,23 @@
 #include <algorithm>
 #include <array>
 
+#include "os/descriptors.h"
+
 namespace janus {
 namespace {
 
-FileEventKind kind_of(std::uint64_t mask) {
-  if (mask & FAN_OPEN_EXEC_PERM) return FileEventKind::exec;
-  if (mask & FAN_ACCESS_PERM) return FileEventKind::access;
-  return FileEventKind::open;
-}
+// How soon one that has waited for too long is looked at.
+constexpr int kParkedMs = 20;
 
 }  // namespace
 
-Gate::Gate(Parts parts, std::chrono::milliseconds deadline)
+Gate::Gate(DecideParts parts, std::chrono::milliseconds deadline)
     : parts_(parts),
       deadline_ns_(static_cast<std::uint64_t>(std::chrono::nanoseconds(deadline).count())),
       self_(getpid()),
-      locator_(parts.programs, LocatorSlot::gate),
-      watchdog_locator_(parts.programs, LocatorSlot::watchdog) {}
+      answerer_(parts_, LocatorSlot::gate),
+      rescuer_(parts_, LocatorSlot::watchdog),
+      parked_(descriptor_reserve() / 2) {}
 
 std::uint64_t Gate::beat(Heartbeat& own) const {
   const std::uint64_t now = own.beat();
@@ -34,24 +34,29 @@ void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
   // poll(2) looks at them in this order: when a question is there, whatever
   // happened before it was asked is seen in the queues that are looked at later.
   // So drain, then decide, costs no extra system call.
-  std::array<pollfd, 6> fds = {{{parts_.groups.identity.fd(), POLLIN, 0},
+  std::array<pollfd, 7> fds = {{{parts_.groups.identity.fd(), POLLIN, 0},
                                 {parts_.groups.gate.fd(), POLLIN, 0},
                                 {parts_.groups.moves.fd(), POLLIN, 0},
                                 {parts_.groups.names.fd(), POLLIN, 0},
                                 {parts_.names.inotify_fd(), POLLIN, 0},
+                                {parts_.replans.planned_fd(), POLLIN, 0},
                                 {stop_fd, POLLIN, 0}}};
   urgency_.begin(1, beat(heartbeat_));
   while (!stop.load(std::memory_order_relaxed)) {
     urgency_.pace(beat(heartbeat_));
-    poll(fds.data(), fds.size(), kBeatMs);
+    poll(fds.data(), fds.size(), parked_.empty() ? kBeatMs : kParkedMs);
     if (fds[2].revents != 0) parts_.learner.drain_moves();
     if (fds[3].revents != 0 || fds[4].revents != 0) parts_.names.drain();
     if (fds[0].revents != 0) step(parts_.groups.identity);
     if (fds[1].revents != 0) step(parts_.groups.gate);
+    if (fds[5].revents != 0) parts_.replans.take_planned();
+    resume();
   }
   // Nobody waits for a daemon that is going.
   allow_unread(parts_.groups.identity);
   allow_unread(parts_.groups.gate);
+  for (const Question& question : parked_.take([](const Question&) { return true; }))
+    question.group->respond(question.event.fd, true, false);
 }
 
 void Gate::step(const FanotifyGroup& group) {
@@ -70,110 +75,64 @@ void Gate::step(const FanotifyGroup& group) {
     parts_.counters.exposed_overflow.add();
     return;
   }
-  const UniqueFd fd(event.fd);
+  Question question{.group = &group, .event = event, .object = UniqueFd(event.fd), .asked_ns = monotonic_ns(), .container = 0, .waits_for = {}};
   if (event.pid == self_) {
-    group.respond(fd.get(), true, false);
+    group.respond(event.fd, true, false);
     parts_.counters.asked_self.add();
     return;
   }
+  answer(question, Wait::may);
+}
+
+void Gate::answer(Question& question, Wait wait) {
   try {
-    answer(group, event);
+    if (try_answer(question, wait)) return;
+    // More of its container wait than its share is.
+    parts_.counters.asked_unplanned.add();
+    try_answer(question, Wait::over);
   } catch (...) {
     // It could not be judged. Unanswered, its process would wait for ever.
-    if (in_flight_.claim()) group.respond(fd.get(), true, false);
+    if (question.object && in_flight_.claim()) question.group->respond(question.event.fd, true, false);
     in_flight_.end();
     parts_.counters.exposed_unreadable.add();
     throw;
   }
 }
 
-// The identity group asks about this open, too, since the object or its
-// directory is pinned: it keeps the account. (The gate's own question is spared
-// by an ignore mark, but those may be forgotten any time.)
-bool Gate::asked_twice(const FanotifyGroup& group, const Location& location, std::uint64_t mask) const {
-  if (&group != &parts_.groups.gate) return false;
-  for (std::uint32_t i = 0; i < location.hits(); ++i) {
-    const std::string_view below = location.after(i);
-    const bool own = i == 0 && location.pinned();
-    const bool directory = below.size() > 1 && !location.cut() && below.find('/', 1) == std::string_view::npos;
-    if (!own && !directory) continue;
-    const auto identity = parts_.identities.find(location.raw->hit_id[i]);
-    if (identity && (identity->mask & mask) != 0) return true;
-  }
-  return false;
-}
-
-// A process that was killed while it waited has to be looked up: it was there
-// when its question was read, `ago_ns` ago.
-Tracker::Actor Gate::identify(std::int32_t pid, const janus_locate& raw, std::uint64_t ago_ns) const {
-  const auto tgid = static_cast<std::uint32_t>(pid);
-  if (raw.start_ns != 0)
-    return {.key = {tgid, raw.start_ns},
-            .container = raw.flags & JANUS_LOCATE_TRACKED ? raw.container : 0,
-            .flags = raw.task_flags};
-  const std::uint64_t then = boot_ns() - ago_ns;
-  return parts_.tracker.actor(tgid, then, then, true);
-}
-
-Gate::Judged Gate::judge_event(Locator& locator, const fanotify_event_metadata& event) const {
-  auto policy = parts_.policy.get();
-  const Location location = locator.locate(event.fd, event.pid, true);
-  const FileEventKind kind = kind_of(event.mask);
-  const Superblock* superblock = location.found() ? policy->find(location.raw->dev) : nullptr;
-  Verdict verdict;
-  if (superblock != nullptr) verdict = judge(*superblock->table, parts_.identities, location, actor_of(location), kind, false);
-  return {std::move(policy), location, kind, superblock, std::move(verdict)};
-}
-
-void Gate::answer(const FanotifyGroup& group, const fanotify_event_metadata& event) {
-  const std::uint64_t begun = monotonic_ns();
-  in_flight_.begin(group, event.fd, begun);
-
-  const auto [policy, location, kind, superblock, verdict] = judge_event(locator_, event);
-  const Decision& decision = verdict.decision;
-  if (!location.found()) parts_.counters.exposed_unreadable.add();
-
-  const bool audited = decision.entry != nullptr && decision.entry->subject->audit;
+// False if it ought to wait, and may not.
+bool Gate::try_answer(Question& question, Wait wait) {
+  const FanotifyGroup& group = *question.group;
+  in_flight_.begin(group, question.event.fd, monotonic_ns());
+  const Answerer::Judged judged = answerer_.judge(question.event, wait == Wait::over);
   const bool in_time = in_flight_.claim();
-  if (in_time) group.respond(event.fd, !decision.deny, audited);
-  const std::uint64_t blocked = monotonic_ns() - begun;
-
-  const janus_locate& raw = *location.raw;
-  if ((raw.flags & JANUS_LOCATE_TRACKED) && (raw.flags & JANUS_LOCATE_ACTOR))
-    parts_.tracker.see_namespace(raw.container, static_cast<std::uint32_t>(event.pid), raw.mnt_ns);
-  bool pinned = false;
-  if (superblock != nullptr && superblock->deny_mask != 0 && location.has_path()) {
-    // Whoever is denied it, or is not: it stays guarded as what it is, wherever it
-    // goes. It may have come here unasked. One that is pinned already may be asked
-    // about less than is denied by now.
-    const auto reasons = reasons_of(*superblock->table, parts_.identities, location);
-    if (!reasons.empty())
-      pinned = parts_.identities.pin(event.fd, location, reasons, *superblock) != IdentityTable::Pinned::limit;
+  if (in_time && wait == Wait::may) {
+    question.waits_for = answerer_.depends_on(judged);
+    if (!question.waits_for.empty()) {
+      in_flight_.end();
+      question.container = judged.location.raw->flags & JANUS_LOCATE_TRACKED ? judged.location.raw->container : 0;
+      return parked_.add(question);
+    }
   }
-  if (decision.entry == nullptr) {
-    parts_.counters.asked_unguarded.add();
-    if (superblock != nullptr && &group == &parts_.groups.gate) parts_.learner.learn(false, locator_, location, *policy);
-  } else if (asked_twice(group, location, event.mask)) {
-    const auto identity = location.pinned() ? parts_.identities.find(location.raw->hit_id[0]) : nullptr;
-    if (identity) parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory(), identity->mask);
-  } else {
-    parts_.counters.asked_guarded.add();
-    // What is in the ring happened before: who it is, and what that runs.
-    parts_.tracker.drain();
-    const auto flags = static_cast<std::uint16_t>(kFlagAnswered | (audited && in_time ? kFlagAudited : 0) |
-                                                 (decision.owner ? kFlagOwner : 0) | (in_time ? 0 : kFlagLate));
-    parts_.recorder.record(*superblock->table, *decision.entry, location,
-                           {.kind = kind,
-                            .response = static_cast<std::uint8_t>(decision.deny && in_time ? 1 : 0),
-                            .flags = flags,
-                            .blocked_ns = blocked,
-                            .actor = identify(event.pid, raw, blocked),
-                            .time_ns = clock_ns(CLOCK_REALTIME)});
-    // One of the two groups is enough to ask about it.
-    if (decision.entry->action == Action::deny && pinned && &group == &parts_.groups.gate)
-      parts_.learner.leave_to_identity(event.fd, location.raw->dev, location.directory(), superblock->deny_mask);
-  }
+  if (in_time) group.respond(question.event.fd, !judged.verdict.decision.deny, judged.audited());
+  const std::uint64_t blocked = monotonic_ns() - question.asked_ns;
+  if (!judged.location.found()) parts_.counters.exposed_unreadable.add();
+  answerer_.account_and_learn(question, judged, in_time, blocked);
   in_flight_.end();
+  return true;
+}
+
+// Answers those whose names are planned for, and those that have waited for too long.
+void Gate::resume() {
+  if (parked_.empty()) return;
+  const std::uint64_t now = monotonic_ns();
+  const auto late = [&](const Question& question) { return now - question.asked_ns >= deadline_ns_; };
+  auto taken = parked_.take([&](const Question& question) { return parts_.replans.is_planned(question.waits_for) || late(question); });
+  for (Question& question : taken) {
+    beat(heartbeat_);
+    const bool planned = parts_.replans.is_planned(question.waits_for);
+    if (!planned) parts_.counters.asked_unplanned.add();
+    answer(question, planned ? Wait::done : Wait::over);
+  }
 }
 
 void Gate::allow_unread(const FanotifyGroup& group) {
@@ -203,12 +162,24 @@ void Gate::rescue(const std::atomic<bool>& stop, int stop_fd) {
     const std::uint64_t limit = std::max<std::uint64_t>(deadline_ns_, 2ull * kBeatMs * 1'000'000);
     while (heartbeat_.age_ns() >= limit && !stop.load(std::memory_order_relaxed)) {
       watchdog_urgency_.pace(beat(watchdog_heartbeat_));
-      if (!rescue_one(parts_.groups.identity) && !rescue_one(parts_.groups.gate)) break;
+      if (!rescue_parked() && !rescue_one(parts_.groups.identity) && !rescue_one(parts_.groups.gate)) break;
     }
   }
 }
 
-// By the published policy. Only what that cannot judge is allowed.
+bool Gate::rescue_parked() {
+  const std::uint64_t now = monotonic_ns();
+  bool one = false;
+  const auto taken = parked_.take([&](const Question& question) {
+    return !one && (one = now - question.asked_ns >= deadline_ns_);
+  });
+  for (const Question& question : taken) {
+    parts_.counters.asked_unplanned.add();
+    rescue(question, true);
+  }
+  return one;
+}
+
 bool Gate::rescue_one(const FanotifyGroup& group) {
   alignas(fanotify_event_metadata) std::array<char, sizeof(fanotify_event_metadata)> buffer;
   bool unreadable = false;
@@ -222,34 +193,22 @@ bool Gate::rescue_one(const FanotifyGroup& group) {
     parts_.counters.exposed_overflow.add();
     return true;
   }
-  const UniqueFd fd(event.fd);
+  const Question question{.group = &group, .event = event, .object = UniqueFd(event.fd), .asked_ns = monotonic_ns(), .container = 0, .waits_for = {}};
   if (event.pid == self_) {
-    group.respond(fd.get(), true, false);
+    group.respond(event.fd, true, false);
     parts_.counters.asked_self.add();
     return true;
   }
-  const std::uint64_t begun = monotonic_ns();
-  const auto [policy, location, kind, superblock, verdict] = judge_event(watchdog_locator_, event);
-  const Decision& decision = verdict.decision;
-  const bool audited = decision.entry != nullptr && decision.entry->subject->audit;
-  group.respond(fd.get(), !decision.deny, audited);
-  if (!location.found()) parts_.counters.exposed_deadline.add();
-  if (decision.entry == nullptr) {
-    parts_.counters.asked_unguarded.add();
-    return true;
-  }
-  if (asked_twice(group, location, event.mask)) return true;
-  parts_.counters.asked_guarded.add();
-  const std::uint64_t blocked = monotonic_ns() - begun;
-  parts_.recorder.record(*superblock->table, *decision.entry, location,
-                         {.kind = kind,
-                          .response = static_cast<std::uint8_t>(decision.deny ? 1 : 0),
-                          .flags = static_cast<std::uint16_t>(kFlagAnswered | (audited ? kFlagAudited : 0) |
-                                                               (decision.owner ? kFlagOwner : 0)),
-                          .blocked_ns = blocked,
-                          .actor = identify(event.pid, *location.raw, blocked),
-                          .time_ns = clock_ns(CLOCK_REALTIME)});
+  rescue(question, false);
   return true;
+}
+
+// By the published policy. Only what that cannot judge is allowed.
+void Gate::rescue(const Question& question, bool strictly) {
+  const Answerer::Judged judged = rescuer_.judge(question.event, strictly);
+  question.group->respond(question.event.fd, !judged.verdict.decision.deny, judged.audited());
+  if (!judged.location.found()) parts_.counters.exposed_deadline.add();
+  rescuer_.account(question, judged, true, monotonic_ns() - question.asked_ns);
 }
 
 }  // namespace janus

@@ -35,7 +35,7 @@ UniqueFd pidfd_of(const fanotify_event_metadata& event) {
 
 }  // namespace
 
-Observer::Observer(Gate::Parts parts)
+Observer::Observer(DecideParts parts)
     : parts_(parts), self_(getpid()), locator_(parts.programs, LocatorSlot::observer) {}
 
 void Observer::run(const std::atomic<bool>& stop, int stop_fd) {

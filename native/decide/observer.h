@@ -10,13 +10,13 @@
 #include <cstdint>
 
 #include "os/clock.h"
-#include "decide/gate.h"
+#include "decide/answerer.h"
 
 namespace janus {
 
 class Observer {
  public:
-  explicit Observer(Gate::Parts parts);
+  explicit Observer(DecideParts parts);
 
   void run(const std::atomic<bool>& stop, int stop_fd);
   const Heartbeat& heartbeat() const { return heartbeat_; }
@@ -26,7 +26,7 @@ class Observer {
   Tracker::Actor identify(std::uint32_t tgid, bool alive, const janus_locate& raw, std::uint64_t read_ns) const;
   void bound(bool emptied, std::uint64_t asked_ns);
 
-  const Gate::Parts parts_;
+  const DecideParts parts_;
   const int self_;
   Locator locator_;
   Heartbeat heartbeat_;

@@ -10,19 +10,21 @@
 namespace janus {
 namespace {
 
-constexpr rlim_t kReserve = 256;
+constexpr rlim_t kReserve = 2048;
 
 // Node has raised the soft limit to the hard one by now. Of a small one an eighth.
-rlim_t first_reserved() {
+rlim_t limit_now() {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
-  return limit.rlim_cur - std::min(kReserve, limit.rlim_cur / 8);
+  return limit.rlim_cur;
 }
 
 }  // namespace
 
+std::size_t descriptor_reserve() { return std::min(kReserve, limit_now() / 8); }
+
 UniqueFd outside_reserve(UniqueFd fd, const std::string& what) {
-  static const rlim_t first = first_reserved();
+  static const rlim_t first = limit_now() - descriptor_reserve();
   if (fd && static_cast<rlim_t>(fd.get()) >= first) throw Error::system(EMFILE, "hold", what);
   return fd;
 }

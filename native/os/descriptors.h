@@ -5,11 +5,15 @@
 // makes us hold ends some way below the limit.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "os/unique_fd.h"
 
 namespace janus {
+
+// How many belong to it: 2,048, or an eighth of a smaller RLIMIT_NOFILE.
+std::size_t descriptor_reserve();
 
 // The same descriptor, or Error(exhausted) if it belongs to the reserve. The
 // kernel gives the lowest free number: if that is high, all below are in use.

@@ -143,6 +143,8 @@ struct Superblock {
   bool learn = false;
   // Which permission events anybody is denied here: what a pinned inode asks.
   std::uint64_t deny_mask = 0;
+  // Whose guards are here, in order.
+  std::vector<std::uint64_t> containers;
   // With the node or other containers: only the container's mounts are marked.
   bool shared = false;
 

@@ -52,6 +52,7 @@ struct EngineCounters {
   Counter asked_guarded;    // a subject decided
   Counter asked_unguarded;  // no subject cares: allowed
   Counter asked_self;       // our own: allowed
+  Counter asked_unplanned;  // answered strictly: where guarded paths lead was not planned in time
 
   // Lost records.
   Counter kernel_queue_overflow;

@@ -59,16 +59,25 @@ int main() {
   IgnoreLearner learner(groups, policy, counters, 100, 0);
   std::mutex mutex;
   std::condition_variable change;
-  bool stuck = false;
-  // Runs in the gate thread, before it decides: where it could get stuck.
-  NameWatch names(groups, [&](const std::string&) {
+  bool stuck = false;    // the gate, before it decides
+  bool planning = false; // what has to be planned again
+  std::atomic<int> planned{0};
+  Replanner replans([&](std::uint64_t, const Replanner::Change&) {
     std::unique_lock lock(mutex);
-    change.wait(lock, [&] { return !stuck; });
+    change.wait(lock, [&] { return !planning; });
+    ++planned;
+  });
+  NameWatch names(groups, [&](const std::set<NameOwner>& owners) {
+    {
+      std::unique_lock lock(mutex);
+      change.wait(lock, [&] { return !stuck; });
+    }
+    replans.names_changed(owners);
   });
   EventRing ring(65536);
   Recorder recorder(ring, tracker, [] {});
   SharedBeat answering;
-  Gate gate({groups, programs, policy, identities, learner, names, tracker, recorder, counters, answering}, std::chrono::milliseconds(100));
+  Gate gate({groups, programs, policy, identities, learner, names, replans, tracker, recorder, counters, answering}, std::chrono::milliseconds(100));
 
   Locator locator(programs, LocatorSlot::planner);
   const UniqueFd directory(open((base / "guarded").c_str(), O_PATH | O_CLOEXEC));
@@ -96,10 +105,13 @@ int main() {
   // The directory's own entries, nothing else of this file system.
   groups.gate.mark(FAN_MARK_ADD, FAN_OPEN_PERM | FAN_EVENT_ON_CHILD, directory.get(), "guarded");
   const UniqueFd watched_root(open((base / "watched").c_str(), O_PATH | O_CLOEXEC));
-  names.watch(resolve_in(watched_root.get(), "/trigger"));
+  constexpr std::uint64_t kContainer = 7;
+  std::vector<NameWatch::Watched> watched;
+  CHECK(names.watch(resolve_in(watched_root.get(), "/trigger"), {.container = kContainer, .guard = 1}, watched) == 0);
 
   std::atomic<bool> stop{false};
   const UniqueFd stop_event(eventfd(0, EFD_CLOEXEC));
+  std::thread planner([&] { replans.run(stop); });
   std::thread watchdog([&] { gate.rescue(stop, stop_event.get()); });
   std::thread thread([&] { gate.run(stop, stop_event.get()); });
 
@@ -114,16 +126,48 @@ int main() {
   CHECK(subject->stats->decisions[0][1][1].get() == 4);
   CHECK(counters.exposed_deadline.get() == 0);
 
+  // A name has changed and is not planned for: who doesn't depend on it is answered.
+  {
+    const std::lock_guard lock(mutex);
+    planning = true;
+  }
+  std::ofstream(base / "watched/trigger") << "x";
+  CHECK(open_elsewhere(base / "guarded/open") == 0);
+  CHECK(open_elsewhere(base / "guarded/secret") == EPERM);
+  CHECK(counters.asked_unplanned.get() == 0);
+  // Who does waits. It isn't planned in time: denied, since somebody is denied there.
+  const auto depending = std::make_shared<Superblock>(*superblock);
+  depending->containers = {kContainer};
+  next = std::make_shared<Policy>(*policy.get());
+  next->superblocks[location.raw->dev] = depending;
+  policy.publish(next);
+  CHECK(open_elsewhere(base / "guarded/open") == EPERM);
+  CHECK(counters.asked_unplanned.get() == 1);
+  // It is planned in time: judged as it then is.
+  std::thread release([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    {
+      const std::lock_guard lock(mutex);
+      planning = false;
+    }
+    change.notify_all();
+  });
+  CHECK(open_elsewhere(base / "guarded/open") == 0);
+  release.join();
+  CHECK(counters.asked_unplanned.get() == 1 && planned.load() == 1);
+  CHECK(counters.exposed_deadline.get() == 0);
+  const std::uint64_t denials = subject->stats->decisions[0][1][1].get();
+
   // Stuck before it reads a question: past the deadline the watchdog judges.
   {
     const std::lock_guard lock(mutex);
     stuck = true;
   }
-  std::ofstream(base / "watched/trigger") << "x";
+  fs::remove(base / "watched/trigger");
   CHECK(open_elsewhere(base / "guarded/secret") == EPERM);
   CHECK(open_elsewhere(base / "guarded/open") == 0);
   CHECK(open_elsewhere(base / "guarded/secret") == EPERM);
-  CHECK(subject->stats->decisions[0][1][1].get() == 6);
+  CHECK(subject->stats->decisions[0][1][1].get() == denials + 2);
   CHECK(counters.exposed_deadline.get() == 0);
   {
     const std::lock_guard lock(mutex);
@@ -140,8 +184,10 @@ int main() {
 
   stop.store(true);
   eventfd_write(stop_event.get(), 1);
+  replans.wake();
   thread.join();
   watchdog.join();
+  planner.join();
   fs::remove_all(base);
   return tap::done();
 }
