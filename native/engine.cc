@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -175,10 +176,10 @@ struct Engine::Running {
       return;
     }
     if (!change.namespaces.empty()) {
-      auto replan = planner.add_namespaces(container, change.namespaces);
-      // Now: they may not have been held for long enough.
+      // The tracker lets those go that are held, once it has marked for them. One
+      // that was not held for long enough is counted as such.
       const bool held = std::ranges::all_of(change.namespaces, [this](const auto& seen) { return holder.holds(seen.second); });
-      replanned(std::move(replan), held);
+      replanned(planner.add_namespaces(container, change.namespaces), held);
       for (const auto& [mnt_ns, tid] : change.namespaces) holder.know(mnt_ns);
       eventfd_write(mounts_event.get(), 1);
     }
@@ -217,19 +218,25 @@ struct Engine::Running {
       if (fds[3].revents != 0) holder.serve([this](const janus_hold& hold) { mark_for(hold); });
       if (keeper.keep_running(holder.kept())) holder.answering();
       tracker.check_losses();
-      bool mounts_changed = false;
+      std::set<std::uint64_t> changed;
       for (std::size_t i = 0; i < order.size(); ++i) {
         if (fds[i + fixed].revents == 0) continue;
-        mounts_changed = true;
-        replanned(planner.replan_container(order[i]), false);
+        changed.insert(order[i]);
       }
-      if (monotonic_ns() >= next_look || (mounts_changed && holder.holds_opens())) {
+      replan_each(changed);
+      if (monotonic_ns() >= next_look || (!changed.empty() && holder.holds_opens())) {
         look();
         // Only the walk counts: what it led to, a container can make as long as it likes.
         next_look = monotonic_ns() + std::max<std::uint64_t>(kLookMs * 1'000'000ull, tracker.walk_ns() * kLookShare);
       }
       if (fds[2].revents != 0) follow_mounts(mountinfos);
     }
+  }
+
+  // Once a container, however many of its namespaces have changed. By the tracker,
+  // after it has marked for those that are held: what is new then was not held.
+  void replan_each(const std::set<std::uint64_t>& containers) {
+    for (const std::uint64_t container : containers) replanned(planner.replan_container(container), false);
   }
 
   // `held`: whoever made the change stood still meanwhile, so there was no window.
@@ -292,6 +299,7 @@ struct Engine::Running {
     std::erase_if(mountinfos, [&](const auto& item) {
       return std::none_of(places.begin(), places.end(), [&](const auto& place) { return place == item.first; });
     });
+    std::set<std::uint64_t> changed;
     for (const auto& place : places) {
       if (mountinfos.contains(place)) continue;
       try {
@@ -301,8 +309,9 @@ struct Engine::Running {
         continue;
       }
       // What changed between the first look and this open was not told.
-      replanned(planner.replan_container(place.container), false);
+      changed.insert(place.container);
     }
+    replan_each(changed);
     holder.watch(planner.watched());
     if (holder.holds_opens()) look();
   }
