@@ -91,7 +91,7 @@ void Replanner::run(const std::atomic<bool>& stop) {
     ~Done() {
       {
         const std::lock_guard lock(self.mutex_);
-        if (self.working_names_) self.names_.fetch_sub(1, std::memory_order_relaxed);
+        if (self.working_names_) self.names_.fetch_sub(1, std::memory_order_release);
         self.working_ = {};
         self.working_names_ = false;
       }

@@ -47,8 +47,8 @@ class Replanner {
     std::uint64_t container = 0;
     std::uint64_t turn = 0;
   };
-  // No names have changed that aren't planned for.
-  bool is_settled() const { return names_.load(std::memory_order_relaxed) == 0; }
+  // No names have changed that aren't planned for, and published.
+  bool is_settled() const { return names_.load(std::memory_order_acquire) == 0; }
   // Of these containers, those whose names have changed.
   std::vector<Ticket> concerns(std::span<const std::uint64_t> containers) const;
   bool is_planned(std::span<const Ticket> tickets) const;

@@ -34,7 +34,6 @@ Answerer::Judged Answerer::judge(const fanotify_event_metadata& event, bool stri
 }
 
 std::vector<Replanner::Ticket> Answerer::depends_on(const Judged& judged) const {
-  if (parts_.replans.is_settled()) return {};
   std::vector<std::uint64_t> containers;
   if (judged.superblock != nullptr) containers = judged.superblock->containers;
   if (judged.location.raw->flags & JANUS_LOCATE_TRACKED) containers.push_back(judged.location.raw->container);

@@ -103,15 +103,18 @@ void Gate::answer(Question& question, Wait wait) {
 bool Gate::try_answer(Question& question, Wait wait) {
   const FanotifyGroup& group = *question.group;
   in_flight_.begin(group, question.event.fd, monotonic_ns());
-  const Answerer::Judged judged = answerer_.judge(question.event, wait == Wait::over);
+  // Before it is judged: what is planned meanwhile, the policy doesn't know yet.
+  const bool settled = wait != Wait::may || parts_.replans.is_settled();
+  Answerer::Judged judged = answerer_.judge(question.event, wait == Wait::over);
   const bool in_time = in_flight_.claim();
-  if (in_time && wait == Wait::may) {
+  if (in_time && !settled) {
     question.waits_for = answerer_.depends_on(judged);
     if (!question.waits_for.empty()) {
       in_flight_.end();
       question.container = judged.location.raw->flags & JANUS_LOCATE_TRACKED ? judged.location.raw->container : 0;
       return parked_.add(question);
     }
+    judged = answerer_.judge(question.event, false);
   }
   if (in_time) group.respond(question.event.fd, !judged.verdict.decision.deny, judged.audited());
   const std::uint64_t blocked = monotonic_ns() - question.asked_ns;
