@@ -1,10 +1,12 @@
 /** The commands with their arguments and flags: what is parsed, and what help, completion and the manual say. */
-import { type Command, Option } from "commander";
+import { Argument, type Command, Option } from "commander";
+import { completionScript, SHELLS } from "./completion.js";
 import * as guards from "./guard-commands.js";
 import { LIST_FORMATS } from "./guard-list.js";
+import { manualPage } from "./manual.js";
 import * as node from "./node-commands.js";
 import { MESSAGE_FORMATS } from "./output.js";
-import type { Runner } from "./session.js";
+import type { Io, Runner } from "./session.js";
 
 export function addCommands(program: Command, { online, offline }: Runner): void {
   program
@@ -90,6 +92,22 @@ export function addCommands(program: Command, { online, offline }: Runner): void
     .option("--client", "only of janusctl")
     .addOption(output(["text", "json"]))
     .action((options) => online((session) => node.version(session, options)));
+
+  program
+    .command("completion")
+    .addArgument(new Argument("<shell>", "whose script to print").choices(SHELLS))
+    .description("print a script for a shell to source, which completes commands and flags")
+    .action((shell) => offline((io) => printed(io, completionScript(program, shell))));
+
+  program
+    .command("manual")
+    .description("print the manual page: janusctl manual > janusctl.1")
+    .action(() => offline((io) => printed(io, manualPage(program))));
+}
+
+async function printed(io: Io, text: string): Promise<number> {
+  io.stdout(text);
+  return 0;
 }
 
 /** `-f`, which may come more than once. */
