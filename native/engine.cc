@@ -143,10 +143,12 @@ struct Engine::Running {
 
   void deliver_wakes() {
     for (;;) {
+      waker_heartbeat.beat();
       {
         std::unique_lock lock(wake_mutex);
-        woken.wait(lock, [this] { return stopping.load() || wake_wanted; });
+        woken.wait_for(lock, std::chrono::milliseconds(kBeatMs), [this] { return stopping.load() || wake_wanted; });
         if (stopping.load()) return;
+        if (!wake_wanted) continue;
         woken.wait_for(lock, kGather, [this] { return stopping.load(); });
         wake_wanted = false;
       }
@@ -338,7 +340,7 @@ struct Engine::Running {
   const UniqueFd stop_event;
   const UniqueFd mounts_event;
   const std::function<void()> wake_javascript;
-  Heartbeat tracker_heartbeat;
+  Heartbeat tracker_heartbeat, waker_heartbeat;
   std::uint64_t next_look = 0;
   std::map<std::uint64_t, std::uint64_t> states;  // of mount namespaces, at the last look
   std::mutex ended_mutex;
@@ -430,11 +432,15 @@ EngineVitals Engine::vitals() {
   Running& all = running();
   EngineVitals vitals;
   vitals.programs = all.programs.attached();
+  std::ranges::copy(all.holder.attached(), std::back_inserter(vitals.programs));
   vitals.ring = {ring_.capacity(), ring_.used(), ring_.written()};
   const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
   vitals.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
                          {"observer", milliseconds(all.observer.heartbeat())},
                          {"planner", milliseconds(all.replanner.heartbeat())},
+                         {"scanner", milliseconds(all.scanner.heartbeat())},
+                         {"waker", milliseconds(all.waker_heartbeat)},
+                         {"last_resort", milliseconds(all.last_resort.heartbeat())},
                          {"tracker", milliseconds(all.tracker_heartbeat)},
                          {"watchdog", milliseconds(all.gate.watchdog_heartbeat())}};
   return vitals;

@@ -229,13 +229,15 @@ export interface EbpfMap {
   readonly full: number;
 }
 
+export type Thread = "gate" | "watchdog" | "observer" | "planner" | "tracker" | "scanner" | "waker" | "last_resort";
+
 /** What tells whether the engine works. Costs little to ask, however many guards there are. */
 export interface EngineVitals {
-  /** Names of the eBPF programs attached. */
+  /** Names of the eBPF programs that the kernel has attached (or loaded, where they are only called by us) now. */
   readonly programs: readonly string[];
   readonly ring: { readonly bytes: number; readonly used: number; readonly written: number };
   /** Milliseconds since each thread last proved that it moves (each wakes at least once a second). */
-  readonly heartbeatMs: Readonly<Record<"gate" | "observer" | "tracker" | "watchdog", number>>;
+  readonly heartbeatMs: Readonly<Record<Thread, number>>;
 }
 
 export interface EngineStats extends EngineVitals {

@@ -5,7 +5,16 @@ function setUp(tls?: { failure: string | undefined; expires: Date }) {
   const state = {
     now: 0,
     drained: 0,
-    heartbeatMs: { gate: 10, observer: 10, tracker: 10, watchdog: 10 },
+    heartbeatMs: {
+      gate: 10,
+      observer: 10,
+      planner: 10,
+      tracker: 10,
+      watchdog: 10,
+      scanner: 10,
+      waker: 10,
+      last_resort: 10,
+    },
     programs: ["on_fork", "on_exit"],
     ring: { bytes: 1024, used: 0, written: 0 },
     pending: [] as { guard: string; reason: string }[],
@@ -29,18 +38,40 @@ t.test("all is well", async (t) => {
   t.match(health.assess(), { ready: true, live: true });
   t.same(
     health.assess().checks.map(({ name }) => name),
-    ["gate", "observer", "tracker", "watchdog", "ebpf", "ring", "guards", "state-file"],
+    [
+      "gate",
+      "observer",
+      "planner",
+      "tracker",
+      "watchdog",
+      "scanner",
+      "waker",
+      "last_resort",
+      "ebpf",
+      "ring",
+      "guards",
+      "state-file",
+    ],
   );
 });
 
 t.test("a thread that stands still", async (t) => {
-  for (const thread of ["gate", "observer", "tracker", "watchdog"] as const) {
+  for (const thread of [
+    "gate",
+    "observer",
+    "planner",
+    "tracker",
+    "watchdog",
+    "scanner",
+    "waker",
+    "last_resort",
+  ] as const) {
     const { state, health, failed } = setUp();
     state.heartbeatMs[thread] = 6_000;
     t.same(failed(), [thread]);
     t.match(health.assess(), { ready: false, live: true });
     state.heartbeatMs[thread] = 31_000;
-    t.equal(health.assess().live, thread === "observer" || thread === "tracker", "only those that hold containers up");
+    t.equal(health.assess().live, thread !== "gate" && thread !== "watchdog", "only those that hold containers up");
   }
 });
 
@@ -48,7 +79,7 @@ t.test("an eBPF program that is gone, or none at all", async (t) => {
   const { state, health, failed } = setUp();
   state.programs = ["on_fork"];
   t.same(failed(), ["ebpf"]);
-  t.match(health.assess().checks, [{}, {}, {}, {}, { detail: /on_exit/ }]);
+  t.match(health.assess().checks.find(({ name }) => name === "ebpf")?.detail, /on_exit/);
   const none = new Health({
     vitals: () => ({ ...state, programs: [] }),
     drained: () => 0,

@@ -30,7 +30,16 @@ function statsOf(decisions: DecisionCount[] = [], blocked: BlockedHistogram[] = 
     holdTier: "scheduler",
     holds: { held: 4, skipped: 1, expired: 0 },
     ring: { bytes: 65536, used: 100, written: 12 },
-    heartbeatMs: { gate: 250, observer: 0, tracker: 1000, watchdog: 3 },
+    heartbeatMs: {
+      gate: 250,
+      observer: 0,
+      planner: 0,
+      tracker: 1000,
+      watchdog: 3,
+      scanner: 4,
+      waker: 5,
+      last_resort: 6,
+    },
     urgent: { gate: 1, watchdog: 0 },
   };
 }
@@ -156,6 +165,9 @@ t.test("every number has its place", async (t) => {
     'janusd_thread_heartbeat_age_seconds{thread="observer"} 0',
     'janusd_thread_heartbeat_age_seconds{thread="tracker"} 1',
     'janusd_thread_heartbeat_age_seconds{thread="watchdog"} 0.003',
+    'janusd_thread_heartbeat_age_seconds{thread="scanner"} 0.004',
+    'janusd_thread_heartbeat_age_seconds{thread="waker"} 0.005',
+    'janusd_thread_heartbeat_age_seconds{thread="last_resort"} 0.006',
     'janusd_thread_urgent{thread="gate"} 1',
     'janusd_thread_urgent{thread="watchdog"} 0',
     'janusd_log_lines_dropped_total{reason="queue_full"} 4',

@@ -96,11 +96,13 @@ void IdentityScanner::wake() const { eventfd_write(wake_event_.get(), 1); }
 void IdentityScanner::run(const std::atomic<bool>& stop) {
   std::array<pollfd, 2> fds = {{{wake_event_.get(), POLLIN, 0}, {parts_.trees.fd(), POLLIN, 0}}};
   for (;;) {
+    heartbeat_.beat();
     poll(fds.data(), fds.size(), kBeatMs);
     if (stop.load()) return;
     eventfd_t ignored = 0;
     eventfd_read(wake_event_.get(), &ignored);
     for (;;) {
+      heartbeat_.beat();
       // What has just appeared comes before what has been there for long.
       grow();
       if (stop.load()) return;
@@ -188,6 +190,7 @@ void IdentityScanner::grow() {
   const auto policy = parts_.policy.get();
   std::map<Device, UniqueFd> mounts;
   for (TreeWatch::Entry& entry : entries) {
+    heartbeat_.beat();
     const Superblock* superblock = policy->find(entry.device);
     if (superblock == nullptr) continue;
     UniqueFd directory;
@@ -224,6 +227,7 @@ void IdentityScanner::sweep_now(const Sweep& sweep) {
   parts_.identities.sweep(
       device, parts_.policy,
       [&](const std::string& path) {
+        heartbeat_.beat();
         const Base* base = before->base_for(path);
         return base == nullptr ? UniqueFd() : open_exact(base->mount->get(), path.substr(base->root.size()));
       },

@@ -21,6 +21,7 @@
 #include "policy/policy.h"
 #include "cover/tree_walk.h"
 #include "identity/tree_watch.h"
+#include "os/clock.h"
 #include "os/unique_fd.h"
 
 namespace janus {
@@ -49,6 +50,7 @@ class IdentityScanner {
 
   void run(const std::atomic<bool>& stop);
   void wake() const;
+  const Heartbeat& heartbeat() const { return heartbeat_; }
 
   // Directories that are not scanned yet.
   std::size_t pending();
@@ -80,6 +82,7 @@ class IdentityScanner {
   const Parts parts_;
   Locator creator_locator_;
   Locator locator_;
+  Heartbeat heartbeat_;
   const UniqueFd wake_event_;
   std::mutex queue_mutex_;
   std::deque<Scan> scans_;  // the thread alone pushes to the front, and pops

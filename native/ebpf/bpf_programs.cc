@@ -91,6 +91,7 @@ BpfPrograms::BpfPrograms(const MapSizes& sizes) {
     close();
     throw error;
   }
+  attachments_.add(*skeleton_->skeleton);
   locate_fd_ = bpf_program__fd(skeleton_->progs.locate);
   ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.records), &BpfPrograms::on_record, &batch_, nullptr);
   void* mapped = mmap(nullptr, sizeof(janus_slot) * JANUS_PATH_SLOTS, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -223,13 +224,6 @@ std::vector<MapUse> BpfPrograms::maps() const {
   for (MapUse& map : maps)
     if (const auto it = full.find(map.name); it != full.end()) map.full = it->second;
   return maps;
-}
-
-std::vector<std::string> BpfPrograms::attached() const {
-  std::vector<std::string> names;
-  bpf_program* program = nullptr;
-  bpf_object__for_each_program(program, skeleton_->obj) names.emplace_back(bpf_program__name(program));
-  return names;
 }
 
 void BpfPrograms::run_locate(std::uint32_t index) const {

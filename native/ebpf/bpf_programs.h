@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bpf/event.h"
+#include "ebpf/attachments.h"
 #include "ebpf/map_sizes.h"
 #include "ebpf/record_stream.h"
 #include "record/stats.h"
@@ -94,7 +95,8 @@ class BpfPrograms {
   // Bytes of the ring that waited at once, at most.
   std::uint64_t ring_peak() const;
   std::vector<MapUse> maps() const;
-  std::vector<std::string> attached() const;
+  // Those of the programs that are there now.
+  std::vector<std::string> attached() const { return attachments_.present(); }
 
   // The shared buffers of one calling thread; see Locator.
   janus_slot& slot(std::uint32_t index) const { return slots_[index]; }
@@ -109,6 +111,7 @@ class BpfPrograms {
   janusd_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
   janus_slot* slots_ = nullptr;
+  Attachments attachments_;
   int locate_fd_ = -1;
   std::mutex iterate_;
   std::mutex consume_;

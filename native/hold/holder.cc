@@ -88,6 +88,7 @@ bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
     bpf_map_update_elem(bpf_map__fd(skeleton_->maps.guardians), &zero, &nobody_yet, BPF_ANY);
     if (hold_bpf::attach(skeleton_) == 0) {
       tier_ = tier;
+      attachments_.add(*skeleton_->skeleton);
       return true;
     }
   }

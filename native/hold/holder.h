@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bpf/event.h"
+#include "ebpf/attachments.h"
 #include "ebpf/bpf_programs.h"
 #include "hold/held.h"
 #include "hold/keeper_process.h"
@@ -76,6 +77,8 @@ class Holder {
 
   std::uint64_t counter(janus_hold_counter which) const;
   std::vector<MapUse> maps() const;  // its own
+  // Those of its programs that are there now.
+  std::vector<std::string> attached() const { return attachments_.present(); }
 
  private:
   bool load(HoldMode mode, const BpfPrograms& programs);
@@ -87,6 +90,7 @@ class Holder {
   const char* tier_ = "off";
   hold_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
+  Attachments attachments_;
   std::optional<HoldSwitch> holding_;
   std::function<void(const janus_hold&)> visit_;  // during serve()
   std::mutex watched_mutex_;

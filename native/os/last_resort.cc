@@ -110,7 +110,8 @@ void LastResort::watch() {
     const std::uint64_t due = std::min(signal_due_ns.load(), call_due_ns.load()), now = monotonic_ns();
     if (due > now) {
       pollfd fd{changed(), POLLIN, 0};
-      poll(&fd, 1, due == kNever ? -1 : static_cast<int>((due - now) / 1'000'000 + 1));
+      heartbeat_.beat();
+      poll(&fd, 1, static_cast<int>(std::min<std::uint64_t>((due - now) / 1'000'000 + 1, kBeatMs)));
       eventfd_t ignored = 0;
       eventfd_read(changed(), &ignored);
       continue;

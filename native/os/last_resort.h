@@ -13,6 +13,8 @@
 #include <mutex>
 #include <thread>
 
+#include "os/clock.h"
+
 namespace janus {
 
 class LastResort {
@@ -35,10 +37,13 @@ class LastResort {
   void within(std::chrono::milliseconds limit);
   void done();
 
+  const Heartbeat& heartbeat() const { return heartbeat_; }
+
  private:
   void watch();
 
   std::atomic<bool> over_{false};
+  Heartbeat heartbeat_;
   std::mutex mutex_;  // let_go_
   std::function<void()> let_go_;
   std::thread thread_;

@@ -11,15 +11,19 @@ import { type Container, startContainer, staticProgram } from "../support/contai
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
-t.setTimeout(300_000);
+/** Of each case. `make soak` asks for 20. */
+const RUNS = Number(process.env["ENDING_RUNS"] ?? 2);
+
+/** How much slower than a machine this one is: `make kernels` has emulated processors. */
+const SLOW = Math.max(1, Number(process.env["TEST_PATIENCE_MS"] ?? 0) / 20_000);
+
+t.setTimeout(150_000 * (RUNS + 1) * SLOW);
 
 /** Long enough for a loaded machine; a daemon that is stuck is so for ever. Milliseconds. */
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 10_000 * SLOW;
 
 /** Each opener goes on for so long, beyond the daemon's end. Milliseconds. */
-const OPENING_MS = 900;
-
-const RUNS = 2;
+const OPENING_MS = 900 * SLOW;
 
 async function inTime<Value>(what: string, work: Promise<Value>, ms = PATIENCE_MS): Promise<Value> {
   let timer: NodeJS.Timeout | undefined;
@@ -58,7 +62,7 @@ for (const [name, end] of Object.entries(ends)) {
       for (let run = 0; run < RUNS; run++) {
         const daemon = await guard();
         const opening = actors.map((actor, i) => actor.repeat(paths[i % paths.length] ?? "/", 1e9, OPENING_MS));
-        await new Promise((resolve) => setTimeout(resolve, 200 + 100 * run));
+        await new Promise((resolve) => setTimeout(resolve, 200 + 100 * (run % 4)));
         await inTime(`${paths}: the daemon has ended`, end(daemon));
         const results = await inTime(`${paths}: the container goes on`, Promise.all(opening));
         t.ok(
@@ -76,7 +80,7 @@ for (const [name, end] of Object.entries(ends)) {
       const execs = (async () => {
         for (let i = 0; i < 6; i++) await container.exec(["/bin/true"]);
       })();
-      await new Promise((resolve) => setTimeout(resolve, 150 + 50 * run));
+      await new Promise((resolve) => setTimeout(resolve, 150 + 50 * (run % 8)));
       await inTime("the daemon has ended", end(daemon));
       await inTime("the execs go on", execs);
     }
@@ -125,14 +129,18 @@ t.test("one of two daemons ends, the other goes on", async (t) => {
 for (const thread of ["gate", "watchdog", "observer", "tracker", "waker", "scanner", "MainThread"]) {
   t.test(`a fault in ${thread} ends the daemon, with a line that says where`, async (t) => {
     const { container, guard } = await guarded(t);
-    const actor = await container.actor();
-    const daemon = await guard();
-    t.equal(await actor.open("/etc/secret"), EPERM);
-    const ended = daemon.ended();
-    execFileSync(staticProgram("crash.c"), [String(daemon.pid), thread]);
-    t.match(await inTime("it has ended", ended), { code: null, signal: "SIGSEGV" });
-    t.match(daemon.stderr, `janusd: SIGSEGV in thread "${thread}": ending`);
-    t.equal(await actor.open("/etc/secret"), 0);
+    const actors = [await container.actor(), await container.actor()];
+    for (let run = 0; run < Math.ceil(RUNS / 2); run++) {
+      const daemon = await guard();
+      const ended = daemon.ended();
+      const opening = actors.map((actor, i) => actor.repeat(["/", "/etc/secret"][i] ?? "/", 1e9, OPENING_MS));
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      execFileSync(staticProgram("crash.c"), [String(daemon.pid), thread]);
+      t.match(await inTime("it has ended", ended), { code: null, signal: "SIGSEGV" });
+      t.match(daemon.stderr, `janusd: SIGSEGV in thread "${thread}": ending`);
+      const [, secret] = await inTime("the container goes on", Promise.all(opening));
+      t.ok(secret !== undefined && secret.denied > 0 && secret.opened > 0, "denied before, and not after");
+    }
   });
 
   t.test(`... also if ${thread} has used up its stack`, async (t) => {

@@ -1,7 +1,9 @@
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { Client, credentials, status } from "@grpc/grpc-js";
 import t, { type Test } from "tap";
 import { loadAddon } from "../../src/native.js";
-import { startContainer } from "../support/container.js";
+import { startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, eventually, rpcError, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
@@ -20,10 +22,66 @@ t.test("readiness is made of what can be proven", async (t) => {
     t.equal(await daemon.metric("janusd_feature", { feature }), works ? 1 : 0, feature);
   }
   t.equal((await daemon.http("/livez")).status, 200);
-  for (const thread of ["gate", "observer", "tracker", "watchdog"]) {
+  for (const thread of ["gate", "observer", "tracker", "watchdog", "scanner", "waker", "last_resort"]) {
     t.match(await daemon.metrics(), `janusd_thread_heartbeat_age_seconds{thread="${thread}"}`);
   }
   t.ok((await daemon.metric("janusd_ebpf_program_attached")) >= 5);
+  await daemon.stop();
+});
+
+t.test("a link of an eBPF program that is gone is told by its name", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const link = linkOf(daemon, "on_exec");
+  execFileSync(staticProgram("close-descriptor.c"), [String(daemon.pid), "scanner", link]);
+  await eventually("it is not ready", async () => (await daemon.http("/readyz")).status === 503);
+  t.match(
+    await (await daemon.http("/readyz")).text(),
+    '"name":"ebpf","ok":false,"detail":"not attached any more: on_exec"',
+  );
+  t.equal(await daemon.metric("janusd_ebpf_program_attached", { program: "on_exec" }), 0);
+  t.equal((await daemon.http("/livez")).status, 200);
+});
+
+/** The descriptor of the daemon that keeps the program attached. */
+function linkOf(daemon: Daemon, program: string): string {
+  for (const fd of readdirSync(`/proc/${daemon.pid}/fd`)) {
+    const [, id] = /^link_id:.*^prog_id:\s+(\d+)$/ms.exec(textOf(`/proc/${daemon.pid}/fdinfo/${fd}`)) ?? [];
+    if (id === undefined) continue;
+    const { name } = JSON.parse(execFileSync("bpftool", ["-j", "prog", "show", "id", id], { encoding: "utf8" }));
+    if (name === program) return fd;
+  }
+  throw new Error(`no link of ${program}`);
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return ""; // it is closed meanwhile
+  }
+}
+
+t.test("threads that stand still are told by their names", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const threads = {
+    observer: "observer",
+    tracker: "tracker",
+    scanner: "scanner",
+    waker: "waker",
+    last_resort: "last resort",
+  };
+  const thaws: (() => Promise<unknown>)[] = [];
+  for (const thread of Object.values(threads)) thaws.push(await freeze(daemon, thread));
+  const failed = async () => {
+    const { checks }: { checks: { name: string; ok: boolean }[] } = JSON.parse(
+      await (await daemon.http("/readyz")).text(),
+    );
+    return checks.flatMap(({ name, ok }) => (ok ? [] : [name])).sort();
+  };
+  await eventually("all are told", async () => (await failed()).length === thaws.length);
+  t.same(await failed(), Object.keys(threads).sort());
+  for (const thaw of thaws) await thaw();
+  await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200);
   await daemon.stop();
 });
 

@@ -34,6 +34,8 @@ const core = [
   "paths",
   "owner",
   "hold-open",
+  "ending",
+  "stall",
   "lifecycle",
   "volume",
   "health",
