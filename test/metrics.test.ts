@@ -163,6 +163,7 @@ t.test("every number has its place", async (t) => {
     "janusd_events_missing_total 3",
     'janusd_thread_heartbeat_age_seconds{thread="gate"} 0.25',
     'janusd_thread_heartbeat_age_seconds{thread="observer"} 0',
+    'janusd_thread_heartbeat_age_seconds{thread="planner"} 0',
     'janusd_thread_heartbeat_age_seconds{thread="tracker"} 1',
     'janusd_thread_heartbeat_age_seconds{thread="watchdog"} 0.003',
     'janusd_thread_heartbeat_age_seconds{thread="scanner"} 0.004',
