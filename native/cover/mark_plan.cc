@@ -70,7 +70,9 @@ void plan_superblock(Device device, const std::vector<const Placed*>& here, cons
   }
 
   std::vector<View> views;
-  for (const auto& [container, mask] : masks) {
+  for (const auto& each : masks) {
+    const std::uint64_t container = each.first;
+    const PlannedMark& mask = each.second;
     superblock->containers.push_back(container);
     const auto want = [&](const MarkKey& key, const HeldProcess& process, const std::string& point, bool fleeting) {
       PlannedMark& mark = plan.marks[key];

@@ -40,7 +40,9 @@ MarkPlan MarkPlanner::plan(const Devices& devices) {
   std::vector<const Placed*> placed;
   for (const auto& [key, guard] : guards_)
     for (const Device device : devices)
-      for (const Placed& each : std::ranges::equal_range(guard.placed, device, {}, &Placed::device)) placed.push_back(&each);
+      for (auto at = std::ranges::lower_bound(guard.placed, device, {}, &Placed::device);
+           at != guard.placed.end() && at->device == device; ++at)
+        placed.push_back(&*at);
   SeenBy seen;
   for (const Placed* each : placed) {
     auto& spaces = seen[each->container];
@@ -264,7 +266,8 @@ MarkPlanner::Before MarkPlanner::remove(std::uint32_t key, bool& existed) {
 MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
   const std::lock_guard lock(mutex_);
   Devices devices;
-  for (auto& [key, guard] : guards_) {
+  for (auto& each : guards_) {
+    CompiledGuard& guard = each.second;
     const auto gone = [&](const auto& subject) { return subject->container == container; };
     if (std::none_of(guard.subjects.begin(), guard.subjects.end(), gone)) continue;
     std::vector<SubjectSpec> specs;
@@ -280,9 +283,9 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
     std::erase_if(guard.subjects, gone);
     compiler_.unwatch(guard, container);
     for (auto* placed : {&guard.placed, &guard.original}) {
-      std::erase_if(*placed, [&](const Placed& each) {
-        if (each.container != container) return false;
-        devices.insert(each.device);
+      std::erase_if(*placed, [&](const Placed& there) {
+        if (there.container != container) return false;
+        devices.insert(there.device);
         return true;
       });
     }
