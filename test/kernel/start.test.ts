@@ -32,7 +32,10 @@ t.test("a command line that makes no sense", async (t) => {
 
 t.test("a guard file that makes no sense, or isn't there", async (t) => {
   const file = join(directory, "guards.yaml");
-  writeFileSync(file, "kind: JanusGuard\nspec: { containers: [] }\n");
+  writeFileSync(
+    file,
+    `apiVersion: januscontroller.clustergarage.io/v1alpha1\nkind: JanusGuard\nspec: { containers: [] }\n`,
+  );
   const bad = runToEnd(["--guards", file]);
   t.equal(bad.status, 2);
   t.ok(bad.lines.length > 1);
