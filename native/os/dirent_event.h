@@ -19,7 +19,7 @@ struct DirentEvent {
 };
 
 // Reads nothing beyond the event, whatever its lengths say. The kernel pads events to 4 bytes only.
-[[gnu::no_sanitize("alignment")]] inline DirentEvent dirent_of(const fanotify_event_metadata& event) {
+__attribute__((no_sanitize("alignment"))) inline DirentEvent dirent_of(const fanotify_event_metadata& event) {
   std::string_view rest(reinterpret_cast<const char*>(&event), event.event_len);
   rest.remove_prefix(std::min<std::size_t>(event.metadata_len, rest.size()));
   while (rest.size() >= sizeof(fanotify_event_info_header)) {
