@@ -148,7 +148,7 @@ void NameWatch::everything(std::set<NameOwner>& owners) const {
 }
 
 // The kernel pads events to 4 bytes, and what fanotify(7) reads them by wants 8.
-[[gnu::no_sanitize("alignment")]] void NameWatch::drain() {
+__attribute__((no_sanitize("alignment"))) void NameWatch::drain() {
   alignas(fanotify_event_metadata) std::array<char, 16384> buffer;
   std::set<NameOwner> owners;
   bool unreadable = false;
