@@ -1,6 +1,8 @@
 import t from "tap";
 import { Health } from "../src/health.js";
 
+const THREADS = ["gate", "observer", "planner", "tracker", "watchdog", "scanner", "waker", "last_resort"] as const;
+
 function setUp(tls?: { failure: string | undefined; expires: Date }) {
   const state = {
     now: 0,
@@ -38,34 +40,12 @@ t.test("all is well", async (t) => {
   t.match(health.assess(), { ready: true, live: true });
   t.same(
     health.assess().checks.map(({ name }) => name),
-    [
-      "gate",
-      "observer",
-      "planner",
-      "tracker",
-      "watchdog",
-      "scanner",
-      "waker",
-      "last_resort",
-      "ebpf",
-      "ring",
-      "guards",
-      "state-file",
-    ],
+    [...THREADS, "ebpf", "ring", "guards", "state-file"],
   );
 });
 
 t.test("a thread that stands still", async (t) => {
-  for (const thread of [
-    "gate",
-    "observer",
-    "planner",
-    "tracker",
-    "watchdog",
-    "scanner",
-    "waker",
-    "last_resort",
-  ] as const) {
+  for (const thread of THREADS) {
     const { state, health, failed } = setUp();
     state.heartbeatMs[thread] = 6_000;
     t.same(failed(), [thread]);
