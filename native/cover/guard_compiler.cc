@@ -125,17 +125,24 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
 
 // Watched before it is looked at: what changes after is told.
 Resolved GuardCompiler::resolve_watched(const Where& where, const std::string& path, CompiledGuard& guard) {
-  Resolved resolved = resolve_local(programs_, where.process, where.served, path);
+  const auto resolve = [&] { return resolve_local(programs_, where.process, where.served, path); };
+  Resolved resolved = resolve();
   if (names_ == nullptr || !where.first) return resolved;
   const std::uint64_t container = where.view.info().cgroup;
-  // It may have changed before it was watched. Once more: the next change is told.
-  int tries = 0;
-  for (bool same = false; !same;) {
-    const std::size_t blind = names_->watch(resolved, {container, guard.spec.key}, guard.names[container]);
-    if (blind > 0) counters_.exposed_rescan.add(blind);
-    Resolved again = resolve_local(programs_, where.process, where.served, path);
-    same = same_way(resolved, again) || ++tries == kTries;
+  const auto watch = [&] {
+    const auto outcome = names_->watch(resolved, {container, guard.spec.key}, guard.names[container]);
+    if (outcome.failed > 0) counters_.exposed_rescan.add(outcome.failed);
+    return outcome.is_new;
+  };
+  for (int tries = 0; watch(); ++tries) {
+    // It may have changed before it was watched.
+    Resolved again = resolve();
+    if (same_way(resolved, again)) return again;
     resolved = std::move(again);
+    if (tries < kTries) continue;
+    counters_.exposed_rescan.add();
+    watch();
+    break;
   }
   return resolved;
 }
@@ -143,9 +150,6 @@ Resolved GuardCompiler::resolve_watched(const Where& where, const std::string& p
 void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
                           const std::string& path, Action action, CompiledGuard& guard, std::vector<Pin>& pins) {
   const ContainerView& view = where.view;
-  const auto resolve = [&](const std::string& at) {
-    return resolve_local(programs_, where.process, where.served, at);
-  };
   Resolved resolved = resolve_watched(where, path, guard);
   if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
     throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
@@ -153,30 +157,34 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
     auto note = note_of(spec.id, path, resolved);
     if (note && (note->missing || action == Action::deny)) guard.notes.push_back(std::move(*note));
   }
-  const auto add = [&](const Location& at, const std::string& tail, std::uint32_t depth, std::string relative) {
-    const auto mount = std::find_if(where.mounts.begin(), where.mounts.end(),
-                                    [&](const Mount& m) { return m.id == at.raw->mount_id; });
-    if (mount == where.mounts.end()) throw Error(ErrorCode::system, "its mount has just gone");
-    if (is_kernel_file_system(mount->type))
-      throw Error(ErrorCode::invalid, "is on " + mount->type + ", where the kernel asks no permission");
-    std::string full = std::string(at.path) + tail;
+  const auto is_placed = [&](Device device, std::string_view full) {
+    return std::ranges::any_of(guard.placed, [&](const Placed& placed) {
+      return placed.device == device && placed.entry->subject == subject && placed.entry->path == full;
+    });
+  };
+  const auto put = [&](Device device, bool owned, std::uint32_t depth, std::string full, std::string relative) {
     // Another namespace mostly sees the same things.
-    if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
-          return placed.device == at.raw->dev && placed.entry->subject == subject && placed.entry->path == full;
-        }))
-      return;
+    if (!where.first && is_placed(device, full)) return;
     guard.placed.push_back({.container = view.info().cgroup,
-                            .device = at.raw->dev,
-                            .owned = view.owns(*mount),
+                            .device = device,
+                            .owned = owned,
                             .entry = std::make_shared<Entry>(Entry{.action = action,
                                                                    .depth = depth,
                                                                    .path = std::move(full),
                                                                    .relative = std::move(relative),
                                                                    .subject = subject})});
   };
+  const auto add = [&](const Location& at, const std::string& tail) {
+    const auto mount = std::find_if(where.mounts.begin(), where.mounts.end(),
+                                    [&](const Mount& m) { return m.id == at.raw->mount_id; });
+    if (mount == where.mounts.end()) throw Error(ErrorCode::system, "its mount has just gone");
+    if (is_kernel_file_system(mount->type))
+      throw Error(ErrorCode::invalid, "is on " + mount->type + ", where the kernel asks no permission");
+    put(at.raw->dev, view.owns(*mount), 0, std::string(at.path) + tail, "");
+  };
   const Location object = locator_.locate(resolved.object.get());
   if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
-  add(object, resolved.missing, 0, "");
+  add(object, resolved.missing);
   const bool directory = object.directory();
   if (action == Action::deny && resolved.missing.empty() && where.first) {
     pins.push_back({.object = std::move(resolved.object),
@@ -187,7 +195,7 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
   // Where a symlink was followed, something else may stand one day.
   for (const auto& hop : resolved.hops) {
     const Location at = locator_.locate(resolved.directories[hop.index]->get());
-    if (at.found() && at.has_path()) add(at, "/" + resolved.names[hop.index] + hop.rest, 0, "");
+    if (at.found() && at.has_path()) add(at, "/" + resolved.names[hop.index] + hop.rest);
   }
   // What is mounted below is seen below.
   for (const Mount& mount : where.mounts) {
@@ -201,15 +209,12 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
       pass_by(view, mount);
       continue;
     }
-    if (!where.first && std::any_of(guard.placed.begin(), guard.placed.end(), [&](const Placed& placed) {
-          return placed.device == mount.device && placed.entry->subject == subject && placed.entry->path == mount.root;
-        }))
-      continue;
+    if (!where.first && is_placed(mount.device, mount.root)) continue;
     const bool to_pin = action == Action::deny && where.first;
     Resolved below;
     if (to_pin || mount.type == "overlay") {
       try {
-        below = resolve(mount.point);
+        below = resolve_local(programs_, where.process, where.served, mount.point);
       } catch (const Error& error) {
         // A layer of it is served, or it has just gone. It costs only itself.
         if (error.code == ErrorCode::exhausted) throw;
@@ -217,11 +222,7 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
         continue;
       }
     }
-    guard.placed.push_back({.container = view.info().cgroup,
-                            .device = mount.device,
-                            .owned = view.owns(mount),
-                            .entry = std::make_shared<Entry>(
-                                Entry{.action = action, .depth = depth, .path = mount.root, .relative = tail, .subject = subject})});
+    put(mount.device, view.owns(mount), depth, mount.root, tail);
     if (!to_pin) continue;
     const Location at = locator_.locate(below.object.get());
     if (!at.found() || at.raw->mount_id != mount.id) continue;  // it has just gone

@@ -80,9 +80,10 @@ NameWatch::NameWatch(const Groups& groups, Changed changed)
     : groups_(groups), changed_(std::move(changed)), inotify_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {}
 
 // Known before it is marked: nobody drains an event that means nothing yet.
-bool NameWatch::watch_name(int directory, const std::string& name, const NameOwner& owner, std::vector<Watched>& watched) {
+bool NameWatch::watch_name(int directory, const std::string& name, const NameOwner& owner, std::vector<Watched>& watched,
+                           bool& is_new) {
   const auto add = [&](std::string key, bool changes) {
-    ++directories_[key][name][owner];
+    is_new = ++directories_[key][name][owner] == 1 || is_new;
     if (changes) ++file_systems_[key.substr(0, kFileSystemBytes)][name][owner];
     watched.push_back({std::move(key), name, changes});
   };
@@ -107,13 +108,14 @@ bool NameWatch::watch_name(int directory, const std::string& name, const NameOwn
   return true;
 }
 
-std::size_t NameWatch::watch(const Resolved& resolved, const NameOwner& owner, std::vector<Watched>& watched) {
-  std::size_t failed = 0;
+NameWatch::Outcome NameWatch::watch(const Resolved& resolved, const NameOwner& owner, std::vector<Watched>& watched) {
+  Outcome outcome;
   for (std::size_t i = 0; i < resolved.names.size(); ++i) {
-    if (watch_name(resolved.directories[i]->get(), resolved.names[i], owner, watched)) marks_.fetch_add(1, std::memory_order_relaxed);
-    else ++failed;
+    if (watch_name(resolved.directories[i]->get(), resolved.names[i], owner, watched, outcome.is_new))
+      marks_.fetch_add(1, std::memory_order_relaxed);
+    else ++outcome.failed;
   }
-  return failed;
+  return outcome;
 }
 
 void NameWatch::forget(const Watched& watched, const NameOwner& owner) {

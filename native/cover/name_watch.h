@@ -55,9 +55,12 @@ class NameWatch {
   };
 
   // Watches the directories that a resolution went through, and adds what is to
-  // be given to unwatch(). Returns how many directories could not be watched
-  // (fs.inotify.max_user_watches).
-  std::size_t watch(const Resolved& resolved, const NameOwner& owner, std::vector<Watched>& watched);
+  // be given to unwatch().
+  struct Outcome {
+    std::size_t failed = 0;  // directories that could not be watched (fs.inotify.max_user_watches)
+    bool is_new = false;     // the owner didn't watch all of it before
+  };
+  Outcome watch(const Resolved& resolved, const NameOwner& owner, std::vector<Watched>& watched);
   // Undoes watch(). The marks stay until no name is watched any more: they cost
   // an event for each change in those directories.
   void unwatch(const std::vector<Watched>& watched, const NameOwner& owner);
@@ -74,7 +77,9 @@ class NameWatch {
  private:
   using Owners = std::map<NameOwner, std::size_t>;  // how often each watches it
 
-  bool watch_name(int directory, const std::string& name, const NameOwner& owner, std::vector<Watched>& watched);
+  // Whether it is watched; `is_new` is set if the owner didn't watch it before.
+  bool watch_name(int directory, const std::string& name, const NameOwner& owner, std::vector<Watched>& watched,
+                  bool& is_new);
   void forget(const Watched& watched, const NameOwner& owner);  // under the lock
   void happened(std::string_view directory, std::string_view name, std::set<NameOwner>& owners) const;
   void everything(std::set<NameOwner>& owners) const;

@@ -107,7 +107,7 @@ int main() {
   const UniqueFd watched_root(open((base / "watched").c_str(), O_PATH | O_CLOEXEC));
   constexpr std::uint64_t kContainer = 7;
   std::vector<NameWatch::Watched> watched;
-  CHECK(names.watch(resolve_in(watched_root.get(), "/trigger"), {.container = kContainer, .guard = 1}, watched) == 0);
+  CHECK(names.watch(resolve_in(watched_root.get(), "/trigger"), {.container = kContainer, .guard = 1}, watched).failed == 0);
 
   std::atomic<bool> stop{false};
   const UniqueFd stop_event(eventfd(0, EFD_CLOEXEC));

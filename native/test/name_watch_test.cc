@@ -49,8 +49,8 @@ void by_directory(const fs::path& base) {
   Watch watch;
   fs::create_directories(base / "a/data");
   fs::create_directories(base / "b/data");
-  CHECK(watch.names.watch(at(base / "a", "/data/secret"), kOne, watch.one) == 0);
-  CHECK(watch.names.watch(at(base / "b", "/data/secret"), kOther, watch.other) == 0);
+  CHECK(watch.names.watch(at(base / "a", "/data/secret"), kOne, watch.one).failed == 0);
+  CHECK(watch.names.watch(at(base / "b", "/data/secret"), kOther, watch.other).failed == 0);
   CHECK(watch.drained().empty() && watch.calls == 0);
 
   std::ofstream(base / "a/data/secret") << "x";
@@ -90,7 +90,7 @@ void on_overlay(const fs::path& base) {
   }
   {
     Watch watch;
-    CHECK(watch.names.watch(at(base / "merged", "/etc/app/secret"), kOne, watch.one) == 0);
+    CHECK(watch.names.watch(at(base / "merged", "/etc/app/secret"), kOne, watch.one).failed == 0);
     std::ofstream(base / "merged/etc/app/secret") << "x";
     CHECK(watch.drained() == Owners{kOne});
     fs::remove(base / "merged/etc/app/secret");
@@ -105,7 +105,7 @@ void on_overlay(const fs::path& base) {
 void overflow(const fs::path& base) {
   Watch watch;
   fs::create_directories(base / "full");
-  CHECK(watch.names.watch(at(base / "full", "/secret"), kOne, watch.one) == 0);
+  CHECK(watch.names.watch(at(base / "full", "/secret"), kOne, watch.one).failed == 0);
   const std::string limit = "/proc/sys/fs/fanotify/max_queued_events";
   std::size_t queued = 0;
   std::ifstream(limit) >> queued;
