@@ -68,7 +68,10 @@ Tracker::Actor Answerer::identify(std::int32_t pid, const janus_locate& raw, std
   return parts_.tracker.actor(tgid, then, then, true);
 }
 
-void Answerer::record(const Question& question, const Judged& judged, bool in_time, std::uint64_t blocked_ns) {
+void Answerer::count(const Question& question, const Judged& judged, bool elsewhere, bool in_time,
+                     std::uint64_t blocked_ns) {
+  if (judged.verdict.decision.entry == nullptr) parts_.counters.asked_unguarded.add();
+  if (judged.verdict.decision.entry == nullptr || elsewhere) return;
   const Decision& decision = judged.verdict.decision;
   parts_.counters.asked_guarded.add();
   // What is in the ring happened before: who it is, and what that runs.
@@ -85,8 +88,7 @@ void Answerer::record(const Question& question, const Judged& judged, bool in_ti
 }
 
 void Answerer::account(const Question& question, const Judged& judged, bool in_time, std::uint64_t blocked_ns) {
-  if (judged.verdict.decision.entry == nullptr) parts_.counters.asked_unguarded.add();
-  else if (!asked_twice(question, judged.location)) record(question, judged, in_time, blocked_ns);
+  count(question, judged, asked_twice(question, judged.location), in_time, blocked_ns);
 }
 
 void Answerer::account_and_learn(const Question& question, const Judged& judged, bool in_time, std::uint64_t blocked_ns) {
@@ -96,6 +98,8 @@ void Answerer::account_and_learn(const Question& question, const Judged& judged,
   const bool by_gate = question.group == &parts_.groups.gate;
   if ((raw.flags & JANUS_LOCATE_TRACKED) && (raw.flags & JANUS_LOCATE_ACTOR))
     parts_.tracker.see_namespace(raw.container, static_cast<std::uint32_t>(question.event.pid), raw.mnt_ns);
+  // By the marks that there were when it was asked: pinning may add to them.
+  const bool elsewhere = asked_twice(question, location);
   bool pinned = false;
   if (superblock != nullptr && superblock->deny_mask != 0 && location.has_path()) {
     // Whoever is denied it, or is not: it stays guarded as what it is, wherever it
@@ -105,18 +109,16 @@ void Answerer::account_and_learn(const Question& question, const Judged& judged,
     if (!reasons.empty())
       pinned = parts_.identities.pin(object, location, reasons, *superblock) != IdentityTable::Pinned::limit;
   }
+  count(question, judged, elsewhere, in_time, blocked_ns);
   const Entry* entry = verdict.decision.entry;
   if (entry == nullptr) {
-    parts_.counters.asked_unguarded.add();
     if (superblock != nullptr && by_gate) parts_.learner.learn(false, locator_, location, *policy);
-  } else if (asked_twice(question, location)) {
+  } else if (elsewhere) {
     const auto identity = location.pinned() ? parts_.identities.find(raw.hit_id[0]) : nullptr;
     if (identity) parts_.learner.leave_to_identity(object, raw.dev, location.directory(), identity->mask);
-  } else {
-    record(question, judged, in_time, blocked_ns);
+  } else if (entry->action == Action::deny && pinned && by_gate) {
     // One of the two groups is enough to ask about it.
-    if (entry->action == Action::deny && pinned && by_gate)
-      parts_.learner.leave_to_identity(object, raw.dev, location.directory(), superblock->deny_mask);
+    parts_.learner.leave_to_identity(object, raw.dev, location.directory(), superblock->deny_mask);
   }
 }
 

@@ -69,7 +69,8 @@ class Answerer {
  private:
   Tracker::Actor identify(std::int32_t pid, const janus_locate& raw, std::uint64_t ago_ns) const;
   bool asked_twice(const Question& question, const Location& location) const;
-  void record(const Question& question, const Judged& judged, bool in_time, std::uint64_t blocked_ns);
+  // `elsewhere`: the identity group keeps the account of it.
+  void count(const Question& question, const Judged& judged, bool elsewhere, bool in_time, std::uint64_t blocked_ns);
 
   const DecideParts& parts_;
   Locator locator_;
