@@ -4,15 +4,13 @@ import type { Command, Option } from "commander";
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
 
-/** The flags whose value is a file. */
-const OF_FILES = ["--file", "--tlscafile", "--tlscertfile", "--tlskeyfile"];
-
 /** The script to be sourced by `shell`. */
 export function completionScript(program: Command, shell: Shell): string {
   return shell === "fish" ? fish(program) : shell === "zsh" ? zsh(program) : bash(program);
 }
 
 const flagsOf = (option: Option) => [option.short, option.long].filter((flag) => flag !== undefined);
+const takesFile = (option: Option) => option.flags.endsWith("<file>");
 const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 /** What may stand after a command: its arguments that are known, its flags, those of all commands. */
@@ -32,7 +30,7 @@ function bash(program: Command): string {
   const reply = (option: Option) =>
     option.argChoices !== undefined
       ? `COMPREPLY=($(compgen -W ${quoted(option.argChoices.join(" "))} -- "$word")); return`
-      : OF_FILES.includes(option.long ?? "")
+      : takesFile(option)
         ? `COMPREPLY=($(compgen -f -- "$word")); return`
         : "return";
   return [
@@ -76,7 +74,7 @@ function fish(program: Command): string {
       option.long === undefined ? "" : `-l ${option.long.slice(2)}`,
       option.argChoices !== undefined
         ? `-x -a ${quoted(option.argChoices.join(" "))}`
-        : OF_FILES.includes(option.long ?? "")
+        : takesFile(option)
           ? "-r -F"
           : option.required
             ? "-x"

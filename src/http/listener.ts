@@ -4,12 +4,10 @@
  * It knows what the event loop told it last. So a busy event loop makes nobody
  * wait who asks, and whoever asks keeps the event loop from nothing. Read-only,
  * and without anything that names a guarded path.
- *
- * node:http and nothing else, since a thread loads its own copy of each library.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
+import { type FastifyError, type FastifyReply, fastify } from "fastify";
 import type { FromListener, ListenerStart, ToListener } from "./messages.js";
 
 /** Bounds what others can make us hold. One more costs whoever came first his: a probe takes milliseconds. */
@@ -39,7 +37,7 @@ interface Page {
 let page: Page | undefined;
 /** The event loop makes one, or is going to be asked for it. */
 let asked = false;
-const waiting = new Set<ServerResponse>();
+const waiting = new Set<FastifyReply>();
 /** The last page that went out on a connection. */
 const had = new WeakMap<Socket, Page>();
 
@@ -51,98 +49,103 @@ port.on("message", (message: ToListener) => {
     draining = true;
   } else if (message.kind === "figures") {
     page = { bytes: Buffer.from(message.page), until: performance.now() + start.metricsMs };
-    for (const response of takeWaiting()) answerPage(response, page);
+    for (const reply of takeWaiting()) answerPage(reply, page);
   } else {
-    for (const response of takeWaiting()) answer(response, 500, "text/plain", `${message.reason}\n`);
+    for (const reply of takeWaiting()) answerText(reply, 500, `${message.reason}\n`);
   }
 });
 
-function takeWaiting(): ServerResponse[] {
+function takeWaiting(): FastifyReply[] {
   const all = [...waiting];
   waiting.clear();
   asked = false;
   return all;
 }
 
-function answer(response: ServerResponse, status: number, type: string, body: string | Buffer): void {
-  response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(body) }).end(body);
+function answerText(reply: FastifyReply, status: number, text: string): FastifyReply {
+  return reply.code(status).type("text/plain").send(text);
 }
 
-function answerJson(response: ServerResponse, status: number, body: object): void {
-  answer(response, status, "application/json; charset=utf-8", JSON.stringify(body));
+function answerPage(reply: FastifyReply, page: Page): FastifyReply {
+  had.set(reply.request.raw.socket, page);
+  return reply.type(start.contentType).send(page.bytes);
 }
 
-function answerPage(response: ServerResponse, page: Page): void {
-  if (response.socket !== null) had.set(response.socket, page);
-  answer(response, 200, start.contentType, page.bytes);
-}
+const server = fastify({
+  connectionTimeout: IDLE_MS,
+  keepAliveTimeout: IDLE_MS,
+  requestTimeout: REQUEST_MS,
+  http: { headersTimeout: REQUEST_MS, connectionsCheckingInterval: LOOK_MS },
+});
 
-function livez(response: ServerResponse): void {
+server.get("/livez", (_request, reply) => {
   const live = report.live && performance.now() - reportedAt < start.stale.liveMs;
-  answerJson(response, live ? 200 : 503, { status: live ? "alive" : "stuck" });
-}
+  return reply.code(live ? 200 : 503).send({ status: live ? "alive" : "stuck" });
+});
 
-function readyz(response: ServerResponse): void {
+server.get("/readyz", (_request, reply) => {
   const ms = Math.round(performance.now() - reportedAt);
   const loop = { name: "loop", ok: ms < start.stale.readyMs, detail: `reported ${ms} ms ago` };
   const status = draining ? "stopping" : report.ready && loop.ok ? "ready" : "not ready";
-  answerJson(response, status === "ready" ? 200 : 503, { status, checks: [...report.checks, loop], ...start.about });
-}
+  return reply.code(status === "ready" ? 200 : 503).send({ status, checks: [...report.checks, loop], ...start.about });
+});
 
 /**
  * A page is made once for all who ask meanwhile, and goes out once on each
  * connection: whoever asks again before the next is made waits for that one.
  */
-function metrics(response: ServerResponse): void {
+server.get("/metrics", (request, reply) => {
   const freshMs = page === undefined ? 0 : page.until - performance.now();
-  if (page !== undefined && freshMs > 0 && response.socket !== null && had.get(response.socket) !== page) {
-    answerPage(response, page);
+  if (page !== undefined && freshMs > 0 && had.get(request.raw.socket) !== page) {
+    answerPage(reply, page);
     return;
   }
-  waiting.add(response);
+  waiting.add(reply);
   if (!asked) setTimeout(() => tell({ kind: "figures" }), freshMs);
   asked = true;
   const patienceMs = Math.max(freshMs, 0) + FIGURES_MS;
   const timer = setTimeout(() => {
-    if (waiting.delete(response)) answer(response, 503, "text/plain", "the event loop does not answer\n");
+    if (waiting.delete(reply)) answerText(reply, 503, "the event loop does not answer\n");
   }, patienceMs);
-  response.once("close", () => {
+  reply.raw.once("close", () => {
     clearTimeout(timer);
-    waiting.delete(response);
+    waiting.delete(reply);
   });
-}
+});
 
-const pages = new Map([
-  ["/livez", livez],
-  ["/readyz", readyz],
-  ["/metrics", metrics],
-]);
+server.setNotFoundHandler((request, reply) =>
+  server.hasRoute({ method: "GET", url: request.url.split("?", 1)[0] ?? "" })
+    ? answerText(reply, 405, "only GET\n")
+    : answerText(reply, 404, "not found\n"),
+);
 
-function serve(request: IncomingMessage, response: ServerResponse): void {
-  const page = pages.get(request.url?.split("?", 1)[0] ?? "");
-  if (page === undefined) answer(response, 404, "text/plain", "not found\n");
-  else if (request.method !== "GET" && request.method !== "HEAD") answer(response, 405, "text/plain", "only GET\n");
-  else page(response);
-}
+// A request that makes no sense is answered. A fault of ours ends the thread, which is told and starts it again.
+server.setErrorHandler((error: FastifyError, _request, reply) => {
+  if (error.statusCode !== undefined && error.statusCode < 500) {
+    answerText(reply, error.statusCode, `${error.message}\n`);
+    return;
+  }
+  setImmediate(() => {
+    throw error;
+  });
+});
 
 const connections = new Set<Socket>();
-const server = createServer(
-  { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS, connectionsCheckingInterval: LOOK_MS },
-  serve,
-);
-server.keepAliveTimeout = IDLE_MS;
-server.timeout = IDLE_MS;
-server.on("connection", (socket) => {
+server.server.on("connection", (socket) => {
   connections.add(socket);
   socket.once("close", () => connections.delete(socket));
   if (connections.size <= MAX_CONNECTIONS) return;
   const [first] = connections;
   first?.destroy();
 });
-server.on("error", ({ message, code }: NodeJS.ErrnoException) => tell({ kind: "refused", message, code }));
-server.listen({ ...start.listen }, () => {
-  const bound = server.address();
+
+try {
+  await server.listen({ ...start.listen });
+  const bound = server.server.address();
   const address =
     typeof bound === "object" && bound !== null ? { host: bound.address, port: bound.port } : start.listen;
   tell({ kind: "listening", address });
-});
+} catch (error) {
+  const { message, code }: NodeJS.ErrnoException = error instanceof Error ? error : new Error(String(error));
+  tell({ kind: "refused", message, code });
+}
