@@ -178,10 +178,13 @@ struct Engine::Running {
       return;
     }
     if (!change.namespaces.empty()) {
-      // The tracker lets those go that are held, once it has marked for them. One
-      // that was not held for long enough is counted as such.
-      const bool held = std::ranges::all_of(change.namespaces, [this](const auto& seen) { return holder.holds(seen.second); });
-      replanned(planner.add_namespaces(container, change.namespaces), held);
+      auto replan = planner.add_namespaces(container, change.namespaces);
+      // Now: they may not have been held for long enough. The tracker lets those go
+      // that it has marked for, maybe just now.
+      const bool held = std::ranges::all_of(change.namespaces, [this](const auto& seen) {
+        return holder.holds(seen.second) || marked_for(seen.first);
+      });
+      replanned(std::move(replan), held);
       for (const auto& [mnt_ns, tid] : change.namespaces) holder.know(mnt_ns);
       eventfd_write(mounts_event.get(), 1);
     }
@@ -247,8 +250,24 @@ struct Engine::Running {
     if (replan.changed && !held && !holder.holds_opens()) counters.exposed_mount.add();
   }
 
+  // Whether the tracker plans, or has planned, for somebody who is held in the namespace.
+  bool marked_for(std::uint64_t mnt_ns) {
+    const std::lock_guard lock(marked_mutex);
+    return marked.contains(mnt_ns);
+  }
+
+  // Before it lets anybody go.
+  void note_marked(std::uint64_t mnt_ns) {
+    // Only those of the moment matter: who is told of a namespace plans for it soon.
+    constexpr std::size_t kNamespaces = 4096;
+    const std::lock_guard lock(marked_mutex);
+    if (marked.size() >= kNamespaces) marked.clear();
+    marked.insert(mnt_ns);
+  }
+
   void mark_for(const janus_hold& hold) {
     const janus_held& held = hold.held;
+    note_marked(held.mnt_ns);
     if (held.cause == JANUS_HOLD_OPEN) {
       const auto seen = look();
       const auto lived_in = std::find_if(seen.begin(), seen.end(), [&](const auto& each) { return each.id == held.mnt_ns; });
@@ -343,6 +362,8 @@ struct Engine::Running {
   Heartbeat tracker_heartbeat, waker_heartbeat;
   std::uint64_t next_look = 0;
   std::map<std::uint64_t, std::uint64_t> states;  // of mount namespaces, at the last look
+  std::mutex marked_mutex;
+  std::set<std::uint64_t> marked;  // mount namespaces, lately: see marked_for()
   std::mutex ended_mutex;
   std::map<std::uint64_t, std::string> ids;  // guarded containers
   std::vector<std::string> ended;
