@@ -17,6 +17,19 @@ extern "C" const char* __tsan_default_options() { return "atexit_sleep_ms=0"; }
 
 namespace {
 
+// ThreadSanitizer runs a handler some time after the signal, and on a busy machine
+// has been seen not to run it at all (2 of 25 runs): there it is sent again.
+void stay() {
+#ifdef __SANITIZE_THREAD__
+  for (int i = 0; i < 60; ++i) {
+    sleep(1);
+    kill(getpid(), SIGTERM);
+  }
+#else
+  sleep(60);
+#endif
+}
+
 int said[2];  // a pipe: what happened, a letter each
 
 void happened(char what) { [[maybe_unused]] const ssize_t written = write(said[1], &what, 1); }
@@ -58,7 +71,7 @@ int main() {
           sigfillset(&all);
           pthread_sigmask(SIG_BLOCK, &all, nullptr);
           kill(getpid(), SIGTERM);
-          sleep(60);
+          stay();
         }) == "h1");
   CHECK(run([] {
           LastResort last(60s);
