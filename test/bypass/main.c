@@ -484,7 +484,8 @@ int main(int argc, char **argv) {
   if (argc == 2 && strcmp(argv[1], "list") == 0) return list();
   if (argc == 3 && strcmp(argv[1], "layer") == 0) return layer(argv[2]);
   if (argc == 2 && strcmp(argv[1], "serve") == 0) return serve();
-  if (argc == 2 && strcmp(argv[1], "say") == 0) return puts("SECRET") < 0;
+  // As an interpreter it is given the script, too.
+  if (argc >= 2 && strcmp(argv[1], "say") == 0) return puts("SECRET") < 0;
   if (argc == 6 && strcmp(argv[1], "outside") == 0) {
     const struct attempt *attempt = find(argv[2]);
     if (!attempt || !attempt->outside) return 3;

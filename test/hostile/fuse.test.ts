@@ -7,6 +7,7 @@ import { Scope } from "../../src/gen/janus_pb.js";
 import { killAtExit, workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, eventually, rpcError, startDaemon } from "../support/daemon.js";
+import { standStill } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
 const server = staticProgram("fuse-server.c");
@@ -114,7 +115,7 @@ for (const stopped of [false, true]) {
     const neighbour = await startContainer({ files: { "/etc/secret": "" } }, t);
     await daemon.createGuard(denied(neighbour, "neighbour", ["/etc/secret"]));
     t.equal((await container.exec(["ln", "-sf", "/data/secrets/key", "/etc/link"])).status, 0);
-    if (stopped) process.kill(pid, "SIGSTOP");
+    if (stopped) await standStill(pid);
     for (const path of ["/data", "/data/secrets/key", "/etc/link"]) {
       const error = await rpcError(daemon.createGuard(denied(container, "a", ["/etc/secret", path])));
       t.equal(error.code, "FAILED_PRECONDITION", path);

@@ -5,6 +5,7 @@ import t from "tap";
 import { cgroupParent, killAtExit } from "../support/cleanup.js";
 import { Actor, type Container, startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { standStill } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
 const secret = "/etc/secret";
@@ -111,7 +112,7 @@ t.test("asynchronous events of processes that are gone", async (t) => {
     await b.comm("second");
     const [own, above] = [survives ? 7001 : 7002, free(31_000)];
     const lines = daemon.lines.length;
-    process.kill(daemon.pid, "SIGSTOP");
+    await standStill(daemon.pid);
     try {
       t.same(await a.command("childas", own, above, "open", "/etc/seen"), [0]);
       await a.command("pid"); // it has reaped it by then

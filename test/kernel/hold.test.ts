@@ -9,7 +9,7 @@ import t from "tap";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
-import { freeze } from "../support/freeze.js";
+import { freeze, standStill } from "../support/freeze.js";
 import { guardOn } from "../support/guard.js";
 import { keeperOf } from "../support/keeper.js";
 import { CLONE_NEWNS, neverUnseen, seen, volumeContainer } from "../support/new-mounts.js";
@@ -96,7 +96,7 @@ t.test("a daemon that does not answer: its keeper lets go", async (t) => {
     async () => (await daemon.metric("janusd_holds_total", { outcome: "expired" })) === 1,
   );
 
-  process.kill(daemon.pid, "SIGSTOP");
+  await standStill(daemon.pid);
   const { done: again } = await startHeld(container);
   t.match(await again, { status: 0 }, "all of it stopped");
   process.kill(daemon.pid, "SIGCONT");
@@ -149,7 +149,7 @@ t.test("without a keeper nobody is held, and there is another soon", async (t) =
   await daemon.createGuard(seen(container));
   const keeper = keeperOf(daemon);
   const thaw = await freeze(daemon, "tracker"); // it would start another
-  process.kill(keeper, "SIGSTOP");
+  await standStill(keeper);
   t.match(await container.exec(["unshare", "-m", "true"], { capabilities: "sys_admin" }), { status: 0 });
   process.kill(keeper, "SIGKILL");
   t.match(await container.exec(["unshare", "-m", "true"], { capabilities: "sys_admin" }), { status: 0 });

@@ -8,7 +8,7 @@ import t, { type Test } from "tap";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { type Actor, startContainer } from "../support/container.js";
 import { type Daemon, eventually, runToEnd, startDaemon } from "../support/daemon.js";
-import { freeze } from "../support/freeze.js";
+import { freeze, standStill } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
 import { keeperOf } from "../support/keeper.js";
 
@@ -60,7 +60,7 @@ for (const hold of ["auto", "off"]) {
       "the keeper keeps no group alive",
     );
     await eventually("the guard is kept", () => readFileSync(daemon.stateFile, "utf8").includes("/etc/secret"));
-    process.kill(daemon.pid, "SIGSTOP");
+    await standStill(daemon.pid);
     await letsGo(t, daemon, actor);
     await eventually("the keeper has ended, too", () => !existsSync(`/proc/${keeper}`));
 
@@ -89,6 +89,7 @@ t.test("frozen with its cgroup: a keeper in another one kills it", async (t) => 
   const keeper = keeperOf(daemon);
   writeFileSync(join(frozen, "cgroup.procs"), String(daemon.pid));
   writeFileSync(join(frozen, "cgroup.freeze"), "1");
+  await eventually("it is frozen", () => readFileSync(join(frozen, "cgroup.events"), "utf8").includes("frozen 1"));
   await letsGo(t, daemon, actor);
   await eventually("the keeper has ended, too", () => !existsSync(`/proc/${keeper}`));
 });
@@ -118,8 +119,8 @@ t.test("slow is not still: a blocked event loop, a gate without a processor, a k
   await eventually("the loop runs again", () => existsSync(`${file}.over`));
 
   // As in a cgroup that is frozen with both, or a machine that is paused.
-  process.kill(keeper, "SIGSTOP");
-  process.kill(daemon.pid, "SIGSTOP");
+  await standStill(keeper);
+  await standStill(daemon.pid);
   await sleep(LIMIT_MS + MORE_MS);
   process.kill(keeper, "SIGCONT");
   await sleep(LIMIT_MS / 4);
@@ -135,7 +136,7 @@ t.test("a keeper that is gone is replaced; without a limit, and without stops, t
   const keeper = keeperOf(daemon);
   process.kill(keeper, "SIGKILL");
   await eventually("another keeper", () => ![0, keeper].includes(keeperOf(daemon)));
-  process.kill(daemon.pid, "SIGSTOP");
+  await standStill(daemon.pid);
   await letsGo(t, daemon, actor);
 
   const free = await startDaemon({ flags: ["--stall-limit=0", "--hold=off"] }, t);

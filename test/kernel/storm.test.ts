@@ -4,6 +4,7 @@ import t from "tap";
 import { cgroupParent } from "../support/cleanup.js";
 import { type Container, startContainer, staticProgram } from "../support/container.js";
 import { eventually, startDaemon } from "../support/daemon.js";
+import { standStill } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
 const secret = "/etc/secret";
@@ -60,7 +61,7 @@ t.test("what a full ring lost is counted and found again", async (t) => {
   await visitor.command("linger", "child");
   // Each process leaves two records of some 100 bytes: more than fit.
   const enough = Math.ceil((await daemon.metric("janusd_ebpf_map_max_entries", { map: "records" })) / 120);
-  process.kill(daemon.pid, "SIGSTOP");
+  await standStill(daemon.pid);
   let orphan = -1;
   try {
     t.same(await container.init.command("flood", enough), [0, enough]);

@@ -1,8 +1,9 @@
-/** Threads of a daemon that stand still, as by a fault or on a starved node. */
+/** A daemon, or threads of it, that stand still, as by a fault or on a starved node. */
 import { spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { killAtExit } from "./cleanup.js";
 import { staticProgram } from "./container.js";
-import type { Daemon } from "./daemon.js";
+import { type Daemon, eventually } from "./daemon.js";
 
 /** Stops one thread of the daemon. The returned function lets it go on. */
 export async function freeze(daemon: Daemon, thread: string): Promise<() => Promise<unknown>> {
@@ -18,4 +19,20 @@ export async function freeze(daemon: Daemon, thread: string): Promise<() => Prom
     child.stdin.end();
     return ended;
   };
+}
+
+/** The state of a thread, as in proc_pid_stat(5). The name before it may contain anything. */
+const stateOf = (stat: string) => stat.slice(stat.lastIndexOf(")") + 2)[0];
+
+/**
+ * Stops a process, and returns when each of its threads has stopped. kill(2) returns earlier: a thread on another
+ * processor goes on for a moment. SIGCONT lets it go on.
+ */
+export async function standStill(pid: number): Promise<void> {
+  const stopped = () =>
+    readdirSync(`/proc/${pid}/task`).every((tid) => {
+      return stateOf(readFileSync(`/proc/${pid}/task/${tid}/stat`, "utf8")) === "T";
+    });
+  process.kill(pid, "SIGSTOP");
+  await eventually(`${pid} has stopped`, stopped);
 }
