@@ -1,5 +1,6 @@
 #include "cover/mark_set.h"
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -8,60 +9,83 @@
 
 namespace janus {
 
-bool MarkSet::mark(const MarkKey& key, const PlannedMark& want, unsigned flag, std::uint64_t gate, std::uint64_t observer) {
-  if (gate == 0 && observer == 0) return true;
-  const Resolved at = resolve_local(programs_, *want.process, {}, want.point);
+namespace {
+
+// The kernel takes FAN_ONDIR away with any bit that it comes with, and it belongs
+// to all that are left: so it goes with the last.
+void remove(const FanotifyGroup& group, unsigned kind, std::uint64_t bits, std::uint64_t left, int at) {
+  // It fails where the mount is gone, and the mark with it.
+  if (bits != 0) group.try_mark(FAN_MARK_REMOVE | kind, bits | (left == 0 ? FAN_ONDIR : 0), at);
+}
+
+void add_bits(const FanotifyGroup& group, unsigned kind, std::uint64_t bits, int at, const std::string& point) {
+  if (bits != 0) group.mark(FAN_MARK_ADD | kind, bits | FAN_ONDIR, at, point);
+}
+
+}  // namespace
+
+unsigned MarkSet::kind_of(const MarkKey& key) { return key.mount == 0 ? FAN_MARK_FILESYSTEM : FAN_MARK_MOUNT; }
+
+// Never anything but what was planned.
+UniqueFd MarkSet::find(const MarkKey& key, const PlannedMark& mark) {
+  Resolved at = resolve_local(programs_, *mark.process, {}, mark.point);
   const Location location = locator_.locate(at.object.get());
-  // Never on anything but what was planned.
-  if (!location.found() || location.raw->dev != key.device || (key.mount != 0 && location.raw->mount_id != key.mount)) return false;
-  const unsigned flags = flag | (key.mount == 0 ? FAN_MARK_FILESYSTEM : FAN_MARK_MOUNT);
-  if (gate != 0) groups_.gate.mark(flags, gate | FAN_ONDIR, at.object.get(), want.point);
-  if (observer != 0) groups_.observer.mark(flags, observer | FAN_ONDIR, at.object.get(), want.point);
-  return true;
+  if (!location.found() || location.raw->dev != key.device || (key.mount != 0 && location.raw->mount_id != key.mount)) return {};
+  return std::move(at.object);
 }
 
 // Only what wasn't marked before: the rest is others' as well.
-void MarkSet::undo(const MarkKey& key, const PlannedMark& want, const PlannedMark& have) {
+void MarkSet::undo(const Added& added) const {
+  const unsigned kind = kind_of(added.key);
+  remove(groups_.gate, kind, added.gate, added.before.gate, added.at.get());
+  remove(groups_.observer, kind, added.observer, added.before.observer, added.at.get());
+}
+
+// Nothing, if what was planned is not there any more.
+std::optional<MarkSet::Added> MarkSet::add_one(const MarkKey& key, const PlannedMark& want, const PlannedMark& have, bool renew) {
+  Added added{.key = key, .before = have, .gate = 0, .observer = 0, .at = {}};
+  const std::uint64_t gate = want.gate & ~have.gate, observer = want.observer & ~have.observer;
+  if (!renew && gate == 0 && observer == 0) return added;
+  added.at = find(key, want);
+  if (!added.at) return std::nullopt;
+  const unsigned kind = kind_of(key);
   try {
-    mark(key, want, FAN_MARK_REMOVE, want.gate & ~have.gate, 0);
+    add_bits(groups_.gate, kind, renew ? want.gate : gate, added.at.get(), want.point);
+    added.gate = gate;
+    add_bits(groups_.observer, kind, renew ? want.observer : observer, added.at.get(), want.point);
+    added.observer = observer;
   } catch (const Error&) {
-    // It was not added, or has gone with its mount.
+    undo(added);
+    throw;
   }
-  try {
-    mark(key, want, FAN_MARK_REMOVE, 0, want.observer & ~have.observer);
-  } catch (const Error&) {
-    // As above.
-  }
+  return added;
 }
 
 void MarkSet::add(const MarkPlan& plan, bool renew, bool all) {
-  std::vector<std::pair<MarkKey, PlannedMark>> before;
+  // Each holds what it has marked: to find it again may take descriptors that
+  // there are none of, or fail as the last one did.
+  std::vector<Added> added;
   for (const auto& [key, want] : plan.marks) {
     const auto held = marks_.find(key);
     const PlannedMark have = held == marks_.end() ? PlannedMark{} : held->second;
-    std::uint64_t gate = want.gate, observer = want.observer;
-    if (!renew) {
-      gate &= ~have.gate;
-      observer &= ~have.observer;
-    }
     try {
-      if (!mark(key, want, FAN_MARK_ADD, gate, observer)) continue;
+      std::optional<Added> one = add_one(key, want, have, renew);
+      if (!one) continue;
+      if (all) added.push_back(std::move(*one));
     } catch (const Error&) {
-      undo(key, want, have);
       if (want.fleeting) continue;
       if (!all) {
         counters_.exposed_rescan.add();
         continue;
       }
-      for (const auto& [other, was] : before) {
-        undo(other, plan.marks.at(other), was);
-        if (was.gate == 0 && was.observer == 0) marks_.erase(other);
-        else marks_[other] = was;
+      for (const Added& each : added) {
+        undo(each);
+        if (each.before.gate == 0 && each.before.observer == 0) marks_.erase(each.key);
+        else marks_[each.key] = each.before;
       }
       throw;
     }
     marks_[key] = {have.gate | want.gate, have.observer | want.observer, want.process, want.point, want.fleeting};
-    before.emplace_back(key, have);
   }
 }
 
@@ -70,16 +94,25 @@ void MarkSet::trim(const MarkPlan& plan, const std::set<Device>& devices) {
     for (auto it = marks_.lower_bound({device, 0}); it != marks_.end() && it->first.device == device;) {
       auto& [key, have] = *it;
       const auto want = plan.marks.find(key);
-      const std::uint64_t gate = have.gate & ~(want == plan.marks.end() ? 0 : want->second.gate);
-      const std::uint64_t observer = have.observer & ~(want == plan.marks.end() ? 0 : want->second.observer);
-      try {
-        mark(key, have, FAN_MARK_REMOVE, gate, observer);
-      } catch (const Error&) {
-        // The mount or the container is gone, and the mark with it.
+      const std::uint64_t gate = have.gate & (want == plan.marks.end() ? 0 : want->second.gate);
+      const std::uint64_t observer = have.observer & (want == plan.marks.end() ? 0 : want->second.observer);
+      if (gate != have.gate || observer != have.observer) {
+        try {
+          if (const UniqueFd at = find(key, have)) {
+            remove(groups_.gate, kind_of(key), have.gate & ~gate, gate, at.get());
+            remove(groups_.observer, kind_of(key), have.observer & ~observer, observer, at.get());
+          }
+        } catch (const Error& error) {
+          // Else the mount or the container is gone, and the mark with it.
+          if (error.code == ErrorCode::exhausted) {
+            ++it;  // the next trim of the device tries again
+            continue;
+          }
+        }
       }
-      have.gate &= ~gate;
-      have.observer &= ~observer;
-      it = (have.gate == 0 && have.observer == 0) ? marks_.erase(it) : std::next(it);
+      have.gate = gate;
+      have.observer = observer;
+      it = (gate == 0 && observer == 0) ? marks_.erase(it) : std::next(it);
     }
   }
 }

@@ -8,11 +8,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "cover/mark_plan.h"
 #include "ebpf/locator.h"
 #include "os/fanotify_group.h"
+#include "os/unique_fd.h"
 #include "record/stats.h"
 
 namespace janus {
@@ -42,8 +44,17 @@ class MarkSet {
   std::size_t size() const { return marks_.size(); }
 
  private:
-  bool mark(const MarkKey& key, const PlannedMark& want, unsigned flag, std::uint64_t gate, std::uint64_t observer);
-  void undo(const MarkKey& key, const PlannedMark& want, const PlannedMark& have);
+  // What a call has added to one mark.
+  struct Added {
+    MarkKey key;
+    PlannedMark before;
+    std::uint64_t gate = 0, observer = 0;
+    UniqueFd at;  // on what was marked; empty: nothing had to be
+  };
+  static unsigned kind_of(const MarkKey& key);
+  UniqueFd find(const MarkKey& key, const PlannedMark& mark);
+  std::optional<Added> add_one(const MarkKey& key, const PlannedMark& want, const PlannedMark& have, bool renew);
+  void undo(const Added& added) const;
 
   const BpfPrograms& programs_;
   const Groups& groups_;
