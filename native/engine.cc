@@ -419,10 +419,10 @@ std::vector<ProcessSummary> Engine::list_processes(const std::string& container)
   return Inspector(parts.programs, parts.tracker).processes(container);
 }
 
-void Engine::apply(const GuardSpec& spec) {
+void Engine::apply(std::span<const GuardSpec> specs) {
   Running& all = running();
-  const auto [jobs, containers] = all.planner.apply(spec);
-  // The guard is there, so nothing throws from here: a container that has ended
+  const auto [jobs, containers] = all.planner.apply(specs);
+  // The guards are there, so nothing throws from here: a container that has ended
   // meanwhile is told of as any other that ends.
   for (const auto& [container, id] : containers) all.follow(container, id);
   all.holder.watch(all.planner.watched());

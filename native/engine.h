@@ -82,7 +82,7 @@ class Engine {
   std::vector<std::string> missing_containers(const std::vector<std::string>& ids);
   std::vector<ContainerSummary> list_containers(bool all);
   std::vector<ProcessSummary> list_processes(const std::string& container);
-  void apply(const GuardSpec& spec);
+  void apply(std::span<const GuardSpec> specs);
   bool remove(std::uint32_t key);
   std::vector<PathNote> path_notes(std::uint32_t key);
   std::vector<std::string> take_ended();

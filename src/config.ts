@@ -525,7 +525,9 @@ It is for TCP: a Unix socket has none. See [who may command](operations.md#who-m
 ## The guard file
 
 \`--guards\` names a file of one or more documents; the daemon takes up each as soon as its containers run, and again when they
-come back. It is read once, at start, and what it names cannot be destroyed over gRPC for longer than a few seconds.
+come back. One container that is absent unguards no other of its guard. A guard of the file can neither be replaced nor
+destroyed over gRPC, nor does the file take a guard that a client made. \`SIGHUP\` has the file read again, and so has a
+change of it: [operations](operations.md#changing-the-guard-file).
 
 \`\`\`yaml
 apiVersion: januscontroller.clustergarage.io/v1alpha1

@@ -2,15 +2,13 @@
  * The whole daemon: what is wired to what, in which order it starts, and in
  * which order it ends.
  */
-import { readFileSync } from "node:fs";
 import { formatAddress } from "./address.js";
 import { tryAddresses } from "./bind.js";
 import type { BuildInfo } from "./build.js";
-import { type Config, ConfigError } from "./config.js";
+import type { Config } from "./config.js";
 import { assertLayout } from "./event/layout.js";
 import { EventPipeline } from "./event/pipeline.js";
-import type { JanusdConfig } from "./gen/janus_pb.js";
-import { FileGuards } from "./guard/file-guards.js";
+import { FileGuards, openGuardFile } from "./guard/file-guards.js";
 import { GuardIntake } from "./guard/intake.js";
 import { GuardRegistry } from "./guard/registry.js";
 import { StateFile } from "./guard/state.js";
@@ -51,6 +49,8 @@ export interface DaemonContext {
 }
 
 export interface Daemon {
+  /** SIGHUP: reads the guard file again. */
+  reload(): void;
   /** Ends all in order, keeps the guards in the state file. Never rejects. */
   close(): Promise<void>;
 }
@@ -64,7 +64,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
   const probe = addon.probe();
   if (probe.missing.length > 0) throw new CannotRun(probe.missing);
   assertLayout(addon.layout());
-  const fileConfigs = await readGuardFile(config.guardsFile);
+  const guardFile = config.guardsFile === undefined ? undefined : await openGuardFile(config.guardsFile);
   const tls =
     config.tls === undefined ? undefined : new (await import("./rpc/tls-reload.js")).TlsReload(config.tls, log);
   if (tls !== undefined && config.allowedClients.length === 0) {
@@ -96,9 +96,9 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     steps.push({ what: "notices", close: () => clearInterval(noticing) });
     const retrying = setInterval(() => registry.retryPending(), RETRY_INTERVAL_MS);
     steps.push({ what: "pending guards", close: () => clearInterval(retrying) });
-    const fileGuards = new FileGuards(fileConfigs, { registry, engine, log });
-    fileGuards.start();
-    steps.push({ what: "the file's guards", close: () => fileGuards.close() });
+    const fileGuards = guardFile && new FileGuards(guardFile, { registry, engine, log });
+    fileGuards?.start();
+    steps.push({ what: "the file's guards", close: () => fileGuards?.close() });
     const { holdTier, programs } = engine.stats(); // as they stay
     log.info({ guards: registry.size, hold: holdTier, msSinceStart: Math.round(performance.now()) }, "enforcing");
 
@@ -113,6 +113,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       vitals: () => engine.vitals(),
       pending: () => registry.pending(),
       stateFile: state,
+      guardFile: fileGuards,
       tls,
       drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
       programs,
@@ -161,7 +162,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     });
     steps.push({ what: "HTTP", close: () => http.close() });
     const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });
-    const guards = () => [...registry.details(), ...fileGuards.waiting()];
+    const guards = () => [...registry.details(), ...(fileGuards?.waiting() ?? [])];
     const parts = { intake, registry, engine, guards, status, log };
     const rpc = await openRpcServer({
       listen: config.listen,
@@ -191,23 +192,15 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     steps.push({ what: "readiness", close: () => http.drain() });
     const grpc = rpc.addresses.map(formatAddress);
     log.info({ grpc, tls: tls !== undefined, http: formatAddress(http.address) }, "serving");
-    return { close };
+    const reload = (): void => {
+      if (fileGuards === undefined) log.info({ signal: "SIGHUP" }, "there is no guard file (--guards) to read again");
+      else void fileGuards.reload("SIGHUP");
+    };
+    return { reload, close };
   } catch (error) {
     await close();
     throw error;
   }
-}
-
-async function readGuardFile(file: string | undefined): Promise<JanusdConfig[]> {
-  if (file === undefined) return [];
-  let text: string;
-  try {
-    text = readFileSync(file, "utf8");
-  } catch (cause) {
-    throw new ConfigError(`--guards: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  }
-  const { parseGuardFile } = await import("./guard/file.js");
-  return parseGuardFile(text, file);
 }
 
 interface Step {

@@ -39,12 +39,16 @@ interface NativeDetails {
 export class JanusdError extends Error {
   override readonly name = "JanusdError";
 
+  /** Of the request, if it is about one; the message begins with it. */
+  readonly field: string | undefined;
+
   constructor(
     message: string,
     readonly data: ErrorData,
-    options?: ErrorOptions,
+    options?: ErrorOptions & { readonly field?: string },
   ) {
     super(message, options);
+    this.field = options?.field;
   }
 
   static invalid(violations: readonly FieldViolation[], options?: ErrorOptions): JanusdError {
@@ -107,6 +111,7 @@ export function isNativeError(thrown: unknown): thrown is NativeError {
   if (!(thrown instanceof Error) || !("code" in thrown) || !NATIVE_CODES.has(thrown.code)) return false;
   return (
     hasOptional(thrown, "errno", "number") &&
+    hasOptional(thrown, "guardKey", "number") &&
     hasOptional(thrown, "subjectIndex", "number") &&
     hasOptional(thrown, "operation", "string") &&
     hasOptional(thrown, "target", "string") &&

@@ -27,6 +27,8 @@ export interface HealthOptions {
   readonly pending: () => readonly { readonly guard: string; readonly reason: string }[];
   /** The state file. Undefined: guards are kept nowhere, as was asked. */
   readonly stateFile?: { readonly failure: string | undefined } | undefined;
+  /** The guard file. Undefined: there is none. */
+  readonly guardFile?: { readonly failure: string | undefined } | undefined;
   /** The TLS files. Undefined: there are none. */
   readonly tls?: { readonly failure: string | undefined; readonly expires: Date } | undefined;
   /** eBPF programs that were attached at the start. */
@@ -66,6 +68,7 @@ export class Health {
       this.#ring(ring),
       this.#pending(),
       ...this.#stateFile(),
+      ...this.#guardFile(),
       ...this.#tls(),
     ];
     const live = heartbeatMs.gate < HEARTBEAT_LIVE_MS && heartbeatMs.watchdog < HEARTBEAT_LIVE_MS;
@@ -84,6 +87,14 @@ export class Health {
     const { failure } = stateFile;
     const detail = failure === undefined ? "says what is held" : `cannot be written: ${failure}`;
     return [{ name: "state-file", ok: failure === undefined, detail }];
+  }
+
+  #guardFile(): Check[] {
+    const { guardFile } = this.#options;
+    if (guardFile === undefined) return [];
+    const { failure } = guardFile;
+    const detail = failure === undefined ? "is in force" : `cannot be applied: ${failure.replaceAll("\n", "; ")}`;
+    return [{ name: "guard-file", ok: failure === undefined, detail }];
   }
 
   #tls(): Check[] {

@@ -20,9 +20,9 @@ const SHUTDOWN_MS = 9_000;
 
 /**
  * What would end Node, or be taken by close-with-grace for a wish to end, and means nothing here. Sent by habit:
- * log rotation, a terminal that goes, a debugger.
+ * log rotation, a debugger.
  */
-const IGNORED = ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE"] as const;
+const IGNORED = ["SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE"] as const;
 
 /** Faults of native code: with a listener, Node would go on, and the instruction would fault again, for ever. */
 const FAULTS = ["SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGABRT"] as const;
@@ -51,6 +51,8 @@ async function run(settings: Config): Promise<void> {
   const log = openLog(settings.logLevel);
   const starting = new AbortController();
   for (const signal of IGNORED) process.on(signal, () => log.info({ signal }, "ignored"));
+  // One that comes while it starts waits until it has.
+  process.on("SIGHUP", () => void started.then((daemon) => daemon.reload()).catch(() => undefined));
   const started = initDaemon(settings, { log, build, signal: starting.signal });
   const skip: closeWithGrace.AllEvents[] = ["SIGHUP", "SIGQUIT", "SIGUSR2", ...FAULTS];
   const grace = closeWithGrace({ delay: SHUTDOWN_MS, logger: false, skip }, async ({ err, signal }) => {

@@ -194,6 +194,8 @@ export interface NativeError extends Error {
   readonly errno?: number;
   readonly operation?: string;
   readonly target?: string;
+  /** Key of the guard that it is about. */
+  readonly guardKey?: number;
   /** Index into `NativeGuard.subjects`. */
   readonly subjectIndex?: number;
   readonly path?: string;
@@ -280,8 +282,11 @@ export interface Engine {
   listContainers(all: boolean): ContainerSummary[];
   /** Of any container. Throws as findContainer does. */
   listProcesses(id: string): ProcessSummary[];
-  /** Creates or replaces, with no unguarded moment. Enforces when it returns. Throws, and then has changed nothing. */
-  apply(guard: NativeGuard): void;
+  /**
+   * Creates or replaces them all, at one moment and with no unguarded one. Enforces when it returns. Throws, and then
+   * has changed nothing.
+   */
+  apply(guards: readonly NativeGuard[]): void;
   /** False if there is no such guard. */
   remove(key: number): boolean;
   /** Of the guard's paths, as they were resolved last. Looks at no file. */

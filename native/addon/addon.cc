@@ -51,6 +51,7 @@ Napi::Error to_javascript(Napi::Env env, const Error& error) {
   if (error.number != 0) out.Set("errno", Napi::Number::New(env, error.number));
   if (!error.operation.empty()) out.Set("operation", Napi::String::New(env, error.operation));
   if (!error.target.empty()) out.Set("target", Napi::String::New(env, error.target));
+  if (error.guard != 0) out.Set("guardKey", Napi::Number::New(env, error.guard));
   if (error.subject_index >= 0) out.Set("subjectIndex", Napi::Number::New(env, error.subject_index));
   if (!error.path.empty()) out.Set("path", Napi::String::New(env, error.path));
   return out;
@@ -113,6 +114,14 @@ SubjectSpec subject_of(const Napi::Object& from) {
           .recursive = flag("recursive"),
           .only_container = flag("onlyContainer"),
           .exact = flag("exact")};
+}
+
+GuardSpec guard_of(const Napi::Object& from) {
+  GuardSpec spec{.key = from.Get("key").As<Napi::Number>().Uint32Value(), .subjects = {}};
+  const auto subjects = from.Get("subjects").As<Napi::Array>();
+  for (std::uint32_t i = 0; i < subjects.Length(); ++i)
+    spec.subjects.push_back(subject_of(subjects.Get(i).As<Napi::Object>()));
+  return spec;
 }
 
 HoldMode hold_mode_of(const std::string& name) {
@@ -236,13 +245,10 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
   }
 
   void apply(const Napi::CallbackInfo& info) {
-    const auto from = info[0].As<Napi::Object>();
-    GuardSpec spec;
-    spec.key = from.Get("key").As<Napi::Number>().Uint32Value();
-    const auto subjects = from.Get("subjects").As<Napi::Array>();
-    for (std::uint32_t i = 0; i < subjects.Length(); ++i)
-      spec.subjects.push_back(subject_of(subjects.Get(i).As<Napi::Object>()));
-    guarded(info.Env(), [&] { engine_->apply(spec); });
+    const auto from = info[0].As<Napi::Array>();
+    std::vector<GuardSpec> specs;
+    for (std::uint32_t i = 0; i < from.Length(); ++i) specs.push_back(guard_of(from.Get(i).As<Napi::Object>()));
+    guarded(info.Env(), [&] { engine_->apply(specs); });
   }
 
   Napi::Value remove(const Napi::CallbackInfo& info) {

@@ -151,15 +151,35 @@ void MarkPlanner::retire_counts(const Subject& subject) {
   stats_.erase(it);
 }
 
-MarkPlanner::Applied MarkPlanner::apply(const GuardSpec& spec) {
+std::vector<CompiledGuard> MarkPlanner::compile_all(std::span<const GuardSpec> specs, std::vector<Pin>& pins) {
+  std::vector<CompiledGuard> guards;
+  try {
+    for (const GuardSpec& spec : specs) {
+      try {
+        guards.push_back(compile(spec, pins));
+      } catch (Error& error) {
+        throw std::move(error).of_guard(spec.key);
+      }
+      guards.back().original = guards.back().placed;
+    }
+  } catch (const Error&) {
+    for (const CompiledGuard& guard : guards) compiler_.unwatch(guard);
+    throw;
+  }
+  return guards;
+}
+
+MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
   // Before the lock: tracking may report namespaces, which takes it.
   std::map<std::string, ContainerInfo> infos;
-  for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
-    const std::string& id = spec.subjects[i].container_id;
-    try {
-      if (!infos.contains(id)) infos.emplace(id, parts_.tracker.track(id));
-    } catch (Error& error) {
-      throw std::move(error).on_path(static_cast<int>(i), {});
+  for (const GuardSpec& spec : specs) {
+    for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
+      const std::string& id = spec.subjects[i].container_id;
+      try {
+        if (!infos.contains(id)) infos.emplace(id, parts_.tracker.track(id));
+      } catch (Error& error) {
+        throw std::move(error).on_path(static_cast<int>(i), {}).of_guard(spec.key);
+      }
     }
   }
   const std::lock_guard lock(mutex_);
@@ -183,36 +203,46 @@ MarkPlanner::Applied MarkPlanner::apply(const GuardSpec& spec) {
     }
   }
   std::vector<Pin> pins;
-  CompiledGuard guard = compile(spec, pins);
-  guard.original = guard.placed;
-  Devices devices = devices_of(guard);
-  const auto old = guards_.find(spec.key);
-  if (old != guards_.end()) devices.merge(devices_of(old->second));
+  std::vector<CompiledGuard> next = compile_all(specs, pins);
+  Devices devices;
+  for (const CompiledGuard& guard : next) {
+    devices.merge(devices_of(guard));
+    const auto old = guards_.find(guard.spec.key);
+    if (old != guards_.end()) devices.merge(devices_of(old->second));
+  }
 
   // Swap in, place marks; if that fails, swap back. Marks are a union of old
   // and new until the new policy is out: no moment is unguarded.
-  std::optional<CompiledGuard> before;
-  if (old != guards_.end()) before = std::move(old->second);
-  guards_[spec.key] = std::move(guard);
-  const MarkPlan next = plan(devices);
+  std::map<std::uint32_t, CompiledGuard> before;
+  for (CompiledGuard& guard : next) {
+    const std::uint32_t key = guard.spec.key;
+    if (auto old = guards_.extract(key)) before.insert(std::move(old));
+    guards_.emplace(key, std::move(guard));
+  }
+  MarkPlan planned;
   try {
-    marks_.add(next, false, true);
+    planned = plan(devices);
+    marks_.add(planned, false, true);
   } catch (...) {
-    compiler_.unwatch(guards_[spec.key]);
-    if (before) guards_[spec.key] = std::move(*before);
-    else guards_.erase(spec.key);
+    for (const GuardSpec& spec : specs) {
+      compiler_.unwatch(guards_.at(spec.key));
+      guards_.erase(spec.key);
+    }
+    guards_.merge(before);
     throw;
   }
-  publish(next, devices);
-  marks_.trim(next, devices);
+  publish(planned, devices);
+  marks_.trim(planned, devices);
   parts_.learner.forget({devices.begin(), devices.end()});
-  const CompiledGuard& now = guards_[spec.key];
-  for (const auto& subject : now.subjects) stats_.emplace(subject->id, subject->stats);
-  if (before) {
-    std::erase_if(before->subjects, [&](const auto& subject) {
-      return std::any_of(now.subjects.begin(), now.subjects.end(), [&](const auto& other) { return other->id == subject->id; });
+  for (const GuardSpec& spec : specs) {
+    const CompiledGuard& now = guards_.at(spec.key);
+    for (const auto& subject : now.subjects) stats_.emplace(subject->id, subject->stats);
+    const auto was = before.find(spec.key);
+    if (was == before.end()) continue;
+    std::erase_if(was->second.subjects, [&](const auto& subject) {
+      return std::ranges::any_of(now.subjects, [&](const auto& other) { return other->id == subject->id; });
     });
-    drop(*before);
+    drop(was->second);
   }
   Applied applied{.jobs = pin(pins, {}), .containers = {}};
   for (const auto& [id, info] : infos) applied.containers.emplace(info.cgroup, id);

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,8 +67,8 @@ class MarkPlanner {
     ScanJobs jobs;
     std::map<std::uint64_t, std::string> containers;  // ids, by cgroup
   };
-  // All of it or nothing.
-  Applied apply(const GuardSpec& spec);
+  // All of them or nothing; at one moment. Throws Error with the guard that it is about, as far as it is about one.
+  Applied apply(std::span<const GuardSpec> specs);
   // Superblocks whose identities may have become nobody's, as they were.
   using Before = std::vector<std::pair<Device, std::shared_ptr<const Superblock>>>;
   Before remove(std::uint32_t key, bool& existed);
@@ -126,6 +127,7 @@ class MarkPlanner {
   using Places = std::set<std::pair<Device, std::string>>;
 
   CompiledGuard compile(const GuardSpec& spec, std::vector<Pin>& pins);
+  std::vector<CompiledGuard> compile_all(std::span<const GuardSpec> specs, std::vector<Pin>& pins);
   MarkPlan plan(const Devices& devices);
   ScanJob begin_scan(Device device, std::string path);
   void publish(const MarkPlan& plan, const Devices& devices);

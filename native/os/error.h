@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -33,10 +34,16 @@ class Error : public std::runtime_error {
     return std::move(*this);
   }
 
+  Error&& of_guard(std::uint32_t key) && {
+    guard = key;
+    return std::move(*this);
+  }
+
   ErrorCode code;
   int number = 0;
   std::string operation;
   std::string target;
+  std::uint32_t guard = 0;  // its key; 0: not about one
   int subject_index = -1;
   std::string path;
 

@@ -2,7 +2,7 @@
 import { createTwoFilesPatch } from "diff";
 import type { JanusdConfig } from "../gen/janus_pb.js";
 import { formatResources, resourceOf } from "../guard/file-format.js";
-import { labelOf } from "./documents.js";
+import { labelOf } from "../guard/registry.js";
 
 /** Both in the form that `get` prints. Empty: there is no difference. `file` names the new one. */
 export function diffOf(live: JanusdConfig | undefined, next: JanusdConfig, file: string): string {

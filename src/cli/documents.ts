@@ -1,7 +1,6 @@
 /** The guards that a command line names by `-f`, and where each is said. */
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
-import type { JanusdConfig } from "../gen/janus_pb.js";
 import { type GuardDocument, readGuardFile } from "../guard/file.js";
 import { identity } from "../guard/registry.js";
 
@@ -27,10 +26,4 @@ export async function loadGuards(files: readonly string[], stdin: NodeJS.Readabl
     }
   }
   return [...loaded.values()];
-}
-
-/** How a guard is named in what is printed. */
-export function labelOf({ namespace, name, podName }: Pick<JanusdConfig, "namespace" | "name" | "podName">): string {
-  const label = name === "" ? `pod ${podName}` : name;
-  return namespace === "" ? label : `${namespace}/${label}`;
 }

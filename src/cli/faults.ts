@@ -1,7 +1,8 @@
 /** What went wrong, as people read it: one line a fault. */
 import { containerId } from "../guard/guard.js";
+import { labelOf } from "../guard/registry.js";
 import { RpcError } from "./client.js";
-import { type LoadedGuard, labelOf } from "./documents.js";
+import type { LoadedGuard } from "./documents.js";
 
 export function faultsOf(error: unknown): string[] {
   if (error instanceof RpcError) {

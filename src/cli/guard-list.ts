@@ -5,7 +5,7 @@ import { type GuardDetails, GuardSource, GuardState } from "../gen/janus/v1/insp
 import { type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
 import { fileField } from "../guard/file.js";
 import { formatResources, type Resource, resourceOf } from "../guard/file-format.js";
-import { labelOf } from "./documents.js";
+import { labelOf } from "../guard/registry.js";
 import { ageOf, type Out, printJson, shortId, timeOf } from "./output.js";
 import { type Columns, formatTable } from "./table.js";
 

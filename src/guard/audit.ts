@@ -25,6 +25,9 @@ export interface Requester {
   readonly names?: readonly string[];
 }
 
+/** What has the guard file read again: the signal, or that the file changed. */
+export type ReloadCause = "SIGHUP" | "file";
+
 interface Subject {
   readonly name: string;
   readonly namespace: string;
@@ -40,7 +43,12 @@ export class AuditTrail {
   }
 
   /** `by`: who asked; undefined: nobody did, as `source` says. */
-  record(change: GuardChange, source: ChangeSource, { name, namespace, podName }: Subject, by?: Requester): void {
+  record(
+    change: GuardChange,
+    source: ChangeSource,
+    { name, namespace, podName }: Subject,
+    by?: Requester | ReloadCause,
+  ): void {
     const key = `${change} ${source}`;
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
     this.#log.info({ guard: name, namespace, pod: podName, source, ...(by && { by }) }, `guard ${change}`);

@@ -12,9 +12,10 @@ import type { JanusdConfig } from "../gen/janus_pb.js";
 import type { Log } from "../log.js";
 import type { ContainerInfo, Engine, NativeError } from "../native.js";
 import type { SubjectContext } from "../subject.js";
-import { AuditTrail, type Requester } from "./audit.js";
+import { AuditTrail, type ReloadCause, type Requester } from "./audit.js";
 import { type CompiledSubject, compileGuard, type LiveContainer, nativeGuard } from "./compile.js";
 import { type ContainerRef, containerId, type Guard, normalisePath, parseGuard } from "./guard.js";
+import { pauseAfter } from "./retry.js";
 import { warningsOf } from "./warnings.js";
 
 /** Of an id, for people: as docker has it. */
@@ -25,10 +26,6 @@ const LOGGED_WARNINGS = 10;
 
 /** How long the events of a subject that is gone can still be named: as long as the engine keeps its counts. */
 const RETIRED_MS = 10 * 60_000;
-
-/** When what is pending is tried again: soon at first, then after twice as long each time. */
-const RETRY_MIN_MS = 2000;
-const RETRY_MAX_MS = 60_000;
 
 /** The engine's and the wire's ids are signed 32-bit numbers. */
 const ID_LIMIT = 0x7fff_ffff;
@@ -100,6 +97,25 @@ interface Pending {
   readonly pauseMs: number;
 }
 
+/** Why a configuration is not held. */
+export interface NotHeld {
+  readonly config: JanusdConfig;
+  readonly error: JanusdError;
+}
+
+/** What the guard file says cannot be held: nothing of it is. */
+export class ExchangeRefused extends Error {
+  override readonly name = "ExchangeRefused";
+
+  /** `config`: the one that it is about; undefined: all of them together. */
+  constructor(
+    readonly config: JanusdConfig | undefined,
+    readonly error: JanusdError,
+  ) {
+    super(error.message, { cause: error });
+  }
+}
+
 interface Held {
   readonly key: number;
   readonly guard: Guard;
@@ -110,6 +126,15 @@ interface Held {
   readonly sinceMs: number;
   readonly subjects: readonly CompiledSubject[];
   readonly stored: StoredGuard;
+}
+
+/** What is to be held, and what it replaces. */
+interface Wanted extends Omit<Held, "key" | "sinceMs" | "subjects" | "stored"> {
+  /** Undefined: a new one. */
+  readonly key: number | undefined;
+  readonly before: Held | undefined;
+  /** Those that subjects had before. Default: in `before`. */
+  readonly ids?: ReadonlyMap<string, number>;
 }
 
 export class GuardRegistry {
@@ -154,17 +179,50 @@ export class GuardRegistry {
    * then has changed nothing. `by`: who asked.
    */
   create(config: JanusdConfig, source: GuardSource = "rpc", by?: Requester): GuardHandle {
+    const handle = this.#hold(this.#wanted(config, source), by);
+    if (this.#pending.delete(identity(config))) this.#onChange();
+    return handle;
+  }
+
+  /**
+   * What the guard file says now and did not before: `hold` is created, or replaces, as far as its containers run;
+   * `remove` is removed. All of it or nothing, with no unguarded moment. Returns what waits for its containers.
+   * Throws ExchangeRefused. `by`: what had the file read.
+   */
+  exchange(hold: readonly JanusdConfig[], remove: readonly JanusdConfig[], by: ReloadCause): NotHeld[] {
+    const absent: NotHeld[] = [];
+    const wanted = hold.flatMap((config): Wanted[] => {
+      try {
+        return [this.#wanted(config, "file")];
+      } catch (thrown) {
+        const error = JanusdError.from(thrown);
+        if (error.data.kind !== "not_found") throw new ExchangeRefused(config, error);
+        absent.push({ config, error });
+        return [];
+      }
+    });
+    this.#holdAll(wanted, by);
+    for (const config of [...remove, ...absent.map((each) => each.config)]) {
+      const held = this.#guards.get(identity(config));
+      if (held?.source !== "file") continue;
+      this.#drop(held);
+      this.audit.record("removed", "file", held.config, by);
+    }
+    return absent;
+  }
+
+  /** Throws JanusdError: it cannot be held. */
+  #wanted(config: JanusdConfig, source: GuardSource): Wanted {
     const guard = parseGuard(config);
+    const before = this.#guards.get(identity(guard));
+    if (source === "rpc" && before?.source === "file") throw ofTheFile(before.guard);
+    const ofClients = this.#pending.has(identity(guard)) || (before !== undefined && before.source !== "file");
+    if (source === "file" && ofClients) throw ofAClient();
     // A file says what to guard as far as it is there; a request is done as a whole or not at all.
     const there = source === "file" ? this.#present(guard.containers) : [];
     const containers = there.length > 0 ? there : this.#resolve(guard.containers, config);
-    const before = this.#guards.get(identity(guard));
-    if (source === "rpc" && before?.source === "file") throw ofTheFile(before);
     const complete = containers.length === guard.containers.length;
-    const key = before?.key ?? this.#nextKey;
-    const handle = this.#hold({ key, guard, config, source, containers, complete }, before, { by });
-    if (this.#pending.delete(identity(guard))) this.#onChange();
-    return handle;
+    return { key: before?.key, guard, config, source, containers, complete, before };
   }
 
   /**
@@ -183,7 +241,7 @@ export class GuardRegistry {
     } catch (thrown) {
       const error = JanusdError.from(thrown);
       const before = this.#pending.get(id);
-      const pauseMs = Math.min((before?.pauseMs ?? RETRY_MIN_MS / 2) * 2, RETRY_MAX_MS);
+      const pauseMs = pauseAfter(before?.pauseMs);
       const at = this.#now() + pauseMs;
       const sinceMs = before?.sinceMs ?? Date.now();
       this.#pending.set(id, { stored, reason: error.message, sinceMs, at, pauseMs });
@@ -254,8 +312,7 @@ export class GuardRegistry {
     const ids = new Map([...free, ...(before?.stored.ids ?? [])]);
     this.#nextSubjectId = Math.max(this.#nextSubjectId, ...[...ids.values()].map((id) => id + 1));
     const complete = containers.length === guard.containers.length;
-    const next = { key, guard, config: stored.config, source: "state", containers, complete } as const;
-    return this.#hold(next, before, { ids });
+    return this.#hold({ key, guard, config: stored.config, source: "state", containers, complete, before, ids });
   }
 
   /**
@@ -276,7 +333,7 @@ export class GuardRegistry {
     const [fromFile] = matches.filter(({ source }) => source === "file");
     matches = matches.filter(({ source }) => source !== "file");
     // Who names it is told. Who means all of a pod's means those that can be made the same way.
-    if (fromFile !== undefined && request.name !== "" && matches.length === 0) throw ofTheFile(fromFile);
+    if (fromFile !== undefined && request.name !== "" && matches.length === 0) throw ofTheFile(fromFile.guard);
     for (const held of matches) this.#drop(held);
     const waiting = named ? [...this.#pending].filter(([, { stored }]) => isMeant(stored.config, request)) : [];
     for (const [id] of waiting) this.#pending.delete(id);
@@ -337,43 +394,54 @@ export class GuardRegistry {
     return [...held, ...[...this.#pending.values()].map(({ stored }) => stored)];
   }
 
-  /** `ids`: those that subjects had before; by default, in `before`. `by`: who asked. */
-  #hold(
-    next: Omit<Held, "sinceMs" | "subjects" | "stored">,
-    before: Held | undefined,
-    { ids = before?.stored.ids ?? new Map(), by }: { ids?: ReadonlyMap<string, number>; by?: Requester | undefined },
-  ): GuardHandle {
-    let nextId = this.#nextSubjectId;
-    const subjects = compileGuard(
-      next.guard,
-      next.containers,
-      this.#node,
-      (signature) => ids.get(signature) ?? nextId++,
-    );
-    if (nextId > ID_LIMIT || next.key >= ID_LIMIT) {
-      throw new JanusdError("out of ids: restart the daemon", { kind: "exhausted" });
+  #hold(wanted: Wanted, by?: Requester): GuardHandle {
+    try {
+      const [held] = this.#holdAll([wanted], by);
+      if (held === undefined) throw new Error("nothing was held");
+      return this.#handle(held);
+    } catch (error) {
+      throw error instanceof ExchangeRefused ? error.error : error;
     }
-    const stored = {
-      key: next.key,
-      config: next.config,
-      ids: new Map(subjects.map(({ signature, native }) => [signature, native.id])),
-    };
-    const held = { ...next, sinceMs: before?.sinceMs ?? Date.now(), subjects, stored };
-    if (before !== undefined && sameSubjects(before, held)) {
+  }
+
+  /** All of them, or none: throws ExchangeRefused. `by`: who asked. */
+  #holdAll(wanted: readonly Wanted[], by?: Requester | ReloadCause): Held[] {
+    const next = { key: this.#nextKey, id: this.#nextSubjectId };
+    const all = wanted.map((each) => ({ before: each.before, held: this.#compile(each, next) }));
+    const changed = all.filter(({ held, before }) => before === undefined || !sameSubjects(before, held));
+    if (changed.length > 0) this.#apply(changed.map(({ held }) => held));
+    this.#nextKey = next.key;
+    this.#nextSubjectId = next.id;
+    return all.map(({ held, before }) => {
+      if (before === undefined || !sameSubjects(before, held)) {
+        this.#record(held, before);
+        this.audit.record(before === undefined ? "created" : "replaced", held.source, held.config, by);
+        this.#onChange();
+        this.#warn(held);
+        return held;
+      }
       const unchanged = before.source === held.source && before.complete === held.complete;
       const same = { ...held, subjects: before.subjects };
       this.#record(unchanged ? { ...same, stored: before.stored } : same, before);
       if (!unchanged) this.#onChange();
-    } else {
-      this.#apply(held);
-      this.#nextKey = Math.max(this.#nextKey, next.key + 1);
-      this.#nextSubjectId = nextId;
-      this.#record(held, before);
-      this.audit.record(before === undefined ? "created" : "replaced", held.source, held.config, by);
-      this.#onChange();
-      this.#warn(held);
+      return same;
+    });
+  }
+
+  /** `next`: the key and the subject's id that are free; used up as far as they are needed. */
+  #compile(
+    { before, ids = before?.stored.ids ?? new Map(), ...wanted }: Wanted,
+    next: { key: number; id: number },
+  ): Held {
+    const { guard, containers, config } = wanted;
+    const key = wanted.key ?? next.key;
+    next.key = Math.max(next.key, key + 1);
+    const subjects = compileGuard(guard, containers, this.#node, (signature) => ids.get(signature) ?? next.id++);
+    if (next.id > ID_LIMIT || key >= ID_LIMIT) {
+      throw new JanusdError("out of ids: restart the daemon", { kind: "exhausted" });
     }
-    return this.#handle(held);
+    const stored = { key, config, ids: new Map(subjects.map(({ signature, native }) => [signature, native.id])) };
+    return { ...wanted, key, sinceMs: before?.sinceMs ?? Date.now(), subjects, stored };
   }
 
   #warn(held: Held): void {
@@ -395,12 +463,14 @@ export class GuardRegistry {
     return warningsOf(config, { notes, containers: containers.length });
   }
 
-  #apply(held: Held): void {
+  #apply(all: readonly Held[]): void {
     try {
-      this.#engine.apply(nativeGuard(held.key, held.subjects));
+      this.#engine.apply(all.map(({ key, subjects }) => nativeGuard(key, subjects)));
     } catch (error) {
-      if (isNativeError(error)) throw nameField(error, held);
-      throw JanusdError.from(error);
+      // Of one guard alone it is about that one.
+      const held = all.length === 1 ? all[0] : isNativeError(error) && all.find(({ key }) => key === error.guardKey);
+      if (!held) throw new ExchangeRefused(undefined, JanusdError.from(error));
+      throw new ExchangeRefused(held.config, isNativeError(error) ? nameField(error, held) : JanusdError.from(error));
     }
   }
 
@@ -536,15 +606,28 @@ export class GuardRegistry {
 
 type Names = Pick<Guard, "name" | "namespace" | "podName">;
 
-function ofTheFile({ guard }: Held): JanusdError {
-  return new JanusdError(`guard ${guard.name} comes from the guard file (--guards): change it there`, {
+function ofTheFile({ name }: Names): JanusdError {
+  return new JanusdError(`guard ${name} comes from the guard file (--guards): change it there`, {
     kind: "unsupported",
   });
+}
+
+function ofAClient(): JanusdError {
+  return new JanusdError(
+    "a guard of this name was made over gRPC, and is not the guard file's: name the file's otherwise, or delete that one",
+    { kind: "unsupported" },
+  );
 }
 
 /** A guard's key. */
 export function identity({ name, namespace, podName }: Names): string {
   return JSON.stringify([name, namespace, podName]);
+}
+
+/** How a guard is named in what is printed. */
+export function labelOf({ namespace, name, podName }: Names): string {
+  const label = name === "" ? `pod ${podName}` : name;
+  return namespace === "" ? label : `${namespace}/${label}`;
 }
 
 /** Whether a request names the guard, as far as it names any. */
@@ -580,5 +663,5 @@ function nameField(error: NativeError, { guard, config, subjects }: Held): Janus
   }
   const translated = JanusdError.from(error);
   if (error.subjectIndex === undefined || error.subjectIndex < 0) return translated;
-  return new JanusdError(`${field}: ${error.message}`, translated.data, { cause: error });
+  return new JanusdError(`${field}: ${error.message}`, translated.data, { cause: error, field });
 }

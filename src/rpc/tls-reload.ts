@@ -1,39 +1,28 @@
 /**
  * The TLS files, followed: what replaces them is taken up without a restart. What cannot be used changes nothing, and
  * is told.
- *
- * Looks at the files again and again. Kubernetes swaps a symlink two levels up, others write in place or rename over;
- * a notification would have to know each way.
  */
 import { X509Certificate } from "node:crypto";
-import { statSync } from "node:fs";
-import { stat } from "node:fs/promises";
 import type { TlsFiles } from "../config.js";
+import { FollowedFiles } from "../followed-files.js";
 import type { Log } from "../log.js";
 import { readTlsFiles, type TlsMaterial } from "./tls-files.js";
 
-/** A change is taken up after two looks that see the same: certificate and key are rarely written at once. */
 const LOOK_INTERVAL_MS = 2000;
 
 export class TlsReload {
   readonly #files: TlsFiles;
   readonly #log: Log;
-  /** What the files looked like when they were last read, and at the last look. */
-  #read: string;
-  #seen: string;
+  readonly #followed: FollowedFiles;
   #material: TlsMaterial;
   #expires: Date;
   #failure: string | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #looking = false;
 
   /** Reads them. Throws ConfigError: one line, with the flag and the file. */
   constructor(files: TlsFiles, log: Log) {
     this.#files = files;
     this.#log = log;
-    this.#read = this.#seen = pathsOf(files)
-      .map((file) => lookOf(statSync(file, { throwIfNoEntry: false, bigint: true })))
-      .join();
+    this.#followed = new FollowedFiles([files.ca, files.cert, files.key], LOOK_INTERVAL_MS);
     this.#material = readTlsFiles(files);
     this.#expires = new X509Certificate(this.#material.cert).validToDate;
   }
@@ -55,28 +44,14 @@ export class TlsReload {
 
   /** Calls `onChange` with what replaces `material`. Once; until close(). */
   follow(onChange: (material: TlsMaterial) => void): void {
-    this.#timer = setInterval(() => void this.#look(onChange), LOOK_INTERVAL_MS);
+    this.#followed.follow(() => this.#reload(onChange));
   }
 
   close(): void {
-    clearInterval(this.#timer);
-  }
-
-  async #look(onChange: (material: TlsMaterial) => void): Promise<void> {
-    if (this.#looking) return; // A file system that does not answer.
-    this.#looking = true;
-    const looks = pathsOf(this.#files).map((file) =>
-      stat(file, { bigint: true }).then(lookOf, (error: unknown) => String(error)),
-    );
-    const seen = (await Promise.all(looks)).join();
-    this.#looking = false;
-    const steady = seen === this.#seen;
-    this.#seen = seen;
-    if (steady && seen !== this.#read) this.#reload(onChange);
+    this.#followed.close();
   }
 
   #reload(onChange: (material: TlsMaterial) => void): void {
-    this.#read = this.#seen;
     try {
       const material = readTlsFiles(this.#files);
       const changed = Object.entries(material).some(([part, pem]) => pem !== Reflect.get(this.#material, part));
@@ -92,19 +67,4 @@ export class TlsReload {
       this.#log.error({ reason: this.#failure }, "new TLS files cannot be used: the last good ones stay in use");
     }
   }
-}
-
-function pathsOf({ ca, cert, key }: TlsFiles): string[] {
-  return [ca, cert, key];
-}
-
-interface Look {
-  readonly dev: bigint;
-  readonly ino: bigint;
-  readonly size: bigint;
-  readonly mtimeNs: bigint;
-}
-
-function lookOf(found: Look | undefined): string {
-  return found === undefined ? "" : [found.dev, found.ino, found.size, found.mtimeNs].join(":");
 }

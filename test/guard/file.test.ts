@@ -2,9 +2,6 @@ import { create } from "@bufbuild/protobuf";
 import t from "tap";
 import { JanusdConfigSchema, Scope } from "../../src/gen/janus_pb.js";
 import { GuardFileError, type GuardFileProblem, parseGuardFile } from "../../src/guard/file.js";
-import { FileGuards } from "../../src/guard/file-guards.js";
-import { GuardRegistry } from "../../src/guard/registry.js";
-import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
 
 const id = "a".repeat(64);
 const head = "apiVersion: januscontroller.clustergarage.io/v1alpha1\nkind: JanusGuard\n";
@@ -122,26 +119,3 @@ t.test("what is refused", async (t) => {
   t.match(problems(`${minimal}---\na: [\n`), [{ document: 2, line: 9, field: "" }]);
   t.match(problems(`${minimal}  podName: a\n  podName: b\n`), [{ line: 8, description: /unique/ }]);
 });
-
-t.test(
-  "a guard is held when its container appears, and again when it is back; each change is logged once",
-  async (t) => {
-    const engine = new EngineRecorder();
-    const log = new LogRecorder();
-    const registry = new GuardRegistry({ engine, node: "n", log });
-    const guards = new FileGuards(parseGuardFile(minimal), { registry, engine, log });
-    for (let round = 0; round < 2; round++) {
-      guards.holdAll();
-      guards.holdAll();
-      t.equal(registry.size, 0);
-      engine.run("web");
-      guards.holdAll();
-      guards.holdAll();
-      t.equal(registry.size, 1);
-      engine.end("web");
-      registry.ended(["web"]);
-    }
-    const cycle = ["guard of the file cannot be held yet", "guard created", "guard removed"];
-    t.same(log.messages, [...cycle, ...cycle]);
-  },
-);

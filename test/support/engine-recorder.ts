@@ -92,12 +92,12 @@ export class EngineRecorder
     return { decisions: this.decisions };
   }
 
-  apply(guard: NativeGuard): void {
-    this.calls.push(`apply ${guard.key} ${guard.subjects.map(({ id }) => id).join(",")}`);
+  apply(guards: readonly NativeGuard[]): void {
+    for (const { key, subjects } of guards) this.calls.push(`apply ${key} ${subjects.map(({ id }) => id).join(",")}`);
     const refusal = this.#refusal;
     this.#refusal = undefined;
     if (refusal !== undefined) throw refusal;
-    this.applied.set(guard.key, guard);
+    for (const guard of guards) this.applied.set(guard.key, guard);
   }
 
   /** What the engine would say of its guards' paths. */
