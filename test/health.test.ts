@@ -116,3 +116,24 @@ t.test("a state file that cannot be written", async (t) => {
   t.match(health.assess(), { ready: false, live: true });
   t.match(health.assess().checks.at(-1), { detail: "cannot be written: ENOSPC: no space left on device, write" });
 });
+
+t.test("a guard file that cannot be applied, and the reason", async (t) => {
+  const { state } = setUp();
+  const guardFile: { failure: string | undefined } = { failure: undefined };
+  const health = new Health({
+    vitals: () => state,
+    drained: () => 0,
+    pending: () => [],
+    guardFile,
+    programs: state.programs,
+  });
+  t.match(health.assess(), { ready: true });
+  guardFile.failure = "guards.yaml:3: one\nguards.yaml:7: two";
+  const { ready, checks } = health.assess();
+  t.equal(ready, false);
+  t.match(checks.at(-1), {
+    name: "guard-file",
+    ok: false,
+    detail: "cannot be applied: guards.yaml:3: one; guards.yaml:7: two",
+  });
+});
