@@ -421,12 +421,13 @@ std::vector<ProcessSummary> Engine::list_processes(const std::string& container)
 
 void Engine::apply(std::span<const GuardSpec> specs) {
   Running& all = running();
-  const auto [jobs, containers] = all.planner.apply(specs);
+  const auto [jobs, before, containers] = all.planner.apply(specs);
   // The guards are there, so nothing throws from here: a container that has ended
   // meanwhile is told of as any other that ends.
   for (const auto& [container, id] : containers) all.follow(container, id);
   all.holder.watch(all.planner.watched());
   eventfd_write(all.mounts_event.get(), 1);
+  all.scanner.sweep(before);
   for (const ScanJob& job : jobs) all.scanner.scan(job);
 }
 

@@ -56,7 +56,7 @@ CompiledGuard GuardCompiler::compile(const GuardSpec& spec, const ContainerViews
   guard.spec = spec;
   try {
     add_subjects(guard, views, stats, pins);
-  } catch (const Error&) {
+  } catch (...) {
     unwatch(guard);
     throw;
   }

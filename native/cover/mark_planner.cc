@@ -162,7 +162,7 @@ std::vector<CompiledGuard> MarkPlanner::compile_all(std::span<const GuardSpec> s
       }
       guards.back().original = guards.back().placed;
     }
-  } catch (const Error&) {
+  } catch (...) {
     for (const CompiledGuard& guard : guards) compiler_.unwatch(guard);
     throw;
   }
@@ -170,38 +170,53 @@ std::vector<CompiledGuard> MarkPlanner::compile_all(std::span<const GuardSpec> s
 }
 
 MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
-  // Before the lock: tracking may report namespaces, which takes it.
-  std::map<std::string, ContainerInfo> infos;
-  for (const GuardSpec& spec : specs) {
-    for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
-      const std::string& id = spec.subjects[i].container_id;
-      try {
-        if (!infos.contains(id)) infos.emplace(id, parts_.tracker.track(id));
-      } catch (Error& error) {
-        throw std::move(error).on_path(static_cast<int>(i), {}).of_guard(spec.key);
+  // Who was followed for these guards alone isn't any more if there are no guards.
+  std::vector<std::uint64_t> fresh;
+  try {
+    // Before the lock: tracking may report namespaces, which takes it.
+    std::map<std::string, ContainerInfo> infos;
+    for (const GuardSpec& spec : specs) {
+      for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
+        const std::string& id = spec.subjects[i].container_id;
+        try {
+          if (infos.contains(id)) continue;
+          bool is_new = false;
+          const auto& info = infos.emplace(id, parts_.tracker.track(id, &is_new)).first->second;
+          if (is_new) fresh.push_back(info.cgroup);
+        } catch (Error& error) {
+          throw std::move(error).on_path(static_cast<int>(i), {}).of_guard(spec.key);
+        }
       }
     }
-  }
-  const std::lock_guard lock(mutex_);
-  for (const auto& [id, info] : infos) {
-    auto& view = views_[info.cgroup];
-    if (view) {
-      view->refresh();
-    } else {
-      try {
-        HeldProcess first = hold(info.cgroup, info.init_pid);
-        if (!first) throw Error(ErrorCode::not_found, "container " + id + " has ended");
-        view = std::make_unique<ContainerView>(info, std::move(first));
-        // Those that were told of before there was a view to take them.
-        for (const auto& [mnt_ns, pid] : parts_.tracker.namespaces(info.cgroup))
-          if (HeldProcess process = hold(info.cgroup, pid)) view->add_namespace(mnt_ns, std::move(process));
-        view->refresh();
-      } catch (const Error&) {
-        views_.erase(info.cgroup);
-        throw;
-      }
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, info] : infos) view(info);
+    Applied applied = swap_in(specs);
+    for (const auto& [id, info] : infos) applied.containers.emplace(info.cgroup, id);
+    return applied;
+  } catch (...) {
+    for (const std::uint64_t container : fresh) {
+      parts_.tracker.leave(container);
+      const std::lock_guard lock(mutex_);
+      views_.erase(container);
+      compiler_.forget(container);
     }
+    throw;
   }
+}
+
+void MarkPlanner::view(const ContainerInfo& info) {
+  if (const auto known = views_.find(info.cgroup); known != views_.end()) return known->second->refresh();
+  HeldProcess first = hold(info.cgroup, info.init_pid);
+  if (!first) throw Error(ErrorCode::not_found, "container " + info.id + " has ended");
+  auto view = std::make_unique<ContainerView>(info, std::move(first));
+  // Those that were told of before there was a view to take them.
+  for (const auto& [mnt_ns, pid] : parts_.tracker.namespaces(info.cgroup))
+    if (HeldProcess process = hold(info.cgroup, pid)) view->add_namespace(mnt_ns, std::move(process));
+  view->refresh();
+  views_.emplace(info.cgroup, std::move(view));
+}
+
+MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
   std::vector<Pin> pins;
   std::vector<CompiledGuard> next = compile_all(specs, pins);
   Devices devices;
@@ -231,6 +246,10 @@ MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
     guards_.merge(before);
     throw;
   }
+  Devices replaced;
+  for (const auto& [key, guard] : before) replaced.merge(devices_of(guard));
+  Applied applied;
+  applied.before = as_published(replaced);
   publish(planned, devices);
   marks_.trim(planned, devices);
   parts_.learner.forget({devices.begin(), devices.end()});
@@ -244,8 +263,7 @@ MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
     });
     drop(was->second);
   }
-  Applied applied{.jobs = pin(pins, {}), .containers = {}};
-  for (const auto& [id, info] : infos) applied.containers.emplace(info.cgroup, id);
+  applied.jobs = pin(pins, {});
   return applied;
 }
 
@@ -263,14 +281,19 @@ void MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
   if (forget) parts_.learner.forget({devices.begin(), devices.end()});
 }
 
-// Publishes and trims after something was taken away.
-MarkPlanner::Before MarkPlanner::retire(const Devices& devices) {
+MarkPlanner::Before MarkPlanner::as_published(const Devices& devices) const {
   const auto policy = parts_.policy.get();
   Before before;
   for (const Device device : devices) {
     const auto it = policy->superblocks.find(device);
     if (it != policy->superblocks.end()) before.emplace_back(device, it->second);
   }
+  return before;
+}
+
+// Publishes and trims after something was taken away.
+MarkPlanner::Before MarkPlanner::retire(const Devices& devices) {
+  Before before = as_published(devices);
   const MarkPlan next = plan(devices);
   publish(next, devices);
   marks_.trim(next, devices);

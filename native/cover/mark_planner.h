@@ -63,14 +63,18 @@ class MarkPlanner {
   // has been called for each, their superblocks learn nothing.
   using ScanJobs = std::vector<ScanJob>;
 
-  struct Applied {
-    ScanJobs jobs;
-    std::map<std::uint64_t, std::string> containers;  // ids, by cgroup
-  };
-  // All of them or nothing; at one moment. Throws Error with the guard that it is about, as far as it is about one.
-  Applied apply(std::span<const GuardSpec> specs);
   // Superblocks whose identities may have become nobody's, as they were.
   using Before = std::vector<std::pair<Device, std::shared_ptr<const Superblock>>>;
+
+  struct Applied {
+    ScanJobs jobs;
+    Before before;                                     // where guards were that are replaced
+    std::map<std::uint64_t, std::string> containers;  // ids, by cgroup
+  };
+  // All of them or nothing; at one moment. Throws Error with the guard that it is about,
+  // as far as it is about one: marks, policy, what is followed and held are then as they
+  // were. (The names group's marks go with the last watched name.)
+  Applied apply(std::span<const GuardSpec> specs);
   Before remove(std::uint32_t key, bool& existed);
   // Takes the container out of all guards, for good.
   Before container_ended(std::uint64_t container);
@@ -126,6 +130,9 @@ class MarkPlanner {
   using Devices = std::set<Device>;
   using Places = std::set<std::pair<Device, std::string>>;
 
+  // Sees to it that there is a view of the container, and that it is fresh.
+  void view(const ContainerInfo& info);
+  Applied swap_in(std::span<const GuardSpec> specs);
   CompiledGuard compile(const GuardSpec& spec, std::vector<Pin>& pins);
   std::vector<CompiledGuard> compile_all(std::span<const GuardSpec> specs, std::vector<Pin>& pins);
   MarkPlan plan(const Devices& devices);
@@ -138,6 +145,7 @@ class MarkPlanner {
   void commit(const Devices& devices, bool renew, bool forget);
   void drop(CompiledGuard& guard);
   void retire_counts(const Subject& subject);
+  Before as_published(const Devices& devices) const;
   Before retire(const Devices& devices);
   static Devices devices_of(const CompiledGuard& guard);
   // What is compiled again, of all guards that one plan is for.

@@ -145,6 +145,18 @@ bool BpfPrograms::add_task(std::uint32_t tgid, const janus_task& task) {
 
 void BpfPrograms::remove_task(std::uint32_t tgid) { bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.tasks), &tgid); }
 
+std::size_t BpfPrograms::remove_tasks_of(std::uint64_t container) {
+  const int map = tasks_fd();
+  std::vector<std::uint32_t> theirs;
+  std::uint32_t last = 0, tgid = 0;
+  for (const std::uint32_t* at = nullptr; bpf_map_get_next_key(map, at, &tgid) == 0; at = &last) {
+    last = tgid;
+    if (const auto entry = task(tgid); entry && entry->container == container) theirs.push_back(tgid);
+  }
+  for (const std::uint32_t each : theirs) remove_task(each);
+  return theirs.size();
+}
+
 std::optional<janus_task> BpfPrograms::task(std::uint32_t tgid) const {
   janus_task task{};
   if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.tasks), &tgid, &task) != 0) return std::nullopt;

@@ -63,6 +63,8 @@ class BpfPrograms {
   // Overwrites what is known of the process. False: no room.
   bool add_task(std::uint32_t tgid, const janus_task& task);
   void remove_task(std::uint32_t tgid);
+  // Of all processes of a container. Returns how many there were.
+  std::size_t remove_tasks_of(std::uint64_t container);
   std::optional<janus_task> task(std::uint32_t tgid) const;
   // Which fanotify group's inode marks make an identity. Once, at start.
   void set_identity_group(int fd);

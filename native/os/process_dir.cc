@@ -40,6 +40,7 @@ bool ProcessDir::alive() const {
 
 std::uint32_t ProcessDir::tgid() const {
   const UniqueFd status(openat(fd_.get(), "status", O_RDONLY | O_CLOEXEC));
+  if (!status && !means_gone(errno)) throw failed(errno, pid_, "status");
   std::array<char, 1024> text{};
   if (!status || ::read(status.get(), text.data(), text.size() - 1) <= 0) return 0;
   // Its name comes first, in which a newline is escaped.

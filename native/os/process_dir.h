@@ -20,7 +20,7 @@ class ProcessDir {
   int fd() const { return fd_.get(); }
   // False once it was reaped: until then nobody else has its number.
   bool alive() const;
-  // The thread group that it belongs to; 0 if it is gone.
+  // The thread group that it belongs to; 0 if it is gone. Throws Error(system) as open() does.
   std::uint32_t tgid() const;
 
   // Opens a file of the directory ("root", "ns/mnt"). Throws Error(not_found) when the

@@ -6,18 +6,16 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "kernel_state.h"
 #include "os/error.h"
 #include "tap.h"
 
@@ -28,19 +26,6 @@ namespace {
 
 constexpr std::uint64_t kNever = FAN_CREATE;  // no group of these two takes it: EINVAL
 constexpr int kMounts = 4;
-
-using Marks = std::multiset<std::string>;
-
-Marks marks_of(const FanotifyGroup& group) {
-  std::ifstream info("/proc/self/fdinfo/" + std::to_string(group.fd()));
-  Marks marks;
-  for (std::string line; std::getline(info, line);)
-    if (line.starts_with("fanotify ") && !line.starts_with("fanotify flags:")) marks.insert(line);
-  return marks;
-}
-
-// The lowest number that is free: of those above only the permission groups' are taken.
-rlim_t first_free() { return static_cast<rlim_t>(UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC)).get()); }
 
 HeldProcess ended() {
   const pid_t child = fork();
@@ -53,16 +38,6 @@ HeldProcess ended() {
   waitpid(child, nullptr, 0);
   return held;
 }
-
-struct Limit {
-  explicit Limit(rlim_t descriptors) {
-    getrlimit(RLIMIT_NOFILE, &before);
-    const rlimit now{.rlim_cur = descriptors, .rlim_max = before.rlim_max};
-    setrlimit(RLIMIT_NOFILE, &now);
-  }
-  ~Limit() { setrlimit(RLIMIT_NOFILE, &before); }
-  rlimit before{};
-};
 
 struct Bench {
   // Some file systems, each mounted, in a mount namespace of this process's own.

@@ -95,6 +95,12 @@ void ProcessTable::end_container(std::uint64_t container, std::uint64_t now_ns) 
   for (const ProcessKey& key : std::set<ProcessKey>(of(container))) end(key, now_ns);
 }
 
+void ProcessTable::forget_container(std::uint64_t container) {
+  const auto theirs = living_.extract(container);
+  if (theirs.empty()) return;
+  for (const ProcessKey& key : theirs.mapped()) table_.erase(key);
+}
+
 void ProcessTable::settle(std::uint64_t read_ns) {
   while (!past_.empty()) {
     const auto at = table_.find(past_.front());

@@ -73,6 +73,8 @@ class ProcessTable {
   std::optional<std::uint64_t> end(const ProcessKey& key, std::uint64_t now_ns);
   // Ends all of its processes.
   void end_container(std::uint64_t container, std::uint64_t now_ns);
+  // Its processes live on, and are nothing to us any more: put() takes them in again.
+  void forget_container(std::uint64_t container);
   // Finds ancestors that became known after their descendants.
   void relink(std::uint64_t container);
   // All events that happened before `read_ns` have been read.

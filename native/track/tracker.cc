@@ -76,9 +76,10 @@ std::vector<std::string> Tracker::missing(const std::vector<std::string>& ids) {
   return missing;
 }
 
-ContainerInfo Tracker::track(const std::string& id) {
+ContainerInfo Tracker::track(const std::string& id, bool* is_new) {
   drain();
   if (auto info = known(id)) return *info;
+  if (is_new != nullptr) *is_new = true;
   const FoundContainer found = search(id);
   const ProcessKey first{found.info.init_pid, found.start_ns};
   const std::uint64_t cgroup = found.info.cgroup;
@@ -102,8 +103,7 @@ ContainerInfo Tracker::track(const std::string& id) {
     for (const janus_cgroup_key& key : found.keys) programs_.add_cgroup(key, cgroup);
     refresh();
   } catch (...) {
-    programs_.remove_task(first.tgid);
-    forget(cgroup);
+    leave(cgroup);
     throw;
   }
   drain();
@@ -163,6 +163,21 @@ void Tracker::forget(std::uint64_t container) {
   for (const janus_cgroup_key& key : it->second.keys) programs_.remove_cgroup(key);
   table_.end_container(container, boot_ns());
   containers_.erase(it);
+}
+
+void Tracker::leave(std::uint64_t container) {
+  // Who forks meanwhile hands its entry on. What is left after some rounds goes with its process.
+  constexpr int kRounds = 16;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = containers_.find(container);
+    if (it == containers_.end()) return;
+    for (const janus_cgroup_key& key : it->second.keys) programs_.remove_cgroup(key);
+    table_.forget_container(container);
+    containers_.erase(it);
+  }
+  for (int round = 0; round < kRounds && programs_.remove_tasks_of(container) > 0; ++round) {
+  }
 }
 
 void Tracker::put(const ProcessKey& key, const ProcessTable::News& news) {

@@ -44,9 +44,11 @@ class Tracker {
   ContainerInfo find(const std::string& id);
   // Those that would not be found, by one walk for all of them.
   std::vector<std::string> missing(const std::vector<std::string>& ids);
-  // The same as find, and follows its processes from now on.
-  ContainerInfo track(const std::string& id);
+  // The same as find, and follows its processes from now on. `is_new`: it didn't before.
+  ContainerInfo track(const std::string& id, bool* is_new = nullptr);
   void forget(std::uint64_t container);
+  // Undoes track() while the container lives: its processes are nobody's again.
+  void leave(std::uint64_t container);
 
   // Takes what the eBPF ring holds. Called by the tracker thread, and by
   // whoever needs the table to be true now.
