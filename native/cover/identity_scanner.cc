@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "identity/judge.h"
+#include "os/error.h"
 #include "os/path_resolver.h"
 
 namespace janus {
@@ -42,7 +43,7 @@ IdentityScanner::IdentityScanner(Parts parts)
 
 void IdentityScanner::scan(const ScanJob& job) {
   Scan scan{.device = job.device, .walk = TreeWalk(job.path), .token = job.token, .begun = false};
-  const Progress how = advance(scan, creator_locator_);
+  const Progress how = try_to_advance(scan, creator_locator_);
   if (how != Progress::more) return finish(scan, how);
   parts_.counters.exposed_scan.add();
   push(std::move(scan), false);
@@ -113,17 +114,22 @@ void IdentityScanner::run(const std::atomic<bool>& stop) {
       }
       Scan* const scan = first_of(scans_);
       if (scan == nullptr) break;
-      Progress how = Progress::incomplete;  // what cannot be scanned is not tried again and again
-      try {
-        how = advance(*scan, locator_);
-      } catch (const std::exception&) {
-        parts_.counters.thread_failures.add();
-      }
+      const Progress how = try_to_advance(*scan, locator_);
       if (how == Progress::more) continue;
       finish(*scan, how);
       pop(scans_);
     }
     if (parts_.identities.crowded()) parts_.identities.collect();
+  }
+}
+
+// What cannot be scanned is not tried again and again, and fails nobody who made a guard.
+IdentityScanner::Progress IdentityScanner::try_to_advance(Scan& scan, Locator& locator) {
+  try {
+    return advance(scan, locator);
+  } catch (const std::exception&) {
+    parts_.counters.thread_failures.add();
+    return Progress::incomplete;
   }
 }
 
@@ -134,7 +140,7 @@ IdentityScanner::Progress IdentityScanner::advance(Scan& scan, Locator& locator)
   if (superblock == nullptr) return Progress::done;
   for (std::size_t i = 0; i < kAtOnce; ++i) {
     UniqueFd object = scan.walk.next(*superblock);
-    if (!object) return Progress::done;
+    if (!object) return scan.walk.complete() ? Progress::done : Progress::incomplete;
     if (!pin(std::move(object), *superblock, scan, locator)) return Progress::incomplete;
   }
   return Progress::more;
@@ -211,7 +217,10 @@ void IdentityScanner::grow() {
       continue;
     }
     UniqueFd object = open_exact(directory.get(), entry.name);
-    if (!object) continue;  // it has gone again
+    if (!object) {
+      if (is_exhausted(errno)) scan_again(entry.device);
+      continue;  // else it has gone again
+    }
     Scan scan{.device = entry.device, .walk = {}, .token = 0, .begun = false};
     const bool complete = pin(std::move(object), *superblock, scan, locator_);
     if (!scan.walk.empty()) parts_.counters.exposed_scan.add();

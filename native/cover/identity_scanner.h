@@ -66,6 +66,7 @@ class IdentityScanner {
   using Sweep = std::pair<Device, std::shared_ptr<const Superblock>>;
   enum class Progress { done, more, incomplete };
 
+  Progress try_to_advance(Scan& scan, Locator& locator);
   Progress advance(Scan& scan, Locator& locator);
   bool pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator);
   void finish(const Scan& scan, Progress how);

@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 
+#include <cerrno>
 #include <string_view>
 #include <utility>
 
+#include "os/error.h"
 #include "os/path_resolver.h"
 
 namespace janus {
@@ -27,13 +29,16 @@ void TreeWalk::list(Directory directory, const Superblock& superblock) {
     const Base* base = superblock.base_for(directory.path);
     if (base == nullptr) return;
     directory.fd = open_exact(base->mount->get(), directory.path.substr(base->root.size()));
-    if (!directory.fd) return;
+    if (!directory.fd) return left_out(errno);
   }
   UniqueFd readable(openat(directory.fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOATIME));
-  if (!readable) return;
+  if (!readable) return left_out(errno);
   listed_.reset(fdopendir(readable.get()));
-  if (listed_) readable.release();
+  if (!listed_) return left_out(errno);
+  readable.release();
 }
+
+void TreeWalk::left_out(int number) { complete_ = complete_ && !is_exhausted(number); }
 
 UniqueFd TreeWalk::next(const Superblock& superblock) {
   for (;;) {
@@ -46,6 +51,7 @@ UniqueFd TreeWalk::next(const Superblock& superblock) {
       const std::string_view name = entry->d_name;
       if (name == "." || name == ".." || entry->d_type == DT_LNK) continue;
       if (UniqueFd object = open_exact(dirfd(listed_.get()), entry->d_name); object) return object;
+      left_out(errno);
     }
     if (todo_.empty()) return {};
     Directory next = std::move(todo_.back());

@@ -25,6 +25,8 @@ class TreeWalk {
   TreeWalk() = default;
 
   bool empty() const { return todo_.empty() && !listed_; }
+  // False: something was left out for want of a descriptor or memory.
+  bool complete() const { return complete_; }
 
   // The next entry that is no symlink, O_PATH; empty: that was all.
   UniqueFd next(const Superblock& superblock);
@@ -38,9 +40,11 @@ class TreeWalk {
     void operator()(DIR* directory) const { closedir(directory); }
   };
   void list(Directory directory, const Superblock& superblock);
+  void left_out(int number);
 
   std::vector<Directory> todo_;
   std::unique_ptr<DIR, Close> listed_;
+  bool complete_ = true;
 };
 
 }  // namespace janus

@@ -15,6 +15,9 @@ namespace janus {
 
 enum class ErrorCode { not_found, ambiguous, invalid, unsupported, exhausted, system };
 
+// Whether errno says that we lack something, and nothing of what was asked for.
+inline bool is_exhausted(int number) { return number == ENOSPC || number == EMFILE || number == ENFILE || number == ENOMEM; }
+
 class Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code(code) {}
@@ -49,12 +52,8 @@ class Error : public std::runtime_error {
 
  private:
   static ErrorCode code_of(int number) {
+    if (is_exhausted(number)) return ErrorCode::exhausted;
     switch (number) {
-      case ENOSPC:
-      case EMFILE:
-      case ENFILE:
-      case ENOMEM:
-        return ErrorCode::exhausted;
       case EOPNOTSUPP:
       case ENOSYS:
         return ErrorCode::unsupported;

@@ -1,0 +1,217 @@
+// Pinning what is below a guarded directory: a real container, real marks, and a
+// thread that allows what the scanner itself asks.
+#include "cover/identity_scanner.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "container.h"
+#include "kernel_state.h"
+#include "tap.h"
+
+using namespace janus;
+namespace fs = std::filesystem;
+
+namespace {
+
+// The gate allows the daemon's own opens; here all are.
+class AllowAll {
+ public:
+  explicit AllowAll(const Groups& groups) : groups_(groups), thread_([this] { run(); }) {}
+  ~AllowAll() {
+    stop_.store(true);
+    thread_.join();
+    groups_.release_permission();
+  }
+
+ private:
+  void run() const {
+    alignas(fanotify_event_metadata) std::array<char, 4096> buffer;
+    while (!stop_.load()) {
+      std::array<pollfd, 2> fds = {{{groups_.gate.fd(), POLLIN, 0}, {groups_.identity.fd(), POLLIN, 0}}};
+      poll(fds.data(), fds.size(), 20);
+      for (const FanotifyGroup* group : {&groups_.gate, &groups_.identity}) {
+        bool unreadable = false;
+        std::size_t left = group->read(buffer, unreadable);
+        const auto* event = reinterpret_cast<const fanotify_event_metadata*>(buffer.data());
+        for (; FAN_EVENT_OK(event, left); event = FAN_EVENT_NEXT(event, left)) {
+          group->respond(event->fd, true, false);
+          close(event->fd);
+        }
+      }
+    }
+  }
+
+  const Groups& groups_;
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+struct Bench {
+  explicit Bench(std::size_t limit = 10'000) : identities(groups, programs, trees, limit) {
+    programs.set_identity_group(groups.identity.fd());
+    CHECK(container.start());
+  }
+  ~Bench() {
+    if (!thread.joinable()) return;
+    stop.store(true);
+    scanner.wake();
+    thread.join();
+  }
+
+  void files(const std::string& directory, int count) const {
+    fs::create_directories(container.volume() / directory);
+    for (int i = 0; i < count; ++i) std::ofstream(container.volume() / directory / std::to_string(i)) << "x";
+  }
+  MarkPlanner::ScanJobs guard(const std::string& path) {
+    SubjectSpec subject;
+    subject.id = 1;
+    subject.container_id = container.id();
+    subject.deny = {path};
+    subject.events = mask_of(FileEventKind::open);
+    subject.recursive = true;
+    const GuardSpec spec{.key = 1, .subjects = {subject}};
+    return planner.apply({&spec, 1}).jobs;
+  }
+  void run() {
+    thread = std::thread([this] { scanner.run(stop); });
+  }
+  static bool eventually(const std::function<bool()>& check) {
+    for (int i = 0; i < 3000; ++i) {
+      if (check()) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  }
+  bool learns() const {
+    for (const auto& [device, superblock] : policy.get()->superblocks)
+      if (superblock->learn) return true;
+    return false;
+  }
+
+  struct Base {
+    Base() {
+      char name[] = "/tmp/janusd-scanner.XXXXXX";
+      path = mkdtemp(name);
+    }
+    ~Base() { fs::remove_all(path); }
+    fs::path path;
+  };
+  const Base base;
+  TestContainer container{base.path, 'c'};
+  EngineCounters counters;
+  PolicyBox policy;
+  const Groups groups{false};
+  BpfPrograms programs;
+  Tracker tracker{programs, {}};
+  TreeWatch trees{groups, counters};
+  IdentityTable identities;
+  IgnoreLearner learner{groups, policy, counters, 100, 0};
+  MarkPlanner planner{{programs, tracker, groups, policy, identities, learner, counters, false}};
+  IdentityScanner scanner{{programs, policy, identities, learner, trees, planner, counters}};
+  std::atomic<bool> stop{false};
+  std::thread thread;
+  const AllowAll answers{groups};  // ends first
+};
+
+// What is small is complete when the call returns, without the thread.
+void small() {
+  Bench bench;
+  bench.files("s", 20);
+  bench.files("s/below", 5);
+  const auto jobs = bench.guard("/data/s");
+  CHECK(jobs.size() == 1 && bench.identities.size() == 1 && !bench.learns());
+  bench.scanner.scan(jobs.at(0));
+  CHECK(bench.scanner.pending() == 0 && bench.identities.size() == 1 + 20 + 1 + 5 && bench.learns());
+  CHECK(bench.counters.exposed_identity.get() == 0 && bench.counters.exposed_scan.get() == 0);
+}
+
+// What is large goes on in the thread, and is told meanwhile.
+void large() {
+  constexpr int kFiles = 1500;
+  Bench bench;
+  bench.files("s", kFiles);
+  const auto jobs = bench.guard("/data/s");
+  bench.scanner.scan(jobs.at(0));
+  CHECK(bench.scanner.pending() == 1 && !bench.learns() && bench.counters.exposed_scan.get() == 1);
+  CHECK(bench.identities.size() > 1 && bench.identities.size() < kFiles);
+  bench.run();
+  CHECK(Bench::eventually([&] { return bench.scanner.pending() == 0; }));
+  CHECK(bench.identities.size() == 1 + kFiles && Bench::eventually([&] { return bench.learns(); }));
+
+  // What appears is pinned, a tree as a whole.
+  bench.files("new/below", 3);
+  fs::rename(bench.container.volume() / "new", bench.container.volume() / "s/new");
+  CHECK(Bench::eventually([&] { return bench.identities.size() == 1 + kFiles + 2 + 3; }));
+
+  // And all goes with the guard.
+  bool existed = false;
+  bench.scanner.sweep(bench.planner.remove(1, existed));
+  CHECK(Bench::eventually([&] { return bench.identities.size() == 0; }));
+  CHECK(bench.policy.get()->superblocks.empty());
+}
+
+void limited() {
+  constexpr std::size_t kLimit = 10;
+  Bench bench(kLimit);
+  bench.files("s", 50);
+  bench.scanner.scan(bench.guard("/data/s").at(0));
+  CHECK(bench.identities.size() == kLimit && bench.scanner.pending() == 0);
+  CHECK(bench.counters.exposed_identity.get() == 1 && !bench.learns());
+}
+
+// What could not be read is not taken for what isn't there.
+void without_descriptors() {
+  Bench bench;
+  bench.files("s", 20);
+  bench.files("s/below", 20);
+  for (rlim_t more = 0; more < 3; ++more) {
+    const auto jobs = bench.guard("/data/s");
+    {
+      const Limit limit(first_free() + more);
+      bench.scanner.scan(jobs.at(0));
+    }
+    CHECK(bench.counters.exposed_identity.get() == more + 1 && !bench.learns());
+  }
+}
+
+// Created, destroyed, and created again while it is scanned.
+void again_and_again() {
+  Bench bench;
+  bench.files("s", 600);
+  std::vector<MarkPlanner::ScanJobs> jobs;
+  for (int i = 0; i < 3; ++i) {
+    jobs.push_back(bench.guard("/data/s"));
+    bench.scanner.queue(jobs.back());
+    if (i == 2) break;
+    bool existed = false;
+    bench.scanner.sweep(bench.planner.remove(1, existed));
+  }
+  CHECK(bench.scanner.pending() == 3 && !bench.learns());
+  bench.run();
+  CHECK(Bench::eventually([&] { return bench.learns(); }));
+  CHECK(bench.scanner.pending() <= 1 && bench.identities.size() == 601);
+}
+
+}  // namespace
+
+int main() {
+  small();
+  large();
+  limited();
+  without_descriptors();
+  again_and_again();
+  return tap::done();
+}
