@@ -455,7 +455,7 @@ static long sibling_step(__u32 index, struct sibling_walk *walk) {
 
 // Whether its parent may have forked it, rather than adopted it as an orphan.
 // What the kernel still tells of a fork that nobody saw; each sign is certain,
-// but an orphan may bear none of them (docs/architecture.md).
+// but an orphan may bear none of them (docs/architecture/tracking.md).
 static __always_inline bool forked_by_parent(struct task_struct *task, struct task_struct *parent) {
   // Its forker had been through more execs than its parent has to this day.
   if (BPF_CORE_READ(task, parent_exec_id) > BPF_CORE_READ(parent, self_exec_id)) return 0;

@@ -25,7 +25,7 @@ struct MapSizes {
   std::uint32_t tasks, cgroups, identities, lower_identities, records;
 };
 
-// Pure. docs/architecture.md explains each rule.
+// Pure. docs/architecture/holding.md explains each rule.
 MapSizes map_sizes(const Machine& machine);
 
 }  // namespace janus

@@ -54,7 +54,7 @@ each was readable. Everything else in such an attempt (what the mount hides, wha
 - *A new mount over or below a guarded path* (\`tmpfs-over\`, \`tmpfs-over-file-guard\`, \`tmpfs-below\`, \`tmpfs-over-parent\`,
   \`public-over\`, \`file-over\`, \`race-mount-over\`, \`node-mounts-over\`, \`node-mounts-over-file-guard\`,
   \`node-mounts-below\`, \`node-propagates-below\`, \`node-binds-over\`). Where the kernel takes \`fmod_ret\` programs there is no such window: opens
-  wait for the daemon to have looked at the mount ([Holding](architecture.md#holding), \`test/kernels/hold-open.ts\`). Elsewhere, who owns a mount
+  wait for the daemon to have looked at the mount ([Holding](architecture/holding.md#holding), \`test/kernels/hold-open.ts\`). Elsewhere, who owns a mount
   namespace can put another file system there, and neither fanotify nor the programs that are left can hold a mount before it is there without a tax on every system
   call of the node. A mount in a namespace that the daemon knows makes its mountinfo readable (\`POLLPRI\`): 1 to 25
   milliseconds. A namespace of the attacker's own is known from a fork, an exec or an open that is asked about in it;
