@@ -51,13 +51,14 @@ struct Engine::Running {
       : last_resort(last_resort),
         probe(probe_kernel()),
         groups(probe.audit.works()),
+        programs(map_sizes(Machine::read(), options.identity_limit)),
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen = [this](std::uint64_t container, std::uint32_t tid,
                                                     std::uint64_t mnt_ns) { replanner.namespace_seen(container, tid, mnt_ns); }}),
         trees(groups, counters),
-        identities(groups, programs, trees, options.identity_limit),
+        identities(groups, programs, trees, refusals, options.identity_limit),
         learner(groups, policy, counters, options.ignore_limit, options.ignore_after),
-        planner({programs, tracker, groups, policy, identities, learner, counters, probe.audit.works()}),
+        planner({programs, tracker, groups, policy, identities, learner, counters, refusals, probe.audit.works()}),
         replanner([this](std::uint64_t container, const Replanner::Change& change) { plan_again(container, change); }),
         names(groups, [this](const std::set<NameOwner>& owners) { replanner.names_changed(owners); }),
         scanner({programs, policy, identities, learner, trees, planner, counters}),
@@ -340,6 +341,7 @@ struct Engine::Running {
   LastResort& last_resort;
   const Probe& probe;
   EngineCounters counters;
+  Refusals refusals;
   PolicyBox policy;
   Groups groups;
   BpfPrograms programs;
@@ -507,6 +509,7 @@ EngineStats Engine::stats() {
   stats.bpf_records = all.programs.counter(JANUS_COUNT_RECORDS);
   stats.bpf_ring_peak = all.programs.ring_peak();
   stats.hold_tier = all.holder.tier();
+  stats.refused = all.refusals.all();
   stats.holds = {{"held", all.holder.counter(JANUS_HOLD_COUNT_HELD)},
                  {"skipped", all.holder.counter(JANUS_HOLD_COUNT_SKIPPED)},
                  {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)}};

@@ -20,6 +20,7 @@
 
 #include "ebpf/bpf_programs.h"
 #include "record/event_ring.h"
+#include "record/refusals.h"
 #include "os/fanotify_group.h"
 #include "decide/gate.h"
 #include "hold/holder.h"
@@ -37,7 +38,7 @@ namespace janus {
 struct EngineOptions {
   std::size_t ring_bytes = 8 << 20;
   std::chrono::milliseconds deadline{1000};
-  std::size_t identity_limit = 16384;
+  std::size_t identity_limit = kIdentityLimit;
   std::size_t ignore_limit = 262144;
   std::size_t ignore_after = 64;
   HoldMode hold = HoldMode::automatic;
@@ -63,6 +64,7 @@ struct EngineStats {
   std::vector<MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
   std::string hold_tier;
+  std::vector<Refusals::Refused> refused;
   std::map<std::string, bool> urgent;  // threads that run before all ordinary ones, if they may
 };
 

@@ -238,8 +238,8 @@ const OPTIONS = {
     env: "JANUSD_IDENTITY_LIMIT",
     value: "inodes",
     default: 16_384,
-    help: "Inodes that guards pin on one file system, so that hard links and renames don't get around them.",
-    parse: wholeNumber(0, 2 ** 24),
+    help: "Inodes that the guards of one container pin, so that hard links and renames don't get around them.",
+    parse: wholeNumber(1, 2 ** 24),
   }),
   ignoreLimit: row({
     flag: "ignore-limit",

@@ -215,6 +215,14 @@ const DEFINITIONS: readonly Definition[] = [
     read: ({ stats }) => byLabel("cause", stats.exposure),
   },
   {
+    name: "janusd_share_refused_total",
+    type: "counter",
+    help: "What the guards of a container did not get, since they had used up its share (docs/limits.md), by resource. Others are not affected.",
+    labels: ["container", "resource"],
+    read: ({ stats }) =>
+      stats.refused.map(({ container, resource, count }) => ({ labels: { container, resource }, value: count })),
+  },
+  {
     name: "janusd_marks",
     type: "gauge",
     help: "fanotify marks held, by kind. Ignore marks are the kernel's to take back: those since the last forgetting.",

@@ -68,7 +68,7 @@ export interface EngineOptions {
   readonly ringBytes: number;
   /** Past this an answer is given as allow, and counted as exposure. Milliseconds. */
   readonly deadlineMs: number;
-  /** Inodes that guards pin by identity marks, of one file system. */
+  /** Inodes that the guards of one container pin by identity marks. */
   readonly identityLimit: number;
   /** Learned ignore marks of the whole daemon; at the limit all are forgotten. */
   readonly ignoreLimit: number;
@@ -242,6 +242,14 @@ export interface EngineVitals {
   readonly heartbeatMs: Readonly<Record<Thread, number>>;
 }
 
+/** What the guards of one container did not get, since others need theirs. */
+export interface Refused {
+  readonly container: string;
+  /** `pins`. */
+  readonly resource: string;
+  readonly count: number;
+}
+
 export interface EngineStats extends EngineVitals {
   readonly decisions: readonly DecisionCount[];
   readonly blocked: readonly BlockedHistogram[];
@@ -265,6 +273,8 @@ export interface EngineStats extends EngineVitals {
   readonly holdTier: string;
   /** Processes that changed their mounts: `held`, `skipped` (not stopped: it is traced, say), `expired` (let go by the keeper). */
   readonly holds: Readonly<Record<string, number>>;
+  /** What containers were refused that had used up their share, since the start. */
+  readonly refused: readonly Refused[];
   /** 1 for each thread that runs before all ordinary threads of the node now; 0 for one that may not, or takes too much. */
   readonly urgent: Readonly<Record<string, number>>;
 }

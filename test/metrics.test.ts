@@ -29,6 +29,7 @@ function statsOf(decisions: DecisionCount[] = [], blocked: BlockedHistogram[] = 
     bpfRingPeak: 512,
     holdTier: "scheduler",
     holds: { held: 4, skipped: 1, expired: 0 },
+    refused: [{ container: "abc", resource: "pins", count: 8 }],
     ring: { bytes: 65536, used: 100, written: 12 },
     heartbeatMs: {
       gate: 250,
@@ -138,6 +139,7 @@ t.test("every number has its place", async (t) => {
     'janusd_events_lost_total{cause="malformed"} 0',
     'janusd_exposure_total{cause="overflow"} 1',
     'janusd_exposure_total{cause="deadline"} 0',
+    'janusd_share_refused_total{container="abc",resource="pins"} 8',
     'janusd_marks{kind="superblock"} 1',
     'janusd_marks{kind="mount"} 2',
     'janusd_marks{kind="ignore"} 40',

@@ -329,6 +329,15 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("bpfRingPeak", Napi::Number::New(env, static_cast<double>(all.bpf_ring_peak)));
     out.Set("holdTier", all.hold_tier);
     out.Set("holds", object_of(env, all.holds));
+    Napi::Array refused = Napi::Array::New(env, all.refused.size());
+    for (std::uint32_t i = 0; i < all.refused.size(); ++i) {
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("container", all.refused[i].container);
+      item.Set("resource", all.refused[i].resource);
+      item.Set("count", Napi::Number::New(env, static_cast<double>(all.refused[i].count)));
+      refused.Set(i, item);
+    }
+    out.Set("refused", refused);
     out.Set("urgent", object_of(env, all.urgent));
     return out;
   }

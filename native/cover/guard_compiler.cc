@@ -100,6 +100,7 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
     guard.subjects.push_back(subject);
     const auto place_all = [&](const std::vector<std::string>& paths, Action action) {
       for (const std::string& path : paths) {
+        const std::size_t before = pins.size();
         try {
           ContainerView& of = *view->second;
           place({of, *of.first(), of.mounts(), of.served(), true}, want, subject, path, action, guard, pins);
@@ -114,6 +115,12 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
           }
         } catch (Error& error) {
           throw std::move(error).on_path(index, path);
+        }
+        for (std::size_t at = before; at < pins.size(); ++at) {
+          pins[at].container = view->first;
+          pins[at].guard = spec.key;
+          pins[at].subject = index;
+          pins[at].asked = path;
         }
       }
     };
@@ -190,7 +197,11 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
     pins.push_back({.object = std::move(resolved.object),
                     .directory = directory,
                     .device = guard.placed.back().device,
-                    .path = guard.placed.back().entry->path});
+                    .path = guard.placed.back().entry->path,
+                    .container = 0,
+                    .guard = 0,
+                    .subject = 0,
+                    .asked = {}});
   }
   // Where a symlink was followed, something else may stand one day.
   for (const auto& hop : resolved.hops) {
@@ -229,7 +240,11 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
     pins.push_back({.object = std::move(below.object),
                     .directory = at.directory(),
                     .device = mount.device,
-                    .path = mount.root});
+                    .path = mount.root,
+                    .container = 0,
+                    .guard = 0,
+                    .subject = 0,
+                    .asked = {}});
   }
 }
 

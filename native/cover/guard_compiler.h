@@ -38,6 +38,11 @@ struct Pin {
   bool directory = false;
   Device device = 0;
   std::string path;
+  std::uint64_t container = 0;
+  // What the caller said: the guard, its subject, and the path there.
+  std::uint32_t guard = 0;
+  int subject = 0;
+  std::string asked;
 };
 
 struct CompiledGuard {

@@ -102,8 +102,18 @@ void MarkPlanner::publish_learning(const Devices& devices) {
   parts_.policy.publish(std::move(next));
 }
 
+void MarkPlanner::reserve(const std::vector<Pin>& pins, IdentityTable::Reservation& reservation) {
+  for (const Pin& pin : pins) {
+    if (locator_.locate(pin.object.get(), 0, true).pinned() || reservation.add(pin.container)) continue;
+    const std::string& id = views_.at(pin.container)->info().id;
+    throw Error(ErrorCode::exhausted, "cannot be pinned: the guards of container " + id + " have used up its share of pinned inodes (--identity-limit)")
+        .on_path(pin.subject, pin.asked)
+        .of_guard(pin.guard);
+  }
+}
+
 // By the policy that has just been published.
-MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Places& known) {
+MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Places& known, bool reserved) {
   ScanJobs jobs;
   Devices changed;
   const auto policy = parts_.policy.get();
@@ -111,7 +121,7 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
     const Superblock* superblock = policy->find(pin.device);
     if (superblock == nullptr) continue;
     const Location location = locator_.locate(pin.object.get(), 0, true);
-    const auto pinned = parts_.identities.pin(pin.object.get(), location, {&pin.path, 1}, *superblock);
+    const auto pinned = parts_.identities.pin(pin.object.get(), location, {&pin.path, 1}, *superblock, reserved ? pin.container : 0);
     const bool is_new = pinned == IdentityTable::Pinned::now;
     if (is_new) parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory, superblock->deny_mask);
     const bool unpinned = pinned == IdentityTable::Pinned::limit;
@@ -189,7 +199,10 @@ MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
       }
     }
     const std::lock_guard lock(mutex_);
-    for (const auto& [id, info] : infos) view(info);
+    for (const auto& [id, info] : infos) {
+      view(info);
+      parts_.refusals.follow(info.cgroup, id);
+    }
     Applied applied = swap_in(specs);
     for (const auto& [id, info] : infos) applied.containers.emplace(info.cgroup, id);
     return applied;
@@ -199,6 +212,7 @@ MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
       const std::lock_guard lock(mutex_);
       views_.erase(container);
       compiler_.forget(container);
+      parts_.refusals.ended(container);
     }
     throw;
   }
@@ -219,6 +233,13 @@ void MarkPlanner::view(const ContainerInfo& info) {
 MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
   std::vector<Pin> pins;
   std::vector<CompiledGuard> next = compile_all(specs, pins);
+  IdentityTable::Reservation reservation(parts_.identities);
+  try {
+    reserve(pins, reservation);
+  } catch (...) {
+    for (const CompiledGuard& guard : next) compiler_.unwatch(guard);
+    throw;
+  }
   Devices devices;
   for (const CompiledGuard& guard : next) {
     devices.merge(devices_of(guard));
@@ -263,7 +284,7 @@ MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
     });
     drop(was->second);
   }
-  applied.jobs = pin(pins, {});
+  applied.jobs = pin(pins, {}, true);
   return applied;
 }
 
@@ -346,6 +367,7 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
   Before before = retire(devices);
   views_.erase(container);
   compiler_.forget(container);
+  parts_.refusals.ended(container);
   return before;
 }
 

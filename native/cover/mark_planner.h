@@ -52,6 +52,7 @@ class MarkPlanner {
     IdentityTable& identities;
     IgnoreLearner& learner;
     EngineCounters& counters;
+    Refusals& refusals;
     bool audit;  // the kernel takes FAN_AUDIT
   };
 
@@ -140,8 +141,12 @@ class MarkPlanner {
   void publish(const MarkPlan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
   bool may_learn(Device device) const;
-  // `known`: what is pinned at these places already has been scanned.
-  ScanJobs pin(const std::vector<Pin>& pins, const Places& known);
+  // Room for what the guard is about to pin. Throws Error(exhausted) with the path
+  // for which there is none: the container has used up its share.
+  void reserve(const std::vector<Pin>& pins, IdentityTable::Reservation& reservation);
+  // `known`: what is pinned at these places already has been scanned. `reserved`:
+  // there is room for each.
+  ScanJobs pin(const std::vector<Pin>& pins, const Places& known, bool reserved = false);
   void commit(const Devices& devices, bool renew, bool forget);
   void drop(CompiledGuard& guard);
   void retire_counts(const Subject& subject);

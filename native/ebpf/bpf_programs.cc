@@ -70,7 +70,7 @@ int BpfPrograms::on_record(void* context, void* data, std::size_t size) {
   return batch.left > 0 ? 0 : -ECANCELED;
 }
 
-BpfPrograms::BpfPrograms(const MapSizes& sizes) {
+BpfPrograms::BpfPrograms(const MapSizes& sizes) : sizes_(sizes) {
   listen_to_libbpf();
   libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
   skeleton_ = janusd_bpf::open();

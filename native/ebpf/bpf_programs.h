@@ -50,6 +50,8 @@ class BpfPrograms {
   BpfPrograms(const BpfPrograms&) = delete;
   BpfPrograms& operator=(const BpfPrograms&) = delete;
 
+  const MapSizes& sizes() const { return sizes_; }
+
   // Walks every process of the node (iter/task).
   void each_task(const TaskVisitor& visit);
   // Walks the tracked processes, and those of their threads that have a mount
@@ -110,6 +112,7 @@ class BpfPrograms {
   bool update(const bpf_map* map, const void* key, const void* value, std::uint64_t flags, Counter& full);
   static int on_record(void* context, void* data, std::size_t size);
 
+  const MapSizes sizes_;
   janusd_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
   janus_slot* slots_ = nullptr;

@@ -25,7 +25,11 @@ struct MapSizes {
   std::uint32_t tasks, cgroups, identities, lower_identities, records;
 };
 
-// Pure. docs/architecture/holding.md explains each rule.
-MapSizes map_sizes(const Machine& machine);
+// What one container may have pinned, unless the operator says otherwise.
+inline constexpr std::size_t kIdentityLimit = 16384;
+
+// Pure. docs/architecture/holding.md explains each rule. `identity_limit`: what one
+// container may have pinned.
+MapSizes map_sizes(const Machine& machine, std::size_t identity_limit = kIdentityLimit);
 
 }  // namespace janus

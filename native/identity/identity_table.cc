@@ -13,19 +13,43 @@ constexpr std::size_t kCollectAfter = 1024;
 // A container can move a directory to as many paths as it likes.
 constexpr std::size_t kReasons = 16;
 
+// The resource that a container is refused (record/refusals.h).
+constexpr const char* kRefused = "pins";
+
 }  // namespace
 
+IdentityTable::IdentityTable(const Groups& groups, BpfPrograms& programs, TreeWatch& trees, Refusals& refusals,
+                             std::size_t limit)
+    : groups_(groups),
+      programs_(programs),
+      trees_(trees),
+      refusals_(refusals),
+      shares_(programs.sizes().identities, limit),
+      lower_shares_(programs.sizes().lower_identities, limit) {}
+
+IdentityTable::Reservation::~Reservation() {
+  const std::unique_lock lock(table_.mutex_);
+  for (const std::uint64_t container : containers_) table_.shares_.give_back(container);
+}
+
+bool IdentityTable::Reservation::add(std::uint64_t container) {
+  const std::unique_lock lock(table_.mutex_);
+  if (!table_.shares_.take(container)) return false;
+  containers_.push_back(container);
+  return true;
+}
+
 IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::span<const std::string> paths,
-                                         const Superblock& superblock) {
+                                         const Superblock& superblock, std::uint64_t reserved_for) {
   const std::uint64_t inode = location.raw->inode;
   const std::unique_lock lock(mutex_);
   const auto known = by_inode_.find(inode);
-  if (known == by_inode_.end()) return pin_new(fd, location, paths, superblock);
+  if (known == by_inode_.end()) return pin_new(fd, location, paths, superblock, reserved_for);
   const std::shared_ptr<const Identity> before = identities_.at(known->second.id);
   // `location` may be older than another thread's pin: the mark is what counts.
   if (before->device != location.raw->dev || !(location.pinned() || programs_.has_identity_mark(inode))) {
     erase(known);  // of an inode that is gone; its memory was used again
-    return pin_new(fd, location, paths, superblock);
+    return pin_new(fd, location, paths, superblock, reserved_for);
   }
   Identity now = *before;
   now.mask |= superblock.deny_mask;
@@ -38,16 +62,27 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
 }
 
 IdentityTable::Pinned IdentityTable::pin_new(int fd, const Location& location, std::span<const std::string> paths,
-                                             const Superblock& superblock) {
+                                             const Superblock& superblock, std::uint64_t reserved_for) {
   const std::uint64_t inode = location.raw->inode;
   const Device device = location.raw->dev;
   const bool directory = location.directory();
   ++since_collected_;
-  if (sizes_[device] >= limit_) return Pinned::limit;
-  if (!mark(fd, superblock.deny_mask, directory)) return Pinned::limit;
-  Held held{.id = new_id(), .directory = directory, .listed = false, .lower = {location.raw->lower_ino, location.raw->lower_dev}};
+  std::optional<std::uint64_t> payer = reserved_for;
+  if (reserved_for != 0) shares_.add(reserved_for);
+  else payer = charge(paths, directory, *superblock.table);
+  if (!payer) return Pinned::limit;
+  if (!mark(fd, superblock.deny_mask, directory)) {
+    shares_.give_back(*payer);
+    return Pinned::limit;
+  }
+  Held held{.id = new_id(),
+            .directory = directory,
+            .listed = false,
+            .lower = {location.raw->lower_ino, location.raw->lower_dev},
+            .payer = *payer};
   const auto unmark = [&] {
     groups_.identity.try_mark(FAN_MARK_REMOVE, superblock.deny_mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, fd);
+    shares_.give_back(*payer);
     return Pinned::limit;
   };
   if (!programs_.add_identity(inode, held.id)) return unmark();
@@ -58,22 +93,53 @@ IdentityTable::Pinned IdentityTable::pin_new(int fd, const Location& location, s
     auto links = links_.find(held.lower);
     if (links == links_.end()) {
       const std::uint32_t id = new_id();
-      if (!programs_.add_lower_identity({.ino = held.lower.first, .dev = held.lower.second}, id)) {
+      const bool has_room = lower_shares_.take(*payer);
+      if (!has_room || !programs_.add_lower_identity({.ino = held.lower.first, .dev = held.lower.second}, id)) {
+        if (has_room) lower_shares_.give_back(*payer);
+        else refusals_.add(*payer, kRefused);
         programs_.remove_identity(inode);
         identities_.erase(held.id);
         return unmark();
       }
-      links = links_.emplace(held.lower, Links{.id = id, .device = device, .known = {}, .all = 0}).first;
+      links = links_.emplace(held.lower, Links{.id = id, .device = device, .known = {}, .all = 0, .payer = *payer}).first;
     }
     links->second.all = location.raw->nlink;
     links->second.known.insert(inode);
   }
   by_inode_[inode] = held;
-  ++sizes_[device];
   join_links(held.lower);
   if (directory && superblock.shared) trees_.watch(fd, device);
   else if (directory) trees_.watch_overlay(fd, device, paths.front());
   return Pinned::now;
+}
+
+// Who pays for a new pin: one whose guard denies it, and whose share isn't used up.
+std::optional<std::uint64_t> IdentityTable::charge(std::span<const std::string> paths, bool directory,
+                                                   const SuperblockPolicy& table) {
+  std::vector<std::uint64_t> full;
+  for (const std::string& path : paths) {
+    for (const std::uint64_t container : table.deniers(path, directory)) {
+      if (shares_.take(container)) return container;
+      full.push_back(container);
+    }
+  }
+  if (!full.empty()) refusals_.add(full.front(), kRefused);
+  return std::nullopt;
+}
+
+// The payer's guard denies it no more, but another's does.
+void IdentityTable::charge_another(Held& held, std::span<const std::string> paths, const SuperblockPolicy& table) {
+  std::optional<std::uint64_t> other;
+  for (const std::string& path : paths) {
+    for (const std::uint64_t container : table.deniers(path, held.directory)) {
+      if (container == held.payer) return;
+      other = other.value_or(container);
+    }
+  }
+  if (!other) return;
+  shares_.give_back(held.payer);
+  shares_.add(*other);
+  held.payer = *other;
 }
 
 std::uint32_t IdentityTable::new_id() {
@@ -152,7 +218,7 @@ void IdentityTable::erase(ByInode::iterator held) {
   const auto [inode, gone] = *held;
   const auto identity = identities_.find(gone.id);
   programs_.remove_identity(inode);
-  if (--sizes_[identity->second->device] == 0) sizes_.erase(identity->second->device);
+  shares_.give_back(gone.payer);
   identities_.erase(identity);
   by_inode_.erase(held);
   const auto links = links_.find(gone.lower);
@@ -161,6 +227,7 @@ void IdentityTable::erase(ByInode::iterator held) {
   if (!links->second.known.empty()) return join_links(gone.lower);
   programs_.remove_lower_identity({.ino = gone.lower.first, .dev = gone.lower.second});
   identities_.erase(links->second.id);
+  lower_shares_.give_back(links->second.payer);
   links_.erase(links);
 }
 
@@ -183,7 +250,7 @@ void IdentityTable::sweep(Device device, const PolicyBox& policies, const std::f
     const std::unique_lock lock(mutex_);
     const auto it = by_inode_.find(inode);
     if (it == by_inode_.end()) continue;
-    const Held& held = it->second;
+    Held& held = it->second;
     const std::shared_ptr<const Identity> before = identities_.at(held.id);
     if (before->device != device) continue;
     const auto policy = policies.get();
@@ -195,6 +262,7 @@ void IdentityTable::sweep(Device device, const PolicyBox& policies, const std::f
     const bool same = now.paths.size() == before->paths.size();
     // A reason that was not kept may still hold.
     if (!now.paths.empty() || (now.cut && superblock != nullptr)) {
+      charge_another(held, now.paths, *superblock->table);
       if (same) continue;
       identities_[held.id] = std::make_shared<const Identity>(std::move(now));
       join_links(held.lower);

@@ -8,12 +8,16 @@
 // An inode has reasons: the paths at which it was denied to somebody, by one
 // guard or several. It is judged by each. A reason goes when no guard denies that
 // path any more; the pin goes with the last reason.
+//
+// A pin is charged to a container whose guard denies it: what one container makes
+// others guard less by nothing (shares.h).
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <shared_mutex>
 #include <span>
@@ -25,7 +29,9 @@
 #include "os/fanotify_group.h"
 #include "ebpf/locator.h"
 #include "policy/policy.h"
+#include "identity/shares.h"
 #include "identity/tree_watch.h"
+#include "record/refusals.h"
 
 namespace janus {
 
@@ -39,16 +45,34 @@ struct Identity {
 
 class IdentityTable {
  public:
-  IdentityTable(const Groups& groups, BpfPrograms& programs, TreeWatch& trees, std::size_t limit)
-      : groups_(groups), programs_(programs), trees_(trees), limit_(limit) {}
+  // `limit`: what one container may have pinned.
+  IdentityTable(const Groups& groups, BpfPrograms& programs, TreeWatch& trees, Refusals& refusals, std::size_t limit);
 
-  // `limit`: this superblock holds as many as it may, or the eBPF map does.
+  // Room that a container's guard was promised. Goes with this object.
+  class Reservation {
+   public:
+    explicit Reservation(IdentityTable& table) : table_(table) {}
+    ~Reservation();
+    Reservation(const Reservation&) = delete;
+    Reservation& operator=(const Reservation&) = delete;
+    // For one more. False: the container has used up its share.
+    bool add(std::uint64_t container);
+
+   private:
+    IdentityTable& table_;
+    std::vector<std::uint64_t> containers_;
+  };
+
+  // `limit`: all whose guards deny it have used up their share, or the kernel
+  // refuses the mark.
   enum class Pinned { now, already, limit };
   // `location` is of `fd`, identities and all; `paths` is what it is guarded as,
   // one at least. What the policy says of a reason that is held already is no
   // reason of its own. Unless it is `limit`, the mark asks about all of the
-  // superblock's deny_mask.
-  Pinned pin(int fd, const Location& location, std::span<const std::string> paths, const Superblock& superblock);
+  // superblock's deny_mask. `reserved_for`: the container that has a Reservation for
+  // it; 0: nobody.
+  Pinned pin(int fd, const Location& location, std::span<const std::string> paths, const Superblock& superblock,
+             std::uint64_t reserved_for = 0);
 
   // True once for each pinned directory: its entries are to be pinned, too.
   bool begin_listing(std::uint64_t inode);
@@ -83,6 +107,7 @@ class IdentityTable {
     bool directory = false;
     bool listed = false;
     LowerInode lower;
+    std::uint64_t payer = 0;  // the container whose share it is of
   };
   using ByInode = std::unordered_map<std::uint64_t, Held>;  // by kernel address
   // A hard-linked file of the image: its names that are pinned, of all it has.
@@ -92,10 +117,14 @@ class IdentityTable {
     Device device = 0;
     std::set<std::uint64_t> known;  // inodes
     std::size_t all = 0;
+    std::uint64_t payer = 0;
   };
   std::uint32_t new_id();
   bool mark(int fd, std::uint64_t mask, bool directory) const;
-  Pinned pin_new(int fd, const Location& location, std::span<const std::string> paths, const Superblock& superblock);
+  Pinned pin_new(int fd, const Location& location, std::span<const std::string> paths, const Superblock& superblock,
+                 std::uint64_t reserved_for);
+  std::optional<std::uint64_t> charge(std::span<const std::string> paths, bool directory, const SuperblockPolicy& table);
+  void charge_another(Held& held, std::span<const std::string> paths, const SuperblockPolicy& table);
   static void add_reasons(Identity& identity, std::span<const std::string> paths, const SuperblockPolicy& table, bool directory);
   void join_links(const LowerInode& lower);
   void erase(ByInode::iterator held);
@@ -103,14 +132,15 @@ class IdentityTable {
   const Groups& groups_;
   BpfPrograms& programs_;
   TreeWatch& trees_;
-  const std::size_t limit_;
+  Refusals& refusals_;
   mutable std::shared_mutex mutex_;
   std::uint32_t next_ = 1;
   std::size_t since_collected_ = 0;  // pins, made or refused
   std::unordered_map<std::uint32_t, std::shared_ptr<const Identity>> identities_;
   ByInode by_inode_;
-  std::unordered_map<Device, std::size_t> sizes_;
   std::map<LowerInode, Links> links_;
+  Shares shares_;        // of the map of inodes
+  Shares lower_shares_;  // ... and of that of the images' inodes
 };
 
 }  // namespace janus

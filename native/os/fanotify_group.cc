@@ -16,7 +16,7 @@ namespace {
 
 constexpr unsigned kBounded = FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_MARKS;
 // A question that found no room would be allowed.
-constexpr unsigned kCommon = kBounded | FAN_UNLIMITED_QUEUE;
+constexpr unsigned kUnbounded = kBounded | FAN_UNLIMITED_QUEUE;
 // O_NONBLOCK: the kernel opens the object for us, and a FIFO would wait for a writer.
 constexpr unsigned kEventFlags = O_RDONLY | O_CLOEXEC | O_LARGEFILE | O_NONBLOCK | O_NOATIME;
 
@@ -88,13 +88,13 @@ void FanotifyGroup::release() const {
 // both are asked about, would depend on chance.
 Groups::Groups(bool audit)
     : observer("observer", kBounded | FAN_CLASS_NOTIF | FAN_REPORT_PIDFD, kEventFlags),
-      moves("moves", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_FID, 0),
-      names("names", kCommon | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
+      moves("moves", kBounded | FAN_CLASS_NOTIF | FAN_REPORT_FID, 0),
+      names("names", kBounded | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
       names_inotify(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)),
       trees("trees", kBounded | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
-      gate("gate", kCommon | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,
+      gate("gate", kUnbounded | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,
            highest_notification()),
-      identity("identity", kCommon | FAN_CLASS_PRE_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,
+      identity("identity", kUnbounded | FAN_CLASS_PRE_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,
                highest_notification()) {}
 
 int Groups::highest_notification() const {

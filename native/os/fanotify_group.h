@@ -6,11 +6,13 @@
 // The daemon has six, whatever the number of guards (max_user_groups is 128):
 //   gate      permission: superblock and mount marks, and learned ignore marks
 //   identity  permission: inode marks on what is guarded, never an ignore mark
-//   observer  notification: what is only seen, and learned ignore marks; its queue is
-//             bounded: memory of the node, and of what is deleted while it waits in it
+//   observer  notification: what is only seen, and learned ignore marks
 //   moves     notification: renames of directories that carry an ignore mark
 //   names     notification: changes in directories that a guarded path goes through
 //   trees     notification: what appears in guarded directories
+// The queues of the notification groups are bounded. Containers fill them; they are
+// memory of the node, and keep what is deleted while it is in them. Whoever drains
+// one takes an overflow for a change of everything.
 // Two permission groups, since an ignore mark on a directory silences its
 // children for every mark of the same group: a hard link or a file moved out of
 // a guarded place into an ignored directory would be silent. `identity` cannot
@@ -95,7 +97,7 @@ struct Groups {
   FanotifyGroup moves;
   FanotifyGroup names;
   UniqueFd names_inotify;  // does what `names` cannot, where there are no file handles
-  FanotifyGroup trees;  // its queue is bounded: who loses events looks again at all
+  FanotifyGroup trees;
   FanotifyGroup gate;
   FanotifyGroup identity;
 };

@@ -138,7 +138,8 @@ const Entry* SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor)
   return nullptr;
 }
 
-const Entry* SuperblockPolicy::deniable(std::string_view path, bool directory) const {
+template <typename Visit>
+void SuperblockPolicy::each_denying(std::string_view path, bool directory, Visit visit) const {
   for (const auto kind : {FileEventKind::open, FileEventKind::access, FileEventKind::exec}) {
     // The strictest actor there is: in every container at once, nobody's owner.
     std::uint32_t levels = 0;
@@ -152,7 +153,7 @@ const Entry* SuperblockPolicy::deniable(std::string_view path, bool directory) c
           if (!rules_[i].answered || decided.contains(entry) || !(subject.events & mask_of(kind)) ||
               (!directory && subject.only_dir) || !reaches(entry, levels, path.substr(at.size())))
             continue;
-          if (entry.action == Action::deny) return &entry;
+          if (entry.action == Action::deny && visit(entry)) return;
           if (!subject.only_container) here.add(entry);
         }
         decided.add(here);
@@ -161,7 +162,25 @@ const Entry* SuperblockPolicy::deniable(std::string_view path, bool directory) c
       at = parent_of(at);
     }
   }
-  return nullptr;
+}
+
+const Entry* SuperblockPolicy::deniable(std::string_view path, bool directory) const {
+  const Entry* denying = nullptr;
+  each_denying(path, directory, [&](const Entry& entry) {
+    denying = &entry;
+    return true;
+  });
+  return denying;
+}
+
+std::vector<std::uint64_t> SuperblockPolicy::deniers(std::string_view path, bool directory) const {
+  std::vector<std::uint64_t> containers;
+  each_denying(path, directory, [&](const Entry& entry) {
+    const std::uint64_t container = entry.subject->container;
+    if (std::ranges::find(containers, container) == containers.end()) containers.push_back(container);
+    return false;
+  });
+  return containers;
 }
 
 // False: it depends on more than that.

@@ -100,6 +100,9 @@ class SuperblockPolicy {
   // Who could deny anyone this path; null: nobody. Used to find what to pin.
   const Entry* deniable(std::string_view path, bool directory) const;
 
+  // Whose guards could deny anyone this path: containers, each once.
+  std::vector<std::uint64_t> deniers(std::string_view path, bool directory) const;
+
   // Whether whatever is decided about one path is decided about the other, and
   // about all below it, too, as long as no entry is added. It may be false where
   // that holds.
@@ -117,6 +120,10 @@ class SuperblockPolicy {
   // An entry that reaches a path, and how far its reach goes on below it.
   using Reach = std::pair<const Entry*, std::uint32_t>;
   bool reach_of(std::string_view path, bool directory, std::vector<Reach>& reach) const;
+
+  // Entries that could deny anyone this path, until `visit` returns true.
+  template <typename Visit>
+  void each_denying(std::string_view path, bool directory, Visit visit) const;
 
   std::vector<Rule> rules_;   // by path
   std::size_t longest_ = 0;   // path of an entry, bytes

@@ -49,13 +49,14 @@ int main() {
   std::ofstream(base / "guarded/open") << "open";
 
   EngineCounters counters;
+  Refusals refusals;
   PolicyBox policy;
   const Groups groups(false);
   BpfPrograms programs;
   programs.set_identity_group(groups.identity.fd());
   Tracker tracker(programs, {});
   TreeWatch trees(groups, counters);
-  IdentityTable identities(groups, programs, trees, 100);
+  IdentityTable identities(groups, programs, trees, refusals, 100);
   IgnoreLearner learner(groups, policy, counters, 100, 0);
   std::mutex mutex;
   std::condition_variable change;

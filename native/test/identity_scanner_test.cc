@@ -60,7 +60,7 @@ class AllowAll {
 };
 
 struct Bench {
-  explicit Bench(std::size_t limit = 10'000) : identities(groups, programs, trees, limit) {
+  explicit Bench(std::size_t limit = 10'000) : identities(groups, programs, trees, refusals, limit) {
     programs.set_identity_group(groups.identity.fd());
     CHECK(container.start());
   }
@@ -112,6 +112,7 @@ struct Bench {
   const Base base;
   TestContainer container{base.path, 'c'};
   EngineCounters counters;
+  Refusals refusals;
   PolicyBox policy;
   const Groups groups{false};
   BpfPrograms programs;
@@ -119,7 +120,7 @@ struct Bench {
   TreeWatch trees{groups, counters};
   IdentityTable identities;
   IgnoreLearner learner{groups, policy, counters, 100, 0};
-  MarkPlanner planner{{programs, tracker, groups, policy, identities, learner, counters, false}};
+  MarkPlanner planner{{programs, tracker, groups, policy, identities, learner, counters, refusals, false}};
   IdentityScanner scanner{{programs, policy, identities, learner, trees, planner, counters}};
   std::atomic<bool> stop{false};
   std::thread thread;

@@ -21,10 +21,10 @@ namespace {
 
 using Kind = FileEventKind;
 
-std::shared_ptr<Subject> subject(std::uint32_t guard, Kind kind, bool owner = false) {
+std::shared_ptr<Subject> subject(std::uint32_t guard, Kind kind, bool owner = false, std::uint64_t container = 7) {
   auto made = std::make_shared<Subject>();
   made->id = made->guard = guard;
-  made->container = 7;
+  made->container = container;
   made->events = mask_of(kind);
   made->recursive = true;
   made->auto_allow_owner = owner;
@@ -93,7 +93,8 @@ struct Bench {
   BpfPrograms programs;
   PolicyBox policies;
   TreeWatch trees{groups, counters};
-  IdentityTable table{groups, programs, trees, 200};
+  Refusals refusals;
+  IdentityTable table{groups, programs, trees, refusals, 200};
   Locator locator{programs, LocatorSlot::planner};
   fs::path base;
   std::string root;  // as the superblock names it
@@ -217,6 +218,63 @@ void the_limit_counts_what_is_there() {
   CHECK(bench.table.size() == 199 && bench.pin("s/more") == IdentityTable::Pinned::now);
 }
 
+// What one container's guards pin takes nothing from another's.
+void the_limit_is_each_containers() {
+  Bench bench;
+  bench.refusals.follow(7, "seven");
+  bench.refusals.follow(8, "eight");
+  const auto of_seven = bench.deny("s", subject(1, Kind::open)), of_eight = bench.deny("t", subject(2, Kind::open, false, 8));
+  bench.publish({of_seven, of_eight});
+  for (int i = 0; i < 205; ++i) {
+    bench.file("s/" + std::to_string(i));
+    bench.pin("s/" + std::to_string(i));
+  }
+  CHECK(bench.table.size() == 200);
+  const auto refused = bench.refusals.all();
+  CHECK(refused.size() == 1 && refused[0].container == "seven" && refused[0].resource == "pins" && refused[0].count == 5);
+  bench.file("t/f");
+  CHECK(bench.pin("t/f") == IdentityTable::Pinned::now);
+
+  // What both deny is whoever's that has room.
+  bench.publish({of_seven, of_eight, bench.deny("s", subject(3, Kind::open, false, 8))});
+  CHECK(bench.pin("s/204") == IdentityTable::Pinned::now);
+  // One that pays and denies no more hands over to one that does.
+  bench.publish({of_eight, bench.deny("s", subject(3, Kind::open, false, 8))});
+  bench.sweep();
+  CHECK(bench.table.size() == 202);
+  bench.file("t/g");
+  CHECK(bench.pin("t/g") == IdentityTable::Pinned::limit);
+  bench.publish({of_seven});
+  bench.sweep();
+  CHECK(bench.table.size() == 201);  // the last two have a reason again: that of container 7
+}
+
+// What a guard is promised it gets, and nobody else meanwhile.
+void what_is_reserved_is_kept() {
+  Bench bench;
+  bench.publish({bench.deny("s", subject(1, Kind::open))});
+  const auto pin_for = [&](const std::string& path, std::uint64_t container) {
+    const auto policy = bench.policies.get();
+    const UniqueFd fd = bench.open(path);
+    const std::string full = bench.root + "/" + path;
+    return bench.table.pin(fd.get(), bench.locator.locate(fd.get(), 0, true), {&full, 1}, *policy->find(bench.device), container);
+  };
+  for (int i = 0; i < 200; ++i) bench.file("s/" + std::to_string(i));
+  {
+    IdentityTable::Reservation two(bench.table);
+    CHECK(two.add(7) && two.add(7));
+    for (int i = 0; i < 198; ++i) bench.pin("s/" + std::to_string(i));
+    CHECK(bench.pin("s/198") == IdentityTable::Pinned::limit && !two.add(7) && two.add(8));
+    CHECK(pin_for("s/198", 7) == IdentityTable::Pinned::now && pin_for("s/199", 7) == IdentityTable::Pinned::now);
+  }
+  CHECK(bench.table.size() == 200);
+  bench.file("s/more");
+  CHECK(bench.pin("s/more") == IdentityTable::Pinned::limit);
+  fs::remove(bench.base / "s/0");
+  bench.table.collect();
+  CHECK(bench.pin("s/more") == IdentityTable::Pinned::now);  // nothing is reserved any more
+}
+
 // An overlay without an index has an inode for each name of a hard link of its image.
 void names_of_one_file_of_an_image() {
   Bench bench;
@@ -262,6 +320,8 @@ int main() {
   every_guarded_ancestor_counts();
   more_guarded_ancestors_than_are_told_deny_too();
   the_limit_counts_what_is_there();
+  the_limit_is_each_containers();
+  what_is_reserved_is_kept();
   names_of_one_file_of_an_image();
   return tap::done();
 }

@@ -36,6 +36,13 @@ int main() {
   CHECK(large.identities == 1 << 20);
   CHECK(ring_is_valid(large));
 
+  // Who raises the limit of one container gets a map in which it can be reached, up to the most.
+  const Machine tiny{.memory_bytes = kGiB, .processes = 1000, .processors = 1};
+  CHECK(map_sizes(tiny).identities == 1 << 14);
+  CHECK(map_sizes(tiny, 1).identities == 1 << 14);
+  CHECK(map_sizes(tiny, 100'000).identities >= 300'000);
+  CHECK(map_sizes(tiny, std::numeric_limits<std::size_t>::max()).identities == 1 << 20);
+
   const Machine machine = Machine::read();
   CHECK(machine.memory_bytes >= kGiB / 4 && machine.memory_bytes < unlimited);
   CHECK(machine.processes > 0 && machine.processes < unlimited);

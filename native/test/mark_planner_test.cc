@@ -112,14 +112,15 @@ struct Bench {
   const Base base;
   TestContainer one{base.path, 'a'}, two{base.path, 'b'};
   EngineCounters counters;
+  Refusals refusals;
   PolicyBox policy;
   const Groups groups{false};
   BpfPrograms programs;
   Tracker tracker{programs, {}};
   TreeWatch trees{groups, counters};
-  IdentityTable identities{groups, programs, trees, 1000};
+  IdentityTable identities{groups, programs, trees, refusals, 1000};
   IgnoreLearner learner{groups, policy, counters, 100, 0};
-  MarkPlanner planner{{programs, tracker, groups, policy, identities, learner, counters, false}};
+  MarkPlanner planner{{programs, tracker, groups, policy, identities, learner, counters, refusals, false}};
   NameWatch names{groups, [](const std::set<NameOwner>&) {}};
   Locator sweeping{programs, LocatorSlot::scanner};
   std::uint32_t next_subject = 1;
