@@ -9,7 +9,7 @@
         "ebpf/attachments.cc", "ebpf/bpf_programs.cc", "ebpf/libbpf_log.cc", "ebpf/locator.cc", "ebpf/map_sizes.cc", "ebpf/probe.cc", "ebpf/record_stream.cc",
         "hold/held.cc", "hold/holder.cc", "hold/keeper_process.cc",
         "identity/identity_table.cc", "identity/judge.cc", "identity/shares.cc", "identity/tree_watch.cc",
-        "os/descriptors.cc", "os/fanotify_group.cc", "os/fault.cc", "os/last_resort.cc", "os/path_resolver.cc", "os/peer.cc", "os/process_dir.cc", "os/urgency.cc",
+        "os/descriptors.cc", "os/fanotify_group.cc", "os/fault.cc", "os/file_handle.cc", "os/last_resort.cc", "os/path_resolver.cc", "os/peer.cc", "os/process_dir.cc", "os/urgency.cc",
         "policy/glob.cc", "policy/policy.cc",
         "record/event_ring.cc", "record/refusals.cc",
         "track/container_search.cc", "track/inspector.cc", "track/process_table.cc", "track/tracker.cc",

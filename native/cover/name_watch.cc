@@ -7,18 +7,17 @@
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
 #include "os/dirent_event.h"
+#include "os/file_handle.h"
 
 namespace janus {
 namespace {
 
 constexpr std::uint64_t kMask = FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_ONDIR;
 constexpr std::uint32_t kInotifyMask = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ONLYDIR;
-constexpr int kHandleIsName = 0x200;  // AT_HANDLE_FID (Linux 6.5): needs not be decodable
 
 template <typename Value>
 void append(std::string& to, const Value& value) {
@@ -43,14 +42,7 @@ std::string key_of_directory(int directory, bool& changes) {
   struct statfs status {};
   if (fstatfs(directory, &status) != 0) return {};
   changes = status.f_type == OVERLAYFS_SUPER_MAGIC;
-  alignas(file_handle) std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> bytes{};
-  auto& handle = *reinterpret_cast<file_handle*>(bytes.data());
-  for (const int how : {kHandleIsName, 0}) {
-    handle.handle_bytes = MAX_HANDLE_SZ;
-    int mount = 0;
-    if (name_to_handle_at(directory, "", &handle, &mount, AT_EMPTY_PATH | how) == 0) return key_of(status.f_fsid.__val, &handle);
-    if (errno != EINVAL) break;
-  }
+  if (const auto handle = FileHandle::of(directory)) return key_of(status.f_fsid.__val, &handle->get());
   changes = true;  // it is not known by it
   return key_of(status.f_fsid.__val, nullptr);
 }

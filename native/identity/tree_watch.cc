@@ -7,12 +7,12 @@
 #include <cstring>
 
 #include "os/dirent_event.h"
+#include "os/file_handle.h"
 
 namespace janus {
 namespace {
 
 constexpr std::uint64_t kMask = FAN_CREATE | FAN_MOVED_TO | FAN_ONDIR;
-constexpr int kHandleIsName = 0x200;  // AT_HANDLE_FID (Linux 6.5): needs not be decodable
 
 }  // namespace
 
@@ -31,17 +31,13 @@ void TreeWatch::watch(int directory, Device device) {
 }
 
 void TreeWatch::watch_overlay(int directory, Device device, std::string_view path) {
-  alignas(file_handle) std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> bytes{};
-  auto& handle = *reinterpret_cast<file_handle*>(bytes.data());
-  handle.handle_bytes = MAX_HANDLE_SZ;
-  int mount = 0;
+  const auto handle = FileHandle::of(directory);
   const std::lock_guard lock(mutex_);
   FileSystem where;
   if (!mark(directory, device, where)) return;
   Overlays& overlays = overlays_[where];
   overlays.devices.insert(device);
-  if (name_to_handle_at(directory, "", &handle, &mount, AT_EMPTY_PATH | kHandleIsName) == 0)
-    overlays.paths[handle_of(handle)][device] = path;
+  if (handle) overlays.paths[handle_of(handle->get())][device] = path;
 }
 
 void TreeWatch::forget(Device device) {

@@ -1,0 +1,28 @@
+// What names a file within its file system, as fanotify reports it.
+//
+// Owns: nothing; the one place that asks name_to_handle_at(2).
+#pragma once
+
+#include <fcntl.h>
+
+#include <array>
+#include <cstddef>
+#include <optional>
+
+namespace janus {
+
+// A struct file_handle with room for the largest.
+class FileHandle {
+ public:
+  // Of an open descriptor's file. Nothing if its file system gives none; errno says why.
+  static std::optional<FileHandle> of(int fd);
+
+  const file_handle& get() const { return *reinterpret_cast<const file_handle*>(bytes_.data()); }
+
+ private:
+  file_handle& get() { return *reinterpret_cast<file_handle*>(bytes_.data()); }
+
+  alignas(file_handle) std::array<std::byte, sizeof(file_handle) + MAX_HANDLE_SZ> bytes_{};
+};
+
+}  // namespace janus
