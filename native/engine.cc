@@ -441,6 +441,13 @@ bool Engine::remove(std::uint32_t key) {
   return existed;
 }
 
+void Engine::retry(std::uint32_t key) {
+  Running& all = running();
+  const auto jobs = all.planner.retry(key);
+  all.holder.watch(all.planner.watched());
+  for (const ScanJob& job : jobs) all.scanner.scan(job);
+}
+
 std::vector<PathNote> Engine::path_notes(std::uint32_t key) { return running().planner.notes(key); }
 
 std::vector<std::string> Engine::take_ended() {

@@ -86,6 +86,7 @@ class Engine {
   std::vector<ProcessSummary> list_processes(const std::string& container);
   void apply(std::span<const GuardSpec> specs);
   bool remove(std::uint32_t key);
+  void retry(std::uint32_t key);
   std::vector<PathNote> path_notes(std::uint32_t key);
   std::vector<std::string> take_ended();
   std::size_t drain(std::span<std::uint8_t> into);

@@ -31,6 +31,8 @@ export interface MetricsOptions {
   readonly guards: () => number;
   /** How many guards of the last run could not be taken up yet. */
   readonly guardsPending: () => number;
+  /** How many paths of held guards cannot be guarded now. */
+  readonly pathsUnguarded: () => number;
   readonly guardChanges: (change: GuardChange, source: ChangeSource) => number;
   /** How often the state file could not be written. */
   readonly stateErrors: () => number;
@@ -115,6 +117,13 @@ const DEFINITIONS: readonly Definition[] = [
     help: "Guards of the last run that could not be restored yet: kept, tried again, not enforced.",
     labels: [],
     read: ({ options }) => single(options.guardsPending()),
+  },
+  {
+    name: "janusd_paths_unguarded",
+    type: "gauge",
+    help: "Paths of guards that are held without them, since they cannot be guarded now: kept, tried again.",
+    labels: [],
+    read: ({ options }) => single(options.pathsUnguarded()),
   },
   {
     name: "janusd_guard_changes_total",

@@ -126,6 +126,8 @@ export interface PathNote {
   readonly program: string;
   /** Of that program, on its file system: hard links. */
   readonly names: number;
+  /** Why it is not guarded now; "": it is. Only of a guard that is `partial`. */
+  readonly fault: string;
 }
 
 /** One subject of a guard, on one container. */
@@ -140,6 +142,11 @@ export interface NativeGuard {
   /** The caller's key: applying the same key again replaces. 1 .. 2^31-1. */
   readonly key: number;
   readonly subjects: readonly NativeSubject[];
+  /**
+   * A path that cannot be guarded now costs itself only: `pathNotes` tells of it, and it is guarded when `retry`, or a
+   * change of mounts or names, finds that it can be. If none can be, `apply` throws all the same.
+   */
+  readonly partial: boolean;
 }
 
 export interface ContainerInfo {
@@ -299,6 +306,8 @@ export interface Engine {
   apply(guards: readonly NativeGuard[]): void;
   /** False if there is no such guard. */
   remove(key: number): boolean;
+  /** Looks again at the paths of a guard that could not be guarded. */
+  retry(key: number): void;
   /** Of the guard's paths, as they were resolved last. Looks at no file. */
   pathNotes(key: number): PathNote[];
   /** Container ids that ended since the last call. The engine keeps their guards until they are removed. */

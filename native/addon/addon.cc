@@ -117,7 +117,9 @@ SubjectSpec subject_of(const Napi::Object& from) {
 }
 
 GuardSpec guard_of(const Napi::Object& from) {
-  GuardSpec spec{.key = from.Get("key").As<Napi::Number>().Uint32Value(), .subjects = {}};
+  GuardSpec spec{.key = from.Get("key").As<Napi::Number>().Uint32Value(),
+                 .subjects = {},
+                 .partial = from.Get("partial").As<Napi::Boolean>().Value()};
   const auto subjects = from.Get("subjects").As<Napi::Array>();
   for (std::uint32_t i = 0; i < subjects.Length(); ++i)
     spec.subjects.push_back(subject_of(subjects.Get(i).As<Napi::Object>()));
@@ -142,6 +144,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                         InstanceMethod<&JsEngine::list_containers>("listContainers"),
                         InstanceMethod<&JsEngine::list_processes>("listProcesses"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
+                        InstanceMethod<&JsEngine::retry>("retry"),
                         InstanceMethod<&JsEngine::path_notes>("pathNotes"),
                         InstanceMethod<&JsEngine::take_ended>("takeEnded"), InstanceMethod<&JsEngine::drain>("drain"),
                         InstanceMethod<&JsEngine::vitals>("vitals"), InstanceMethod<&JsEngine::stats>("stats")});
@@ -257,6 +260,10 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     return Napi::Boolean::New(info.Env(), existed);
   }
 
+  void retry(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { engine_->retry(info[0].As<Napi::Number>().Uint32Value()); });
+  }
+
   Napi::Value path_notes(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const auto notes =
@@ -269,6 +276,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
       item.Set("missing", notes[i].missing);
       item.Set("program", notes[i].program);
       item.Set("names", Napi::Number::New(env, notes[i].names));
+      item.Set("fault", notes[i].fault);
       out.Set(i, item);
     }
     return out;

@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -38,6 +40,10 @@ bool same_way(const Resolved& one, const Resolved& other) {
 
 }  // namespace
 
+bool is_of(const Placed& placed, std::uint32_t subject, std::uint32_t path) {
+  return placed.entry->subject->id == subject && placed.path == path;
+}
+
 void sort_by_device(std::vector<Placed>& placed) { std::ranges::stable_sort(placed, {}, &Placed::device); }
 
 void GuardCompiler::unwatch(const CompiledGuard& guard) {
@@ -67,6 +73,7 @@ CompiledGuard GuardCompiler::compile(const GuardSpec& spec, const ContainerViews
 void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& views, const StatsOf& stats,
                                  std::vector<Pin>& pins) {
   const GuardSpec& spec = guard.spec;
+  std::optional<Error> first;  // of a partial guard
   for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
     const SubjectSpec& want = spec.subjects[i];
     const int index = static_cast<int>(i);
@@ -98,23 +105,21 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
     subject->stats = stats(want.id);
     if (subject->stats == nullptr) subject->stats = std::make_shared<SubjectStats>();
     guard.subjects.push_back(subject);
+    std::uint32_t number = 0;
     const auto place_all = [&](const std::vector<std::string>& paths, Action action) {
       for (const std::string& path : paths) {
+        const What what{want, subject, number++, path, action};
         const std::size_t before = pins.size();
         try {
-          ContainerView& of = *view->second;
-          place({of, *of.first(), of.mounts(), of.served(), true}, want, subject, path, action, guard, pins);
-          for (const auto& other : of.namespaces()) {
-            try {
-              place({of, *other.process, other.mounts, other.served, false}, want, subject, path, action, guard, pins);
-            } catch (const Error& error) {
-              // Its process has ended, or sees no such path: nothing to guard there.
-              // Without resources nobody knows whether there is something.
-              if (error.code == ErrorCode::exhausted) throw;
-            }
-          }
+          place_everywhere(*view->second, what, guard, pins);
         } catch (Error& error) {
-          throw std::move(error).on_path(index, path);
+          if (!spec.partial || error.code == ErrorCode::exhausted || error.code == ErrorCode::not_found)
+            throw std::move(error).on_path(index, path);
+          // What is watched on its way stays watched: a change there may mend it.
+          pins.erase(pins.begin() + static_cast<std::ptrdiff_t>(before), pins.end());
+          std::erase_if(guard.placed, [&](const Placed& placed) { return is_of(placed, want.id, what.number); });
+          guard.failed.push_back({want.id, what.number, path, error.what()});
+          if (!first) first = std::move(error).on_path(index, path);
         }
         for (std::size_t at = before; at < pins.size(); ++at) {
           pins[at].container = view->first;
@@ -128,16 +133,36 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
     place_all(want.deny, Action::deny);
     place_all(want.watch, Action::watch);
   }
+  if (first && guard.placed.empty()) throw *std::move(first);
+}
+
+void GuardCompiler::place_everywhere(ContainerView& view, const What& what, CompiledGuard& guard, std::vector<Pin>& pins) {
+  place({view, *view.first(), view.mounts(), view.served(), true}, what, guard, pins);
+  for (const auto& other : view.namespaces()) {
+    try {
+      place({view, *other.process, other.mounts, other.served, false}, what, guard, pins);
+    } catch (const Error& error) {
+      // Its process has ended, or sees no such path: nothing to guard there.
+      // Without resources nobody knows whether there is something.
+      if (error.code == ErrorCode::exhausted) throw;
+    }
+  }
 }
 
 // Watched before it is looked at: what changes after is told.
-Resolved GuardCompiler::resolve_watched(const Where& where, const std::string& path, CompiledGuard& guard) {
-  const auto resolve = [&] { return resolve_local(programs_, where.process, where.served, path); };
+Resolved GuardCompiler::resolve_watched(const Where& where, const What& what, CompiledGuard& guard) {
+  const auto resolve = [&] { return resolve_local(programs_, where.process, where.served, what.path); };
   Resolved resolved = resolve();
   if (names_ == nullptr || !where.first) return resolved;
   const std::uint64_t container = where.view.info().cgroup;
   const auto watch = [&] {
-    const auto outcome = names_->watch(resolved, {container, guard.spec.key}, guard.names[container]);
+    std::vector<NameWatch::Watched>& watched = guard.names[container];
+    const std::size_t before = watched.size();
+    const auto outcome = names_->watch(resolved, {container, guard.spec.key}, watched);
+    for (std::size_t i = before; i < watched.size(); ++i) {
+      watched[i].subject = what.spec.id;
+      watched[i].path = what.number;
+    }
     if (outcome.failed > 0) counters_.exposed_rescan.add(outcome.failed);
     return outcome.is_new;
   };
@@ -154,19 +179,18 @@ Resolved GuardCompiler::resolve_watched(const Where& where, const std::string& p
   return resolved;
 }
 
-void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
-                          const std::string& path, Action action, CompiledGuard& guard, std::vector<Pin>& pins) {
+void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& guard, std::vector<Pin>& pins) {
   const ContainerView& view = where.view;
-  Resolved resolved = resolve_watched(where, path, guard);
+  Resolved resolved = resolve_watched(where, what, guard);
   if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
     throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
   if (where.first) {
-    auto note = note_of(spec.id, path, resolved);
-    if (note && (note->missing || action == Action::deny)) guard.notes.push_back(std::move(*note));
+    auto note = note_of(what.spec.id, what.path, resolved);
+    if (note && (note->missing || what.action == Action::deny)) guard.notes.push_back(std::move(*note));
   }
   const auto is_placed = [&](Device device, std::string_view full) {
     return std::ranges::any_of(guard.placed, [&](const Placed& placed) {
-      return placed.device == device && placed.entry->subject == subject && placed.entry->path == full;
+      return placed.device == device && placed.entry->subject == what.subject && placed.entry->path == full;
     });
   };
   const auto put = [&](Device device, bool owned, std::uint32_t depth, std::string full, std::string relative) {
@@ -175,11 +199,12 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
     guard.placed.push_back({.container = view.info().cgroup,
                             .device = device,
                             .owned = owned,
-                            .entry = std::make_shared<Entry>(Entry{.action = action,
+                            .path = what.number,
+                            .entry = std::make_shared<Entry>(Entry{.action = what.action,
                                                                    .depth = depth,
                                                                    .path = std::move(full),
                                                                    .relative = std::move(relative),
-                                                                   .subject = subject})});
+                                                                   .subject = what.subject})});
   };
   const auto add = [&](const Location& at, const std::string& tail) {
     const auto mount = std::find_if(where.mounts.begin(), where.mounts.end(),
@@ -193,7 +218,7 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
   if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
   add(object, resolved.missing);
   const bool directory = object.directory();
-  if (action == Action::deny && resolved.missing.empty() && where.first) {
+  if (what.action == Action::deny && resolved.missing.empty() && where.first) {
     pins.push_back({.object = std::move(resolved.object),
                     .directory = directory,
                     .device = guard.placed.back().device,
@@ -215,13 +240,13 @@ void GuardCompiler::place(const Where& where, const SubjectSpec& spec, const std
       continue;
     const std::string tail = mount.point.substr(resolved.seen.size());
     const std::uint32_t depth = levels_in(tail);
-    if (depth > 1 && (!spec.recursive || (spec.max_depth != 0 && depth > spec.max_depth))) continue;
+    if (depth > 1 && (!what.spec.recursive || (what.spec.max_depth != 0 && depth > what.spec.max_depth))) continue;
     if (mount.served) {
       pass_by(view, mount);
       continue;
     }
     if (!where.first && is_placed(mount.device, mount.root)) continue;
-    const bool to_pin = action == Action::deny && where.first;
+    const bool to_pin = what.action == Action::deny && where.first;
     Resolved below;
     if (to_pin || mount.type == "overlay") {
       try {

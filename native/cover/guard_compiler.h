@@ -29,7 +29,16 @@ struct Placed {
   std::uint64_t container = 0;
   Device device = 0;
   bool owned = false;  // the superblock is the container's alone
+  std::uint32_t path = 0;  // of the entry's subject: allow, deny, then watch, counted on
   std::shared_ptr<const Entry> entry;
+};
+
+// A path of a subject that cannot be guarded now.
+struct FailedPath {
+  std::uint32_t subject = 0;  // id
+  std::uint32_t path = 0;     // as in Placed
+  std::string said;           // as the subject has it
+  std::string reason;
 };
 
 // What is at a denied path now; pinned once the policy is published.
@@ -52,8 +61,10 @@ struct CompiledGuard {
   std::vector<Placed> original;    // ... and led to when the guard was made
   std::map<std::uint64_t, std::vector<NameWatch::Watched>> names;  // by container
   std::vector<PathNote> notes;
+  std::vector<FailedPath> failed;  // only if the spec is partial
 };
 
+bool is_of(const Placed& placed, std::uint32_t subject, std::uint32_t path);
 void sort_by_device(std::vector<Placed>& placed);
 
 // Of guarded containers, by cgroup id.
@@ -70,7 +81,8 @@ class GuardCompiler {
 
   void set_name_watch(NameWatch* names) { names_ = names; }
 
-  // Throws Error with the subject and path that it is about; nothing is watched then.
+  // Throws Error with the subject and path that it is about; nothing is watched then. Of a spec
+  // that is partial only if none of its paths can be guarded, or if resources are short.
   // `pins`: what is to be pinned is added.
   CompiledGuard compile(const GuardSpec& spec, const ContainerViews& views, const StatsOf& stats, std::vector<Pin>& pins);
 
@@ -91,9 +103,17 @@ class GuardCompiler {
     bool first;  // the namespace of the first process
   };
   void add_subjects(CompiledGuard& guard, const ContainerViews& views, const StatsOf& stats, std::vector<Pin>& pins);
-  Resolved resolve_watched(const Where& where, const std::string& path, CompiledGuard& guard);
-  void place(const Where& where, const SubjectSpec& spec, const std::shared_ptr<const Subject>& subject,
-             const std::string& path, Action action, CompiledGuard& guard, std::vector<Pin>& pins);
+  // A path of a subject.
+  struct What {
+    const SubjectSpec& spec;
+    const std::shared_ptr<const Subject>& subject;
+    std::uint32_t number;  // as in Placed
+    const std::string& path;
+    Action action;
+  };
+  void place_everywhere(ContainerView& view, const What& what, CompiledGuard& guard, std::vector<Pin>& pins);
+  Resolved resolve_watched(const Where& where, const What& what, CompiledGuard& guard);
+  void place(const Where& where, const What& what, CompiledGuard& guard, std::vector<Pin>& pins);
 
   // A mount that is not guarded, though a guarded path leads over it: counted once.
   void pass_by(const ContainerView& view, const Mount& mount);

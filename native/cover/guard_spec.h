@@ -19,6 +19,7 @@ struct SubjectSpec {
 struct GuardSpec {
   std::uint32_t key = 0;
   std::vector<SubjectSpec> subjects;
+  bool partial = false;  // a path that cannot be guarded now costs itself only
 };
 
 }  // namespace janus

@@ -354,6 +354,10 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
       return std::any_of(guard.subjects.begin(), guard.subjects.end(),
                          [&](const auto& subject) { return gone(subject) && subject->id == note.subject; });
     });
+    std::erase_if(guard.failed, [&](const FailedPath& failed) {
+      return std::any_of(guard.subjects.begin(), guard.subjects.end(),
+                         [&](const auto& subject) { return gone(subject) && subject->id == failed.subject; });
+    });
     std::erase_if(guard.subjects, gone);
     compiler_.unwatch(guard, container);
     for (auto* placed : {&guard.placed, &guard.original}) {
@@ -412,9 +416,39 @@ void MarkPlanner::scanned(Device device, std::uint64_t token, bool complete) {
   publish_learning({device});
 }
 
+// A path that cannot be followed now, between two states of a tree or because a container has made it so, costs
+// itself only: it keeps what it led to and what is watched for it. What is left in `next.failed` is guarded nowhere.
+void MarkPlanner::keep_failed(CompiledGuard& guard, std::uint64_t container, CompiledGuard& next) {
+  for (const FailedPath& was : guard.failed) {
+    // It is there at last: from now on it is what was there when the guard was made.
+    std::ranges::copy_if(next.placed, std::back_inserter(guard.original),
+                         [&](const Placed& placed) { return is_of(placed, was.subject, was.path); });
+  }
+  auto& watched = guard.names[container];
+  auto& to_watch = next.names[container];
+  std::erase_if(next.failed, [&](const FailedPath& failed) {
+    const auto for_it = [&](const NameWatch::Watched& each) {
+      return each.subject == failed.subject && each.path == failed.path;
+    };
+    if (std::ranges::none_of(to_watch, for_it)) {
+      std::ranges::copy_if(watched, std::back_inserter(to_watch), for_it);
+      std::erase_if(watched, for_it);
+    }
+    bool held = false;
+    for (const Placed& placed : guard.placed) {
+      if (placed.container != container || !is_of(placed, failed.subject, failed.path)) continue;
+      held = true;
+      const bool original = std::ranges::any_of(guard.original, [&](const Placed& other) { return other.entry == placed.entry; });
+      if (!original) next.placed.push_back(placed);
+    }
+    if (held) parts_.counters.exposed_rescan.add();
+    return held;
+  });
+}
+
 // One container's part of a guard. Returns whether its paths lead to other places now.
 bool MarkPlanner::recompile(CompiledGuard& guard, std::uint64_t container, Again& again) {
-  GuardSpec part{.key = guard.spec.key, .subjects = {}};
+  GuardSpec part{.key = guard.spec.key, .subjects = {}, .partial = true};
   std::vector<std::size_t> at;
   for (std::size_t i = 0; i < guard.subjects.size(); ++i) {
     if (guard.subjects[i]->container != container) continue;
@@ -435,12 +469,12 @@ bool MarkPlanner::recompile(CompiledGuard& guard, std::uint64_t container, Again
   try {
     next = compile(part, again.pins);
   } catch (const Error&) {
-    // Between two states of a tree that is being changed; the change's end is
-    // told as well. Or a container has made a path that cannot be followed. What
-    // was resolved before holds until then, by mounts that came meanwhile, too.
+    // None of its paths can be followed, or resources are short. What was
+    // resolved before holds, by mounts that came meanwhile, too.
     parts_.counters.exposed_rescan.add();
     return false;
   }
+  keep_failed(guard, container, next);
   for (std::size_t i = 0; i < at.size(); ++i) guard.subjects[at[i]] = next.subjects[i];
   std::erase_if(guard.placed, theirs);
   std::ranges::move(next.placed, std::back_inserter(guard.placed));
@@ -449,10 +483,13 @@ bool MarkPlanner::recompile(CompiledGuard& guard, std::uint64_t container, Again
   sort_by_device(guard.placed);
   compiler_.unwatch(guard, container);
   guard.names.merge(next.names);
-  std::erase_if(guard.notes, [&](const PathNote& note) {
-    return std::ranges::any_of(part.subjects, [&](const SubjectSpec& subject) { return subject.id == note.subject; });
-  });
+  const auto part_has = [&](std::uint32_t subject) {
+    return std::ranges::any_of(part.subjects, [&](const SubjectSpec& of) { return of.id == subject; });
+  };
+  std::erase_if(guard.notes, [&](const PathNote& note) { return part_has(note.subject); });
   std::ranges::move(next.notes, std::back_inserter(guard.notes));
+  std::erase_if(guard.failed, [&](const FailedPath& failed) { return part_has(failed.subject); });
+  std::ranges::move(next.failed, std::back_inserter(guard.failed));
   const Places after = places();
   for (const auto& [device, path] : after) again.devices.insert(device);
   return after != before;
@@ -517,6 +554,18 @@ MarkPlanner::ScanJobs MarkPlanner::replan_names(std::uint64_t container, const s
   return commit(again, false, elsewhere);
 }
 
+MarkPlanner::ScanJobs MarkPlanner::retry(std::uint32_t key) {
+  const std::lock_guard lock(mutex_);
+  const auto guard = guards_.find(key);
+  if (guard == guards_.end()) return {};
+  std::set<std::uint64_t> containers;
+  for (const auto& subject : guard->second.subjects) containers.insert(subject->container);
+  Again again;
+  bool elsewhere = false;
+  for (const std::uint64_t container : containers) elsewhere = recompile(guard->second, container, again) || elsewhere;
+  return commit(again, false, elsewhere);
+}
+
 MarkPlanner::Replan MarkPlanner::add_namespaces(std::uint64_t container, const std::vector<std::pair<std::uint64_t, std::uint32_t>>& seen) {
   {
     const std::lock_guard lock(mutex_);
@@ -559,7 +608,11 @@ std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {
 std::vector<PathNote> MarkPlanner::notes(std::uint32_t key) const {
   const std::lock_guard lock(mutex_);
   const auto guard = guards_.find(key);
-  return guard == guards_.end() ? std::vector<PathNote>{} : guard->second.notes;
+  if (guard == guards_.end()) return {};
+  std::vector<PathNote> notes = guard->second.notes;
+  for (const auto& [subject, number, said, reason] : guard->second.failed)
+    notes.push_back({.subject = subject, .path = said, .missing = false, .program = "", .names = 0, .fault = reason});
+  return notes;
 }
 
 MarkSet::Counts MarkPlanner::mark_counts() const {

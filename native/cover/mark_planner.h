@@ -100,6 +100,8 @@ class MarkPlanner {
   };
   Replan replan_container(std::uint64_t container);
   ScanJobs replan_names(std::uint64_t container, const std::set<std::uint32_t>& guards);
+  // Once more: paths of it that could not be guarded may be by now.
+  ScanJobs retry(std::uint32_t key);
   // `seen`: mount namespaces, each with a thread in it.
   Replan add_namespaces(std::uint64_t container, const std::vector<std::pair<std::uint64_t, std::uint32_t>>& seen);
 
@@ -159,6 +161,7 @@ class MarkPlanner {
     std::vector<Pin> pins;
     Places known;  // what was guarded before
   };
+  void keep_failed(CompiledGuard& guard, std::uint64_t container, CompiledGuard& next);
   bool recompile(CompiledGuard& guard, std::uint64_t container, Again& again);
   ScanJobs commit(const Again& again, bool renew, bool elsewhere);
   HeldProcess hold(std::uint64_t container, std::uint32_t pid);

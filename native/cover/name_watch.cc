@@ -77,7 +77,7 @@ bool NameWatch::watch_name(int directory, const std::string& name, const NameOwn
   const auto add = [&](std::string key, bool changes) {
     is_new = ++directories_[key][name][owner] == 1 || is_new;
     if (changes) ++file_systems_[key.substr(0, kFileSystemBytes)][name][owner];
-    watched.push_back({std::move(key), name, changes});
+    watched.push_back({.directory = std::move(key), .name = name, .changes = changes});
   };
   bool changes = false;
   if (std::string key = key_of_directory(directory, changes); !key.empty()) {

@@ -52,6 +52,7 @@ class NameWatch {
     std::string directory;
     std::string name;
     bool changes = false;  // the directory may get another handle
+    std::uint32_t subject = 0, path = 0;  // for the caller, who sets it
   };
 
   // Watches the directories that a resolution went through, and adds what is to

@@ -18,6 +18,7 @@ struct PathNote {
   bool missing = false;       // nothing is there
   std::string program;        // the program that it is; "" if it is none
   std::uint32_t names = 0;    // of that program, on its file system
+  std::string fault;          // why it is not guarded now; "" if it is
 };
 
 // Of a path that was just resolved, in the container's first process's mount

@@ -156,5 +156,6 @@ function decisionsOf(decisions: GuardDetails["decisions"]): string {
 
 function stateOf(guard: GuardDetails): string {
   if (guard.state === GuardState.PENDING) return `pending: ${guard.reason}`;
+  if (guard.reason !== "") return `incomplete: ${guard.reason}`;
   return guard.complete ? "active" : `partial: ${guard.containers.length} of ${configOf(guard).cid.length} containers`;
 }

@@ -57,6 +57,7 @@ export function compileGuard(
   );
 }
 
-export function nativeGuard(key: number, subjects: readonly CompiledSubject[]): NativeGuard {
-  return { key, subjects: subjects.map(({ native }) => native) };
+/** `partial`: see NativeGuard. */
+export function nativeGuard(key: number, subjects: readonly CompiledSubject[], partial: boolean): NativeGuard {
+  return { key, subjects: subjects.map(({ native }) => native), partial };
 }

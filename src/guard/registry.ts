@@ -31,7 +31,7 @@ const RETIRED_MS = 10 * 60_000;
 const ID_LIMIT = 0x7fff_ffff;
 
 export interface RegistryOptions {
-  readonly engine: Pick<Engine, "findContainer" | "apply" | "remove" | "pathNotes">;
+  readonly engine: Pick<Engine, "findContainer" | "apply" | "remove" | "retry" | "pathNotes">;
   /** The node's name, for guards that come without one. */
   readonly node: string;
   readonly log: Log;
@@ -56,7 +56,7 @@ export interface GuardHandle {
   readonly subjectIds: readonly number[];
   /** Full ids of the containers that are alive. */
   readonly containerIds: readonly string[];
-  /** False: a container of it ended; what is left is enforced. */
+  /** False: a container of it ended, or a path cannot be guarded now; what is left is enforced. */
   readonly complete: boolean;
 }
 
@@ -74,8 +74,20 @@ export interface GuardDetails {
   readonly containers: readonly { readonly id: string; readonly name: string; readonly firstPid: number }[];
   readonly subjectIds: readonly number[];
   readonly complete: boolean;
+  /** Paths that cannot be guarded now, in the fields of `config`; tried again. The others are. */
+  readonly unguarded: readonly UnguardedPath[];
   /** What it probably doesn't mean, in the fields of `config`. */
   readonly warnings: readonly FieldViolation[];
+}
+
+/** A path of a guard that is held without it. */
+export interface UnguardedPath {
+  /** `subject[0].deny[1]`. */
+  readonly field: string;
+  readonly path: string;
+  /** As the log names it. */
+  readonly container: string;
+  readonly reason: string;
 }
 
 /** What is kept across restarts. Never changes: a changed guard is another object. */
@@ -116,6 +128,12 @@ export class ExchangeRefused extends Error {
   }
 }
 
+/** When what lacks paths is tried again, by `now`, and how long to wait after that. */
+interface Retry {
+  readonly at: number;
+  readonly pauseMs: number;
+}
+
 interface Held {
   readonly key: number;
   readonly guard: Guard;
@@ -130,6 +148,8 @@ interface Held {
 
 /** What is to be held, and what it replaces. */
 interface Wanted extends Omit<Held, "key" | "sinceMs" | "subjects" | "stored"> {
+  /** A path that cannot be guarded now costs itself only. */
+  readonly partial: boolean;
   /** Undefined: a new one. */
   readonly key: number | undefined;
   readonly before: Held | undefined;
@@ -151,6 +171,8 @@ export class GuardRegistry {
   readonly #subjects = new Map<number, SubjectContext>();
   /** By identity(). */
   readonly #pending = new Map<string, Pending>();
+  /** Held guards of which paths cannot be guarded now, by identity(). */
+  readonly #incomplete = new Map<string, Retry>();
   /** In order of retirement. */
   readonly #retired = new Map<number, { readonly context: SubjectContext; readonly at: number }>();
   #nextKey = 1;
@@ -179,7 +201,7 @@ export class GuardRegistry {
    * then has changed nothing. `by`: who asked.
    */
   create(config: JanusdConfig, source: GuardSource = "rpc", by?: Requester): GuardHandle {
-    const handle = this.#hold(this.#wanted(config, source), by);
+    const handle = this.#hold({ ...this.#wanted(config, source), partial: source === "file" }, by);
     if (this.#pending.delete(identity(config))) this.#onChange();
     return handle;
   }
@@ -193,7 +215,7 @@ export class GuardRegistry {
     const absent: NotHeld[] = [];
     const wanted = hold.flatMap((config): Wanted[] => {
       try {
-        return [this.#wanted(config, "file")];
+        return [{ ...this.#wanted(config, "file"), partial: false }];
       } catch (thrown) {
         const error = JanusdError.from(thrown);
         if (error.data.kind !== "not_found") throw new ExchangeRefused(config, error);
@@ -212,7 +234,7 @@ export class GuardRegistry {
   }
 
   /** Throws JanusdError: it cannot be held. */
-  #wanted(config: JanusdConfig, source: GuardSource): Wanted {
+  #wanted(config: JanusdConfig, source: GuardSource): Omit<Wanted, "partial"> {
     const guard = parseGuard(config);
     const before = this.#guards.get(identity(guard));
     if (source === "rpc" && before?.source === "file") throw ofTheFile(before.guard);
@@ -228,7 +250,8 @@ export class GuardRegistry {
   /**
    * Takes up a guard of an earlier run, on those of its containers that are
    * still there: what is gone is not waited for, since those that are left are
-   * unguarded meanwhile. Undefined if none is. Throws JanusdError; the guard is then
+   * unguarded meanwhile. So it is with paths that cannot be guarded now: the others are, and `retryPending` tries
+   * those again. Undefined if no container is left. Throws JanusdError; the guard is then
    * pending: it is kept, and `retryPending` tries it again.
    */
   restore(stored: StoredGuard): GuardHandle | undefined {
@@ -274,12 +297,27 @@ export class GuardRegistry {
     if (removed !== undefined) this.audit.record("removed", "state", removed);
   }
 
-  /** Guards of an earlier run that could not be taken up yet, each with the reason. */
+  /** Guards that could not be taken up yet, or lack paths, each with the reason. No path is named. */
   pending(): { readonly guard: string; readonly reason: string }[] {
-    return [...this.#pending.values()].map(({ stored, reason }) => ({ guard: stored.config.name, reason }));
+    const pending = [...this.#pending.values()].map(({ stored, reason }) => ({ guard: stored.config.name, reason }));
+    const incomplete = [...this.#lacking()].map(({ held, unguarded }) => ({
+      guard: held.config.name,
+      reason: unguarded.map(({ field, container, reason }) => `${field} in ${container}: ${reason}`).join(", "),
+    }));
+    return [...pending, ...incomplete];
   }
 
-  /** Tries what is pending once more, if it is time or `now`. Never throws. */
+  /** How many guards could not be taken up yet. */
+  get pendingCount(): number {
+    return this.#pending.size;
+  }
+
+  /** How many paths of held guards cannot be guarded now. */
+  get unguardedPaths(): number {
+    return [...this.#lacking()].reduce((sum, { unguarded }) => sum + unguarded.length, 0);
+  }
+
+  /** Tries what is pending or lacks paths once more, if it is time or `now`. Never throws. */
   retryPending(now = false): void {
     for (const [id, { stored, reason, at }] of [...this.#pending]) {
       if (!now && this.#now() < at) continue;
@@ -291,6 +329,34 @@ export class GuardRegistry {
         if (this.#pending.get(id)?.reason !== reason)
           this.#log.warn({ ...about, err: error }, "guard of the last run is still pending");
       }
+    }
+    for (const { held, retry } of [...this.#lacking()]) {
+      if (!now && this.#now() < retry.at) continue;
+      const { name: guard, podName: pod, namespace } = held.guard;
+      try {
+        this.#engine.retry(held.key);
+      } catch (error) {
+        this.#log.warn({ guard, pod, namespace, err: error }, "the guard's paths could not be looked at again");
+      }
+      const pauseMs = pauseAfter(retry.pauseMs);
+      this.#incomplete.set(identity(held.guard), { at: this.#now() + pauseMs, pauseMs });
+    }
+    for (const _ of this.#lacking()); // says so of those that lack none any more
+  }
+
+  /** Held guards that lack paths. Says so, and forgets it, of those that have them by now. */
+  *#lacking(): Generator<{ held: Held; retry: Retry; unguarded: UnguardedPath[] }> {
+    for (const [id, retry] of this.#incomplete) {
+      const held = this.#guards.get(id);
+      const unguarded = held === undefined ? [] : this.#unguarded(held);
+      if (held !== undefined && unguarded.length > 0) {
+        yield { held, retry, unguarded };
+        continue;
+      }
+      this.#incomplete.delete(id);
+      if (held === undefined) continue;
+      const { name: guard, podName: pod, namespace } = held.guard;
+      this.#log.info({ guard, pod, namespace }, "all paths of the guard are guarded now");
     }
   }
 
@@ -312,7 +378,17 @@ export class GuardRegistry {
     const ids = new Map([...free, ...(before?.stored.ids ?? [])]);
     this.#nextSubjectId = Math.max(this.#nextSubjectId, ...[...ids.values()].map((id) => id + 1));
     const complete = containers.length === guard.containers.length;
-    return this.#hold({ key, guard, config: stored.config, source: "state", containers, complete, before, ids });
+    return this.#hold({
+      key,
+      guard,
+      config: stored.config,
+      source: "state",
+      containers,
+      complete,
+      before,
+      ids,
+      partial: true,
+    });
   }
 
   /**
@@ -353,9 +429,11 @@ export class GuardRegistry {
   details(): GuardDetails[] {
     this.#sweep(this.#byContainer.keys());
     const held = [...this.#guards.values()].map((one): GuardDetails => {
-      const { guard, config, source, sinceMs, containers, subjects, complete } = one;
+      const { guard, config, source, sinceMs, containers, subjects } = one;
+      const unguarded = this.#incomplete.has(identity(guard)) ? this.#unguarded(one) : [];
+      const complete = one.complete && unguarded.length === 0;
       return {
-        ...{ config, source, sinceMs, complete, pending: undefined, warnings: this.#warnings(one) },
+        ...{ config, source, sinceMs, complete, pending: undefined, unguarded, warnings: this.#warnings(one) },
         nodeName: guard.nodeName || this.#node,
         containers: containers.map(({ info, name }) => ({ id: info.id, name, firstPid: info.initPid })),
         subjectIds: subjects.map(({ native }) => native.id),
@@ -379,6 +457,7 @@ export class GuardRegistry {
       containers: [],
       subjectIds: [],
       complete: false,
+      unguarded: [],
       warnings: warningsOf(config),
     };
   }
@@ -409,7 +488,11 @@ export class GuardRegistry {
     const next = { key: this.#nextKey, id: this.#nextSubjectId };
     const all = wanted.map((each) => ({ before: each.before, held: this.#compile(each, next) }));
     const changed = all.filter(({ held, before }) => before === undefined || !sameSubjects(before, held));
-    if (changed.length > 0) this.#apply(changed.map(({ held }) => held));
+    if (changed.length > 0)
+      this.#apply(
+        changed.map(({ held }) => held),
+        wanted.some(({ partial }) => partial),
+      );
     this.#nextKey = next.key;
     this.#nextSubjectId = next.id;
     return all.map(({ held, before }) => {
@@ -417,6 +500,7 @@ export class GuardRegistry {
         this.#record(held, before);
         this.audit.record(before === undefined ? "created" : "replaced", held.source, held.config, by);
         this.#onChange();
+        this.#lookAtPaths(held);
         this.#warn(held);
         return held;
       }
@@ -444,6 +528,29 @@ export class GuardRegistry {
     return { ...wanted, key, sinceMs: before?.sinceMs ?? Date.now(), subjects, stored };
   }
 
+  /** Of what has just been applied. */
+  #lookAtPaths(held: Held): void {
+    const unguarded = this.#unguarded(held);
+    if (unguarded.length === 0) {
+      this.#incomplete.delete(identity(held.guard));
+      return;
+    }
+    const pauseMs = pauseAfter(undefined);
+    this.#incomplete.set(identity(held.guard), { at: this.#now() + pauseMs, pauseMs });
+    const { name: guard, podName: pod, namespace } = held.guard;
+    this.#log.warn({ guard, pod, namespace, unguarded }, "paths of the guard cannot be guarded now: the others are");
+  }
+
+  #unguarded({ key, config, guard, subjects }: Held): UnguardedPath[] {
+    const contexts = new Map(subjects.map(({ context }) => [context.id, context]));
+    return this.#engine.pathNotes(key).flatMap(({ subjectId, path, fault }): UnguardedPath[] => {
+      const context = contexts.get(subjectId);
+      if (fault === "" || context === undefined) return [];
+      const field = fieldOf(config, context.subjectIndex % guard.subjects.length, path);
+      return [{ field, path, container: labelOfContainer(context), reason: fault }];
+    });
+  }
+
   #warn(held: Held): void {
     const warnings = this.#warnings(held).map(({ field, description }) => `${field}: ${description}`);
     if (warnings.length === 0) return;
@@ -457,15 +564,14 @@ export class GuardRegistry {
     const notes = this.#engine.pathNotes(key).flatMap((note) => {
       const context = contexts.get(note.subjectId);
       if (context === undefined) return [];
-      const { subjectIndex, containerName, containerId } = context;
-      return { note, subjectIndex, container: containerName || containerId.slice(0, SHORT_ID) };
+      return { note, subjectIndex: context.subjectIndex, container: labelOfContainer(context) };
     });
     return warningsOf(config, { notes, containers: containers.length });
   }
 
-  #apply(all: readonly Held[]): void {
+  #apply(all: readonly Held[], partial: boolean): void {
     try {
-      this.#engine.apply(all.map(({ key, subjects }) => nativeGuard(key, subjects)));
+      this.#engine.apply(all.map(({ key, subjects }) => nativeGuard(key, subjects, partial)));
     } catch (error) {
       // Of one guard alone it is about that one.
       const held = all.length === 1 ? all[0] : isNativeError(error) && all.find(({ key }) => key === error.guardKey);
@@ -492,6 +598,7 @@ export class GuardRegistry {
   #drop(held: Held): void {
     this.#engine.remove(held.key);
     this.#guards.delete(identity(held.guard));
+    this.#incomplete.delete(identity(held.guard));
     this.#forget(held);
   }
 
@@ -599,7 +706,7 @@ export class GuardRegistry {
       pids: containers.map(({ info }) => info.initPid),
       subjectIds: subjects.map(({ native }) => native.id),
       containerIds: containers.map(({ info }) => info.id),
-      complete,
+      complete: complete && !this.#incomplete.has(identity(guard)),
     };
   }
 }
@@ -646,6 +753,20 @@ function sameSubjects(a: Pick<Held, "subjects">, b: Pick<Held, "subjects">): boo
   );
 }
 
+/** `subject[0].deny[1]`, of a path as it was normalised; the subject, if it has no such path. */
+function fieldOf(config: JanusdConfig, index: number, normal: string | undefined): string {
+  let field = `subject[${index}]`;
+  for (const list of ["deny", "allow", "watch"] as const) {
+    const at = config.subject[index]?.[list].findIndex((path) => normalisePath(path) === normal) ?? -1;
+    if (at !== -1) field = `subject[${index}].${list}[${at}]`;
+  }
+  return field;
+}
+
+function labelOfContainer({ containerName, containerId }: SubjectContext): string {
+  return containerName || containerId.slice(0, SHORT_ID);
+}
+
 /** The engine speaks of its own subjects (container x subject) and of paths: say it in the request's fields. */
 function nameField(error: NativeError, { guard, config, subjects }: Held): JanusdError {
   if (error.code === "NOT_FOUND") {
@@ -653,11 +774,7 @@ function nameField(error: NativeError, { guard, config, subjects }: Held): Janus
     return JanusdError.notFound(container, { cause: error });
   }
   const index = (error.subjectIndex ?? 0) % guard.subjects.length;
-  let field = `subject[${index}]`;
-  for (const list of ["deny", "allow", "watch"] as const) {
-    const at = config.subject[index]?.[list].findIndex((path) => normalisePath(path) === error.path) ?? -1;
-    if (at !== -1) field = `subject[${index}].${list}[${at}]`;
-  }
+  const field = fieldOf(config, index, error.path);
   if (error.code === "INVALID") {
     return JanusdError.invalid([{ field, description: error.message }], { cause: error });
   }

@@ -126,14 +126,14 @@ export function inspectionService({
 const SOURCES = { rpc: GuardSource.RPC, file: GuardSource.FILE, state: GuardSource.STATE } as const;
 
 function messageOf(
-  { config, nodeName, source, pending, sinceMs, containers, subjectIds, complete, warnings }: GuardDetails,
+  { config, nodeName, source, pending, unguarded, sinceMs, containers, subjectIds, complete, warnings }: GuardDetails,
   counts: ReadonlyMap<number, EngineStats["decisions"]>,
 ): MessageInitShape<typeof GuardDetailsSchema> {
   return {
     ...{ config, nodeName, complete, containers: [...containers], warnings: [...warnings] },
     source: SOURCES[source],
     state: pending === undefined ? GuardState.ACTIVE : GuardState.PENDING,
-    reason: pending ?? "",
+    reason: pending ?? unguarded.map(({ path, container, reason }) => `${path} in ${container} ${reason}`).join("; "),
     since: timestampFromMs(sinceMs),
     decisions: sumOf(subjectIds.flatMap((id) => counts.get(id) ?? [])),
   };

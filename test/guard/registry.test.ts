@@ -443,7 +443,7 @@ t.test("each change is a line with who asked, and is counted", async (t) => {
 
 t.test("what a guard may not mean is told in its details, and logged when it comes and when it changes", async (t) => {
   const { engine, registry, log } = setUp();
-  const plain = { path: "/etc/secret", program: "", names: 0 };
+  const plain = { path: "/etc/secret", program: "", names: 0, fault: "" };
   engine.notes.push({ ...plain, subjectId: 2, missing: true }, { ...plain, subjectId: 3, missing: true });
   const both = { cid: [A, B], containerNames: { [B]: "side" } };
   registry.create(config(both));
@@ -458,4 +458,57 @@ t.test("what a guard may not mean is told in its details, and logged when it com
   t.equal(logged(), 1);
   engine.notes.splice(0);
   t.same(registry.details()[0]?.warnings, [], "it has appeared");
+});
+
+t.test("restored without the paths that cannot be guarded now: told, kept whole, and tried again", async (t) => {
+  const { registry: before } = setUp();
+  before.create(config({ cid: [A, B], subject: [{ ...subject, deny: ["/etc/secret", "/mnt//dead/"] }] }));
+  const [stored] = before.stored();
+  if (stored === undefined) throw new Error("not stored");
+  const { engine, registry, log, clock } = setUp();
+  const fault = { subjectId: 2, path: "/mnt/dead", missing: false, program: "", names: 0, fault: "is served" };
+  engine.notes.push(fault);
+  t.match(registry.restore(stored), { complete: false, containerIds: [A, B] });
+  t.equal(engine.applied.get(1)?.partial, true);
+  t.same(registry.stored(), [stored], "the state file keeps all of it");
+  const container = B.slice(0, 12);
+  const unguarded = [{ field: "subject[0].deny[1]", path: "/mnt/dead", container, reason: "is served" }];
+  t.match(registry.details(), [{ complete: false, pending: undefined, unguarded, warnings: [] }]);
+  t.same(registry.pending(), [{ guard: "g", reason: `subject[0].deny[1] in ${container}: is served` }]);
+  t.equal(registry.pendingCount, 0);
+  t.equal(registry.unguardedPaths, 1);
+  t.match(log.entries, [{ message: "guard created" }, { level: "warn", unguarded }]);
+  engine.take();
+  const tried: number[] = [];
+  for (; clock.now < 130_000; clock.now += 1000) {
+    registry.retryPending();
+    if (engine.take().length > 0) tried.push(clock.now / 1000);
+  }
+  t.same(tried, [2, 6, 14, 30, 62, 122], "as what is pending");
+  registry.retryPending(true);
+  t.same(engine.take(), ["retry 1"]);
+  engine.notes.splice(0);
+  registry.retryPending();
+  t.equal(log.messages.at(-1), "all paths of the guard are guarded now");
+  t.same(registry.pending(), []);
+  t.match(registry.list(), [{ complete: true }]);
+
+  engine.notes.push(fault);
+  registry.create(config({ name: "file", cid: [B] }), "file");
+  t.equal(engine.applied.get(2)?.partial, true, "a file says what to guard as far as it can be");
+  registry.create(config({ name: "rpc" }));
+  t.equal(engine.applied.get(3)?.partial, false, "a request is done as a whole or not at all");
+  registry.exchange([config({ name: "new" })], [], "SIGHUP");
+  t.equal(engine.applied.get(4)?.partial, false, "and so is what the file says anew");
+});
+
+t.test("a guard that lacks paths is not looked for once it is gone", async (t) => {
+  const { engine, registry } = setUp();
+  engine.notes.push({ subjectId: 1, path: "/etc/secret", missing: false, program: "", names: 0, fault: "is served" });
+  registry.create(config(), "file");
+  t.equal(registry.unguardedPaths, 1);
+  engine.end(A);
+  registry.ended([A]);
+  t.equal(registry.unguardedPaths, 0);
+  t.same(registry.pending(), []);
 });

@@ -14,7 +14,7 @@ function note(
   container = "web",
   subjectIndex = 0,
 ): SubjectNote {
-  const plain = { subjectId: 1, missing: false, program: "", names: 0 };
+  const plain = { subjectId: 1, missing: false, program: "", names: 0, fault: "" };
   return { note: { ...plain, path, ...about }, subjectIndex, container };
 }
 

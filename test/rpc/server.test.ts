@@ -138,7 +138,7 @@ t.test("inspection: guards as they were applied, held or pending, with what they
   const before = Date.now();
   await client.createGuard(config);
   const decision = { subjectId: 1, kind: 0, response: 0, answered: true, count: 2 };
-  engine.notes.push({ subjectId: 1, path: "/etc/secret", missing: true, program: "", names: 0 });
+  engine.notes.push({ subjectId: 1, path: "/etc/secret", missing: true, program: "", names: 0, fault: "" });
   engine.decisions.push(decision, { ...decision, subjectId: 2 }, { ...decision, response: 1, count: 3 });
   engine.decisions.push(
     { ...decision, kind: 2, response: 1 },

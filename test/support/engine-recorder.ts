@@ -19,7 +19,14 @@ export class EngineRecorder
   implements
     Pick<
       Engine,
-      "findContainer" | "missingContainers" | "listContainers" | "listProcesses" | "apply" | "remove" | "pathNotes"
+      | "findContainer"
+      | "missingContainers"
+      | "listContainers"
+      | "listProcesses"
+      | "apply"
+      | "remove"
+      | "retry"
+      | "pathNotes"
     >
 {
   readonly decisions: DecisionCount[] = [];
@@ -106,6 +113,10 @@ export class EngineRecorder
   pathNotes(key: number): PathNote[] {
     const ids = new Set(this.applied.get(key)?.subjects.map(({ id }) => id));
     return this.notes.filter(({ subjectId }) => ids.has(subjectId));
+  }
+
+  retry(key: number): void {
+    this.calls.push(`retry ${key}`);
   }
 
   remove(key: number): boolean {

@@ -429,7 +429,7 @@ export type GuardDetails = Message<"janus.v1.GuardDetails"> & {
   state: GuardState;
 
   /**
-   * Why it is pending.
+   * Why it is pending. Of one that is active, what of its paths is not guarded now, and why.
    *
    * @generated from field: string reason = 5;
    */
@@ -450,7 +450,7 @@ export type GuardDetails = Message<"janus.v1.GuardDetails"> & {
   containers: GuardedContainer[];
 
   /**
-   * All containers that `config` names are guarded.
+   * All containers and paths that `config` names are guarded.
    *
    * @generated from field: bool complete = 8;
    */
