@@ -274,6 +274,7 @@ t.test("what the engine is told", async (t) => {
   );
   t.same(engine.applied.get(1), {
     key: 1,
+    partial: false,
     subjects: [
       {
         ...{ id: 1, containerId: A, allow: [], deny: [], watch: ["/w"], exclude: ["*.x"], events: 128, maxDepth: 2 },
