@@ -42,7 +42,7 @@ IdentityScanner::IdentityScanner(Parts parts)
 // ---- what others ask for ------------------------------------------------------
 
 void IdentityScanner::scan(const ScanJob& job) {
-  Scan scan{.device = job.device, .walk = TreeWalk(job.path), .token = job.token, .begun = false};
+  Scan scan{.container = job.container, .device = job.device, .walk = TreeWalk(job.path), .token = job.token, .begun = false};
   const Progress how = try_to_advance(scan, creator_locator_);
   if (how != Progress::more) return finish(scan, how);
   parts_.counters.exposed_scan.add();
@@ -52,7 +52,7 @@ void IdentityScanner::scan(const ScanJob& job) {
 void IdentityScanner::queue(const MarkPlanner::ScanJobs& jobs) {
   for (const ScanJob& job : jobs) {
     parts_.counters.exposed_scan.add();
-    push(Scan{.device = job.device, .walk = TreeWalk(job.path), .token = job.token, .begun = false}, false);
+    push(Scan{.container = job.container, .device = job.device, .walk = TreeWalk(job.path), .token = job.token, .begun = false}, false);
   }
 }
 
@@ -67,22 +67,29 @@ void IdentityScanner::sweep(const MarkPlanner::Before& before) {
 void IdentityScanner::push(Scan scan, bool first) {
   {
     const std::lock_guard lock(queue_mutex_);
-    if (first) scans_.push_front(std::move(scan));
-    else scans_.push_back(std::move(scan));
+    const std::uint64_t container = scan.container;
+    if (first) scans_.push_front(container, std::move(scan));
+    else scans_.push_back(container, std::move(scan));
   }
   wake();
 }
 
-template <typename Work>
-Work* IdentityScanner::first_of(std::deque<Work>& queue) {
+IdentityScanner::Scan* IdentityScanner::first() {
   const std::lock_guard lock(queue_mutex_);
-  return queue.empty() ? nullptr : &queue.front();
+  return scans_.first();
 }
 
-template <typename Work>
-void IdentityScanner::pop(std::deque<Work>& queue) {
+void IdentityScanner::next(bool done) {
   const std::lock_guard lock(queue_mutex_);
-  queue.pop_front();
+  scans_.next(done);
+}
+
+bool IdentityScanner::take_sweep(Sweep& sweep) {
+  const std::lock_guard lock(queue_mutex_);
+  if (sweeps_.empty()) return false;
+  sweep = std::move(sweeps_.front());
+  sweeps_.pop_front();
+  return true;
 }
 
 std::size_t IdentityScanner::pending() {
@@ -107,17 +114,12 @@ void IdentityScanner::run(const std::atomic<bool>& stop) {
       // What has just appeared comes before what has been there for long.
       grow();
       if (stop.load()) return;
-      if (const Sweep* sweep = first_of(sweeps_)) {
-        const Sweep now = *sweep;
-        pop(sweeps_);
-        sweep_now(now);
-      }
-      Scan* const scan = first_of(scans_);
+      if (Sweep sweep; take_sweep(sweep)) sweep_now(sweep);
+      Scan* const scan = first();
       if (scan == nullptr) break;
       const Progress how = try_to_advance(*scan, locator_);
-      if (how == Progress::more) continue;
-      finish(*scan, how);
-      pop(scans_);
+      if (how != Progress::more) finish(*scan, how);
+      next(how != Progress::more);
     }
     if (parts_.identities.crowded()) parts_.identities.collect();
   }
@@ -164,6 +166,9 @@ bool IdentityScanner::pin(UniqueFd object, const Superblock& superblock, Scan& s
                     std::any_of(reasons.begin(), reasons.end(), [&](const std::string& reason) {
                       return !superblock.table->outside(reason, false);
                     }))) {
+    // What has appeared is part of the turn of whose guard it is in.
+    if (scan.container == 0 && !reasons.empty())
+      if (const Entry* denying = superblock.table->deniable(reasons.front(), true)) scan.container = denying->subject->container;
     const bool first = reasons.empty() || parts_.identities.begin_listing(location.raw->inode);
     if (scan.promised() || first) scan.walk.enter(std::move(object), std::move(path));
   }
@@ -180,9 +185,7 @@ void IdentityScanner::finish(const Scan& scan, Progress how) {
 void IdentityScanner::scan_again(Device device) {
   {
     const std::lock_guard lock(queue_mutex_);
-    if (std::any_of(scans_.begin(), scans_.end(),
-                    [&](const Scan& scan) { return scan.device == device && scan.promised() && !scan.begun; }))
-      return;
+    if (scans_.any_of([&](const Scan& scan) { return scan.device == device && scan.promised() && !scan.begun; })) return;
   }
   queue(parts_.planner.scan_again(device));
 }
@@ -221,7 +224,7 @@ void IdentityScanner::grow() {
       if (is_exhausted(errno)) scan_again(entry.device);
       continue;  // else it has gone again
     }
-    Scan scan{.device = entry.device, .walk = {}, .token = 0, .begun = false};
+    Scan scan{.container = 0, .device = entry.device, .walk = {}, .token = 0, .begun = false};
     const bool complete = pin(std::move(object), *superblock, scan, locator_);
     if (!scan.walk.empty()) parts_.counters.exposed_scan.add();
     const Progress how = !complete ? Progress::incomplete : scan.walk.empty() ? Progress::done : advance(scan, locator_);

@@ -1,6 +1,7 @@
 // Pins the inodes below a denied directory.
 //
-// Owns: its thread and queue. The path already guards the directory's contents
+// Owns: its thread and queue, in which containers take turns: what is below one's
+// directory may be as much as it likes. The path already guards the directory's contents
 // from the moment CreateGuard returns; this makes each of them guarded as what
 // it is, too, so that it stays so when it is moved, linked elsewhere, or reached
 // through a mount that nobody knows of.
@@ -20,6 +21,7 @@
 #include "cover/mark_planner.h"
 #include "policy/policy.h"
 #include "cover/tree_walk.h"
+#include "cover/turns.h"
 #include "identity/tree_watch.h"
 #include "os/clock.h"
 #include "os/unique_fd.h"
@@ -57,6 +59,7 @@ class IdentityScanner {
 
  private:
   struct Scan {
+    std::uint64_t container = 0;  // whose turn it is part of
     Device device = 0;
     TreeWalk walk;
     std::uint64_t token = 0;  // the planner waits for scanned() with it; 0: it doesn't
@@ -75,10 +78,9 @@ class IdentityScanner {
   void sweep_now(const Sweep& sweep);
   void push(Scan scan, bool first);
   // The first, which stays in the queue; null: there is none. The thread's only.
-  template <typename Work>
-  Work* first_of(std::deque<Work>& queue);
-  template <typename Work>
-  void pop(std::deque<Work>& queue);
+  Scan* first();
+  void next(bool done);
+  bool take_sweep(Sweep& sweep);
 
   const Parts parts_;
   Locator creator_locator_;
@@ -86,7 +88,7 @@ class IdentityScanner {
   Heartbeat heartbeat_;
   const UniqueFd wake_event_;
   std::mutex queue_mutex_;
-  std::deque<Scan> scans_;  // the thread alone pushes to the front, and pops
+  Turns<Scan> scans_;  // the thread alone pushes to the front, and goes on
   std::deque<Sweep> sweeps_;
 };
 

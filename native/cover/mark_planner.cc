@@ -131,7 +131,7 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
     }
     const bool scan = pin.directory && (is_new || !known.contains({pin.device, pin.path}));
     if (scan) {
-      jobs.push_back(begin_scan(pin.device, pin.path));
+      jobs.push_back(begin_scan(pin.container, pin.device, pin.path));
     }
     if (is_new || unpinned || scan) changed.insert(pin.device);
   }
@@ -387,23 +387,24 @@ std::vector<MarkPlanner::Place> MarkPlanner::places() const {
 
 MarkPlanner::ScanJobs MarkPlanner::scan_again(std::optional<Device> device) {
   const std::lock_guard lock(mutex_);
-  Places places;
+  std::map<std::pair<Device, std::string>, std::uint64_t> places;  // -> container
   for (const auto& [key, guard] : guards_)
     for (const Placed& placed : guard.placed)
-      if ((!device || placed.device == *device) && placed.entry->action == Action::deny) places.emplace(placed.device, placed.entry->path);
+      if ((!device || placed.device == *device) && placed.entry->action == Action::deny)
+        places.emplace(std::pair{placed.device, placed.entry->path}, placed.container);
   ScanJobs jobs;
   Devices devices;
-  for (const auto& [on, path] : places) {
-    jobs.push_back(begin_scan(on, path));
-    devices.insert(on);
+  for (const auto& [place, container] : places) {
+    jobs.push_back(begin_scan(container, place.first, place.second));
+    devices.insert(place.first);
   }
   if (!devices.empty()) publish_learning(devices);
   return jobs;
 }
 
-ScanJob MarkPlanner::begin_scan(Device device, std::string path) {
+ScanJob MarkPlanner::begin_scan(std::uint64_t container, Device device, std::string path) {
   scans_[device].insert(next_scan_);
-  return {.device = device, .path = std::move(path), .token = next_scan_++};
+  return {.container = container, .device = device, .path = std::move(path), .token = next_scan_++};
 }
 
 void MarkPlanner::scanned(Device device, std::uint64_t token, bool complete) {

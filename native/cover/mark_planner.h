@@ -37,6 +37,7 @@ namespace janus {
 
 // A directory below which inodes are to be pinned.
 struct ScanJob {
+  std::uint64_t container = 0;  // whose guard it is of
   Device device = 0;
   std::string path;
   std::uint64_t token = 0;  // tells it from others of the device
@@ -139,7 +140,7 @@ class MarkPlanner {
   CompiledGuard compile(const GuardSpec& spec, std::vector<Pin>& pins);
   std::vector<CompiledGuard> compile_all(std::span<const GuardSpec> specs, std::vector<Pin>& pins);
   MarkPlan plan(const Devices& devices);
-  ScanJob begin_scan(Device device, std::string path);
+  ScanJob begin_scan(std::uint64_t container, Device device, std::string path);
   void publish(const MarkPlan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
   bool may_learn(Device device) const;
