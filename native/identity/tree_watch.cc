@@ -61,7 +61,8 @@ TreeWatch::Handle TreeWatch::handle_of(const file_handle& handle) {
 
 void TreeWatch::unwatch(int directory) { groups_.trees.try_mark(FAN_MARK_REMOVE, kMask, directory); }
 
-std::vector<TreeWatch::Entry> TreeWatch::drain(bool& lost) {
+// The kernel pads events to 4 bytes, and what fanotify(7) reads them by wants 8.
+__attribute__((no_sanitize("alignment"))) std::vector<TreeWatch::Entry> TreeWatch::drain(bool& lost) {
   alignas(fanotify_event_metadata) std::array<char, 8192> buffer;
   std::vector<Entry> entries;
   bool unreadable = false;

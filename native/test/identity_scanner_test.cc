@@ -96,7 +96,8 @@ struct Bench {
     return false;
   }
   bool learns() const {
-    for (const auto& [device, superblock] : policy.get()->superblocks)
+    const auto now = policy.get();
+    for (const auto& [device, superblock] : now->superblocks)
       if (superblock->learn) return true;
     return false;
   }
