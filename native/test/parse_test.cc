@@ -1,6 +1,8 @@
 // Parsing what the kernel prints: mountinfo lines.
+#include <ctime>
+#include <string>
+
 #include "cover/mounts.h"
-#include "os/clock.h"
 #include "tap.h"
 
 using namespace janus;
@@ -39,8 +41,9 @@ int main() {
     if (i < 1'000) deep += "/f";
     many += "9 1 0:30 / " + deep + " rw - " + (i % 2 == 0 ? "fuse" : "tmpfs") + " x rw\n";
   }
-  const std::uint64_t begun = monotonic_ns();
+  // Of the processor, so that a loaded machine doesn't count. It is minutes if each looks at all others.
+  const std::clock_t begun = std::clock();
   CHECK(parse_mountinfo(many).back().served);
-  CHECK(monotonic_ns() - begun < 2'000'000'000);
+  CHECK(std::clock() - begun < 15 * CLOCKS_PER_SEC);
   return tap::done();
 }
