@@ -141,7 +141,15 @@ t.test("a connection that asks nothing, or never comes to an end with it, is clo
   t.teardown(() => clearInterval(timer));
   dribbling.write("GET /livez HTTP/1.1\r\nx: ");
   const start = performance.now();
-  await Promise.all([silent, dribbling].map((socket) => once(socket.resume(), "close")));
+  // What is written to one that is closed is answered by a reset, which is no failure here.
+  const closed = (socket: Socket) =>
+    new Promise((resolve) =>
+      socket
+        .resume()
+        .on("error", () => undefined)
+        .once("close", resolve),
+    );
+  await Promise.all([silent, dribbling].map(closed));
   t.ok(performance.now() - start > 4_000, "not before it had its time");
 });
 

@@ -48,7 +48,7 @@ export interface DaemonOptions {
 export async function freePort(): Promise<number> {
   for (;;) {
     const server = createServer();
-    const port = randomInt(10_000, 32_000);
+    const port = randomInt(10_100, 32_000); // fetch() refuses 10080
     const free = await new Promise<boolean>((resolve) => {
       server.once("error", () => resolve(false));
       server.listen(port, "127.0.0.1", () => resolve(true));
