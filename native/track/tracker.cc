@@ -102,6 +102,7 @@ ContainerInfo Tracker::track(const std::string& id, bool* is_new) {
     if (!programs_.add_task(first.tgid, owner)) throw Error(ErrorCode::exhausted, "eBPF map tasks is full");
     for (const janus_cgroup_key& key : found.keys) programs_.add_cgroup(key, cgroup);
     refresh();
+    look_for_namespaces();  // of threads, too: what is guarded is marked there when the guard is made
   } catch (...) {
     leave(cgroup);
     throw;
@@ -267,11 +268,19 @@ std::vector<std::pair<std::uint64_t, std::uint32_t>> Tracker::namespaces(std::ui
   return it->second.namespaces;
 }
 
+std::set<std::pair<std::uint64_t, std::uint32_t>> Tracker::known_namespaces() const {
+  const std::lock_guard lock(mutex_);
+  std::set<std::pair<std::uint64_t, std::uint32_t>> known;
+  for (const auto& [cgroup, container] : containers_) known.insert(container.namespaces.begin(), container.namespaces.end());
+  return known;
+}
+
 std::vector<Tracker::Namespace> Tracker::look_for_namespaces() {
   if (containers() == 0) return {};
   std::map<std::uint64_t, Namespace> namespaces;
   std::vector<janus_thread> threads;
   std::set<std::pair<std::uint64_t, std::uint32_t>> there;
+  const auto before = known_namespaces();
   const std::uint64_t begun = monotonic_ns();
   programs_.each_thread([&](const janus_thread& thread) {
     threads.push_back(thread);
@@ -281,9 +290,10 @@ std::vector<Tracker::Namespace> Tracker::look_for_namespaces() {
   walk_ns_.store(monotonic_ns() - begun, std::memory_order_relaxed);
   {
     // One that is known by a thread that has ended or gone elsewhere needs another.
+    // What became known during the walk may be of a thread that it had passed.
     const std::lock_guard lock(mutex_);
     for (auto& [cgroup, container] : containers_)
-      std::erase_if(container.namespaces, [&](const auto& seen) { return !there.contains(seen); });
+      std::erase_if(container.namespaces, [&](const auto& seen) { return before.contains(seen) && !there.contains(seen); });
   }
   for (const janus_thread& thread : threads) see_namespace(thread.container, thread.pid, thread.mnt_ns);
   std::vector<Namespace> result;

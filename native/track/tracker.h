@@ -13,6 +13,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -134,6 +135,8 @@ class Tracker {
   void end(const ProcessKey& key, const ProcessTable::News* last);
   void take(const janus_record& record, std::string_view exe);
   void tell();
+  // Of all containers, as namespaces() has them.
+  std::set<std::pair<std::uint64_t, std::uint32_t>> known_namespaces() const;
 
   BpfPrograms& programs_;
   const Listener listener_;

@@ -3,6 +3,7 @@ import { openSync } from "node:fs";
 import t from "tap";
 import { startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, startDaemon } from "../support/daemon.js";
+import { freeze } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
 import { CLONE_NEWNS, seen, volumeContainer } from "../support/new-mounts.js";
 import { seconds } from "./length.js";
@@ -42,8 +43,10 @@ t.test("a mount namespace that is older than the guard is marked when CreateGuar
     const actor = await container.actor({ capabilities: "sys_admin" });
     if (how === "process") t.equal(await actor.unshare(CLONE_NEWNS), 0);
     else t.same(await actor.command("thread", CLONE_NEWNS), [0]);
+    const thaw = await freeze(daemon, "tracker"); // which would find it a little later
     await daemon.createGuard(seen(container));
     t.equal((await actor.repeat("/data/file", 1000)).opened, 1000);
+    await thaw();
     t.equal(await opens(daemon, 1000), 1000, how);
     await daemon.stop();
   }
