@@ -13,10 +13,13 @@ import { Buffer } from "node:buffer";
 import type { FileEventView } from "./event/decode.js";
 import { FLAG, RESPONSE_DENY } from "./event/layout.js";
 import { printableString } from "./event/text.js";
-import type { SubjectContext } from "./subject.js";
+import { type Deniers, guardName, type SubjectContext } from "./subject.js";
 
 /** The original daemon's. */
 export const DEFAULT_LOG_FORMAT = "<{response}> {event} {ftype} '{path}' ({pod}:{node}) {tags}";
+
+/** Where several guards deny, and the guard that the line is of has no format of its own. */
+export const SEVERAL_LOG_FORMAT = `${DEFAULT_LOG_FORMAT} denied by {guards}`;
 
 /** Of a line with its newline; containerd and CRI-O cut at 16 KiB. Bytes. */
 export const LINE_LIMIT = 16_384;
@@ -42,10 +45,10 @@ export class LogFormatError extends Error {
 
 export interface LogFormat {
   /** One line, without its newline. */
-  render(view: FileEventView, subject: SubjectContext): string;
+  render(view: FileEventView, subject: SubjectContext, deniers: Deniers): string;
 }
 
-type EventPart = (view: FileEventView) => string;
+type EventPart = (view: FileEventView, subject: SubjectContext, deniers: Deniers) => string;
 type SubjectPart = (subject: SubjectContext) => string;
 
 /** By FileEventKind, as fanotify names them. */
@@ -101,6 +104,7 @@ const EVENT_PARTS: ReadonlyMap<string, EventPart> = new Map<string, EventPart>([
   ["inside", (view) => String((view.flags & FLAG.inside) !== 0)],
   ["time", (view) => view.time],
   ["seq", (view) => String(view.seq)],
+  ["guards", guardsText],
 ]);
 
 const SUBJECT_PARTS: ReadonlyMap<string, SubjectPart> = new Map<string, SubjectPart>([
@@ -114,6 +118,12 @@ const SUBJECT_PARTS: ReadonlyMap<string, SubjectPart> = new Map<string, SubjectP
 
 /** What may stand between braces. */
 export const LOG_FORMAT_SPECIFIERS: readonly string[] = [...SUBJECT_PARTS.keys(), ...EVENT_PARTS.keys()];
+
+/** The guard that decided; all that deny, if several do. */
+function guardsText(_view: FileEventView, subject: SubjectContext, { others, cut }: Deniers): string {
+  const names = [subject, ...others].map((one) => printableString(guardName(one)).replaceAll(",", "\\x2c"));
+  return [...names, ...(cut ? ["..."] : [])].join(", ");
+}
 
 function tagsText(subject: SubjectContext): string {
   return Object.entries(subject.tags)
@@ -182,13 +192,14 @@ class CompiledFormat implements LogFormat {
     this.#pieces = pieces;
   }
 
-  render(view: FileEventView, subject: SubjectContext): string {
+  render(view: FileEventView, subject: SubjectContext, deniers: Deniers): string {
     const bound = this.#bind(subject);
-    const line = join(bound, view, (text) => text);
+    const text = (part: EventPart) => part(view, subject, deniers);
+    const line = join(bound, text);
     // A character has three bytes at most in UTF-8 (four for a surrogate pair).
     if (line.length * 3 < LINE_LIMIT || Buffer.byteLength(line) < LINE_LIMIT) return line;
     const limit = Math.min(PART_LIMIT, Math.floor(LINE_LIMIT / 2 / Math.max(1, bound.parts.length)));
-    const shorter = join(bound, view, (text) => shorten(text, limit));
+    const shorter = join(bound, (part) => shorten(text(part), limit));
     // What is still too long is the guard's own: its format, its tags.
     return shorten(shorter, LINE_LIMIT - 1);
   }
@@ -206,11 +217,11 @@ class CompiledFormat implements LogFormat {
   }
 }
 
-function join({ texts, parts, tail }: Bound, view: FileEventView, each: (text: string) => string): string {
+function join({ texts, parts, tail }: Bound, text: (part: EventPart) => string): string {
   let line = "";
   for (let i = 0; i < parts.length; i++) {
     line += texts[i] as string;
-    line += each((parts[i] as EventPart)(view));
+    line += text(parts[i] as EventPart);
   }
   return line + tail;
 }

@@ -20,5 +20,20 @@ export interface SubjectContext {
   readonly logFormat: string;
 }
 
+/** Which guards deny an open besides the one that it is attributed to. */
+export interface Deniers {
+  /** A subject of each. */
+  readonly others: readonly SubjectContext[];
+  /** These are not all. */
+  readonly cut: boolean;
+}
+
+export const NO_DENIERS: Deniers = { others: [], cut: false };
+
+/** A guard's name, as logs write it. */
+export function guardName({ namespace, guard }: SubjectContext): string {
+  return namespace === "" ? guard : `${namespace}/${guard}`;
+}
+
 /** Undefined for a subject that was never known, or was removed too long ago. */
 export type SubjectLookup = (id: number) => SubjectContext | undefined;

@@ -1,11 +1,16 @@
 import t from "tap";
 import { FLAG } from "../src/event/layout.js";
 import { compileLogFormat, DEFAULT_LOG_FORMAT, LOG_FORMAT_SPECIFIERS, LogFormatError } from "../src/log-format.js";
-import type { SubjectContext } from "../src/subject.js";
+import { type Deniers, NO_DENIERS, type SubjectContext } from "../src/subject.js";
 import { type RecordFields, subjectOf, viewOf } from "./support/records.js";
 
-function render(format: string, fields: RecordFields = {}, subject: Partial<SubjectContext> = {}): string {
-  return compileLogFormat(format).render(viewOf(fields), subjectOf(subject));
+function render(
+  format: string,
+  fields: RecordFields = {},
+  subject: Partial<SubjectContext> = {},
+  deniers: Deniers = NO_DENIERS,
+): string {
+  return compileLogFormat(format).render(viewOf(fields), subjectOf(subject), deniers);
 }
 
 t.test("the default format is the original's, to the letter", (t) => {
@@ -52,6 +57,7 @@ t.test("every specifier", (t) => {
     name: "passwords",
     namespace: "default",
     container: "c".repeat(64),
+    guards: "default/passwords",
     pid: "12",
     start: "1970-01-01T00:00:01.000000007Z",
     ppid: "11",
@@ -103,10 +109,19 @@ t.test("braces, literals and neighbours", (t) => {
   t.end();
 });
 
+t.test("{guards}: all that deny, the one whose line it is first; none forges another", (t) => {
+  const others = [subjectOf({ guard: "keys" }), subjectOf({ namespace: "", guard: "a, b\n'" })];
+  const line = (deniers: Deniers) => render("{guards} {name}", { response: 1 }, {}, deniers);
+  t.equal(line(NO_DENIERS), "default/passwords passwords");
+  t.equal(line({ others, cut: false }), "default/passwords, default/keys, a\\x2c b\\x0a\\x27 passwords");
+  t.equal(line({ others: [], cut: true }), "default/passwords, ... passwords");
+  t.end();
+});
+
 t.test("one format serves many subjects", (t) => {
   const format = compileLogFormat("{pod} {path}");
   const [one, two] = [subjectOf({ pod: "one" }), subjectOf({ pod: "two" })];
-  const lines = [one, two, two, one].map((subject) => format.render(viewOf({ path: "/a" }), subject));
+  const lines = [one, two, two, one].map((subject) => format.render(viewOf({ path: "/a" }), subject, NO_DENIERS));
   t.same(lines, ["one /a", "two /a", "two /a", "one /a"]);
   t.end();
 });

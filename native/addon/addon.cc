@@ -444,6 +444,7 @@ Napi::Value layout(const Napi::CallbackInfo& info) {
                                    {"comm", offsetof(FileEvent, comm)},
                                    {"start_ns", offsetof(FileEvent, start_ns)},
                                    {"ancestry_len", offsetof(FileEvent, ancestry_len)},
+                                   {"deniers", offsetof(FileEvent, deniers)},
                                });
 }
 

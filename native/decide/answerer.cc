@@ -28,7 +28,7 @@ Answerer::Judged Answerer::judge(const fanotify_event_metadata& event, bool stri
     verdict = janus::judge(*superblock->table, parts_.identities, location, actor, kind, false);
     if (strictly && !verdict.decision.deny)
       if (const Entry* entry = superblock->table->strictest(kind, actor))
-        verdict = {.decision = {.entry = entry, .deny = true, .owner = false}, .as = {}};
+        verdict = {.decision = {.entry = entry, .deny = true, .owner = false}, .as = {}, .anything = true};
   }
   return {std::move(policy), location, kind, superblock, std::move(verdict)};
 }
@@ -78,13 +78,18 @@ void Answerer::count(const Question& question, const Judged& judged, bool elsewh
   parts_.tracker.drain();
   const auto flags = static_cast<std::uint16_t>(kFlagAnswered | (judged.audited() && in_time ? kFlagAudited : 0) |
                                                (decision.owner ? kFlagOwner : 0) | (in_time ? 0 : kFlagLate));
-  parts_.recorder.record(*judged.superblock->table, *decision.entry, judged.location,
+  const SuperblockPolicy& table = *judged.superblock->table;
+  const bool denied = decision.deny && in_time;
+  parts_.recorder.record(table, *decision.entry, judged.location,
                          {.kind = judged.kind,
-                          .response = static_cast<std::uint8_t>(decision.deny && in_time ? 1 : 0),
+                          .response = static_cast<std::uint8_t>(denied ? 1 : 0),
                           .flags = flags,
                           .blocked_ns = blocked_ns,
                           .actor = identify(question.event.pid, *judged.location.raw, blocked_ns),
-                          .time_ns = clock_ns(CLOCK_REALTIME)});
+                          .time_ns = clock_ns(CLOCK_REALTIME),
+                          .deniers = denied ? other_deniers(table, parts_.identities, judged.location,
+                                                            actor_of(judged.location), judged.kind, judged.verdict)
+                                            : std::vector<std::uint32_t>{}});
 }
 
 void Answerer::account(const Question& question, const Judged& judged, bool in_time, std::uint64_t blocked_ns) {

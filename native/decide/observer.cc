@@ -113,7 +113,8 @@ void Observer::take(const fanotify_event_metadata& event, std::uint64_t read_ns)
                             .flags = flags,
                             .blocked_ns = 0,
                             .actor = actor,
-                            .time_ns = clock_ns(CLOCK_REALTIME)});
+                            .time_ns = clock_ns(CLOCK_REALTIME),
+                            .deniers = {}});
   }
   if (!anyone) parts_.learner.learn(true, locator_, location, *policy);
 }

@@ -101,7 +101,8 @@ void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const L
   }
   if (event.cgroup_id == subject.container) event.flags |= kFlagInside;
   if (location.directory()) event.flags |= kFlagDirectory;
-  if (ring_.push(event, table.seen_by(subject.container, location.path), exe, ancestry)) wake_();
+  if (what.deniers.size() > kDeniers) event.flags |= kFlagDeniersCut;
+  if (ring_.push(event, table.seen_by(subject.container, location.path), exe, ancestry, what.deniers)) wake_();
 }
 
 }  // namespace janus

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "record/event_ring.h"
 #include "ebpf/locator.h"
@@ -26,6 +27,7 @@ class Recorder {
     std::uint64_t blocked_ns = 0;
     Tracker::Actor actor;
     std::uint64_t time_ns = 0;  // CLOCK_REALTIME
+    std::vector<std::uint32_t> deniers;  // other guards that deny it, a subject's id of each
   };
 
   // Counts and records what `entry` decided about `location`.

@@ -51,11 +51,18 @@ std::vector<std::string> reasons_of(const SuperblockPolicy& table, const Identit
 struct Verdict {
   Decision decision;
   std::string as;  // the path that decided, if not the object's own
+  bool anything = false;  // its place isn't known: denied to whoever is denied anything there
 };
 
 // By each_path(): if any denies, it is denied. If these are not all, it is denied
 // to whoever is denied anything on that superblock.
 Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
               const Actor& actor, FileEventKind kind, bool observed);
+
+// Which guards deny what was judged, as their subjects' ids: one of each guard
+// other than the one that decided.
+std::vector<std::uint32_t> other_deniers(const SuperblockPolicy& table, const IdentityTable& identities,
+                                         const Location& location, const Actor& actor, FileEventKind kind,
+                                         const Verdict& verdict);
 
 }  // namespace janus

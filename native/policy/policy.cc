@@ -129,6 +129,44 @@ bool SuperblockPolicy::outside(std::string_view directory, bool observed) const 
   }
 }
 
+std::vector<const Entry*> SuperblockPolicy::denying(std::string_view path, bool directory, FileEventKind kind,
+                                                    const Actor& actor) const {
+  std::vector<const Entry*> denying;
+  std::uint32_t levels = 0;
+  Guards decided;
+  for (std::string_view at = comparable(path, levels);; ++levels) {
+    if (const auto it = by_path_.find(at); it != by_path_.end()) {
+      Guards here, denied;
+      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
+        const Entry& entry = *rules_[i].entry;
+        if (!rules_[i].answered || !concerns(entry, kind, directory, actor) || decided.contains(entry)) continue;
+        if (!reaches(entry, levels, path.substr(at.size()))) continue;
+        here.add(entry);
+        if (entry.action != Action::deny || exempts(entry, actor) || denied.contains(entry)) continue;
+        denied.add(entry);
+        denying.push_back(&entry);
+      }
+      decided.add(here);
+    }
+    if (at.empty()) return denying;
+    at = parent_of(at);
+  }
+}
+
+std::vector<const Entry*> SuperblockPolicy::denying_anything(FileEventKind kind, const Actor& actor) const {
+  std::vector<const Entry*> denying;
+  Guards denied;
+  for (const Rule& rule : rules_) {
+    const Entry& entry = *rule.entry;
+    if (!rule.answered || entry.action != Action::deny || !concerns(entry, kind, true, actor) || exempts(entry, actor) ||
+        denied.contains(entry))
+      continue;
+    denied.add(entry);
+    denying.push_back(&entry);
+  }
+  return denying;
+}
+
 const Entry* SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor) const {
   for (const Rule& rule : rules_) {
     const Entry& entry = *rule.entry;

@@ -11,12 +11,15 @@ EventRing::EventRing(std::size_t bytes)
     : capacity_(std::bit_ceil(std::max<std::size_t>(bytes, 65536))),
       bytes_(std::make_unique_for_overwrite<std::uint8_t[]>(capacity_)) {}
 
-bool EventRing::push(FileEvent header, std::string_view path, std::string_view exe, std::string_view ancestry) {
+bool EventRing::push(FileEvent header, std::string_view path, std::string_view exe, std::string_view ancestry,
+                     std::span<const std::uint32_t> deniers) {
   constexpr std::size_t most = std::numeric_limits<std::uint16_t>::max();
   path = path.substr(0, most);
   exe = exe.substr(0, most);
   ancestry = ancestry.substr(0, most);
-  const std::size_t size = (sizeof(FileEvent) + path.size() + exe.size() + ancestry.size() + 7) & ~std::size_t{7};
+  deniers = deniers.first(std::min(deniers.size(), kDeniers));
+  const std::size_t strings = path.size() + exe.size() + ancestry.size();
+  const std::size_t size = (sizeof(FileEvent) + strings + deniers.size_bytes() + 7) & ~std::size_t{7};
   const std::lock_guard lock(mutex_);
   header.seq = ++seq_;
   if (capacity_ - (tail_ - head_) < size) {
@@ -27,11 +30,13 @@ bool EventRing::push(FileEvent header, std::string_view path, std::string_view e
   header.path_len = static_cast<std::uint16_t>(path.size());
   header.exe_len = static_cast<std::uint16_t>(exe.size());
   header.ancestry_len = static_cast<std::uint16_t>(ancestry.size());
+  header.deniers = static_cast<std::uint16_t>(deniers.size());
   const bool was_empty = head_ == tail_;
   copy_in(tail_, &header, sizeof(header));
   copy_in(tail_ + sizeof(header), path.data(), path.size());
   copy_in(tail_ + sizeof(header) + path.size(), exe.data(), exe.size());
   copy_in(tail_ + sizeof(header) + path.size() + exe.size(), ancestry.data(), ancestry.size());
+  copy_in(tail_ + sizeof(header) + strings, deniers.data(), deniers.size_bytes());
   tail_ += size;
   ++written_;
   return was_empty;

@@ -38,6 +38,7 @@ enum FileEventFlag : std::uint16_t {
   kFlagWatched = 32,   // seen for a `watch` path: nothing was to be answered
   kFlagInside = 64,    // the actor is a process of the subject's container
   kFlagCut = 128,      // there are more ancestors than the record has
+  kFlagDeniersCut = 256,  // more guards deny it than the record has
 };
 
 struct FileEvent {
@@ -58,8 +59,10 @@ struct FileEvent {
   char comm[16];  // NUL padded
   std::uint64_t start_ns;      // the process's start, CLOCK_REALTIME; 0 = not known
   std::uint16_t ancestry_len;  // bytes
-  std::uint16_t reserved[3];
-  // path bytes, then exe bytes, then ancestry, then padding to 8
+  std::uint16_t deniers;       // how many other guards deny it
+  std::uint16_t reserved[2];
+  // path bytes, then exe bytes, then ancestry, then deniers, then padding to 8.
+  // A denier is a subject_id, one for each guard. Not aligned.
 };
 
 // The ancestry: one after the other, the parent first. Not aligned. After it
@@ -70,6 +73,9 @@ struct [[gnu::packed]] FileEventAncestor {
   std::uint16_t exe_len;
 };
 static_assert(sizeof(FileEventAncestor) == 7);
+
+// Other guards that one record names at most.
+inline constexpr std::size_t kDeniers = 15;
 
 static_assert(sizeof(FileEvent) == 88);
 static_assert(offsetof(FileEvent, seq) == 8);

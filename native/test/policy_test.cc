@@ -1,5 +1,7 @@
 #include "policy/policy.h"
 
+#include <algorithm>
+
 #include "tap.h"
 
 using namespace janus;
@@ -48,6 +50,35 @@ void the_most_specific_path_wins_and_deny_wins_a_tie() {
   CHECK(policy.decide("/etc/nginx/x", false, FileEventKind::open, {}, false).entry != nullptr);
   CHECK(denies(policy, "/etc/nginx/key"));
   CHECK(denies(policy, "/t/x"));
+}
+
+std::vector<std::uint32_t> guards_of(const std::vector<const Entry*>& entries) {
+  std::vector<std::uint32_t> guards;
+  for (const Entry* entry : entries) guards.push_back(entry->subject->guard);
+  std::ranges::sort(guards);
+  return guards;
+}
+
+void each_guard_that_denies_is_named_once() {
+  std::vector<std::shared_ptr<Subject>> of;
+  for (std::uint32_t guard = 1; guard <= 4; ++guard) of.push_back(subject(true)), of.back()->guard = guard;
+  of[3]->auto_allow_owner = true;
+  const SuperblockPolicy policy({entry(Action::deny, "/d", of[0]), entry(Action::deny, "/d/e", of[0]),
+                                 entry(Action::deny, "/d/e", of[1]), entry(Action::deny, "/d", of[2]),
+                                 entry(Action::allow, "/d/e/f", of[2]), entry(Action::deny, "/d/e", of[3])},
+                                {});
+  using Guards = std::vector<std::uint32_t>;
+  const auto denying = [&](const char* path, const Actor& actor = {}) {
+    return guards_of(policy.denying(path, false, FileEventKind::open, actor));
+  };
+  CHECK(policy.several_guards());
+  CHECK(denying("/d/x") == Guards({1, 3}));
+  CHECK(denying("/d/e/x") == Guards({1, 2, 3, 4}));
+  CHECK(denying("/d/e/f") == Guards({1, 2, 4}));  // the third allows it
+  CHECK(denying("/d/e/f", {.container = 7, .owner = true}) == Guards({1, 2}));
+  CHECK(denying("/x").empty());
+  CHECK(guards_of(policy.denying_anything(FileEventKind::open, {})) == Guards({1, 2, 3, 4}));
+  CHECK(policy.denying_anything(FileEventKind::exec, {}).empty());
 }
 
 void guards_do_not_loosen_each_other() {
@@ -169,6 +200,7 @@ void containers_see_their_mounts() {
 int main() {
   a_directory_holds_its_entries_and_recursion_the_tree();
   the_most_specific_path_wins_and_deny_wins_a_tie();
+  each_guard_that_denies_is_named_once();
   guards_do_not_loosen_each_other();
   paths_that_are_judged_alike();
   a_subject_decides_only_about_its_events();

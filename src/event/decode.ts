@@ -3,7 +3,7 @@
  * to record of a batch, that decodes a field when it is asked for it.
  */
 import { Buffer, isUtf8 } from "node:buffer";
-import { ANCESTOR, COMM_BYTES, FILE_EVENT, FLAG, RECORD_ALIGNMENT } from "./layout.js";
+import { ANCESTOR, COMM_BYTES, DENIER_BYTES, FILE_EVENT, FLAG, RECORD_ALIGNMENT } from "./layout.js";
 import { isPlain, printableBytes, quoteBytes } from "./text.js";
 
 const WORD = 4;
@@ -62,8 +62,9 @@ export class FileEventView {
     this.#start = start;
     this.#word = start / WORD;
     this.#next = start + size;
-    const strings = FILE_EVENT.sizeof + (size === 0 ? 0 : this.#pathLength + this.#exeLength + this.#ancestryLength);
-    if (size < strings || size > room || size % RECORD_ALIGNMENT !== 0) {
+    const variable =
+      size === 0 ? 0 : this.#pathLength + this.#exeLength + this.#ancestryLength + this.deniers * DENIER_BYTES;
+    if (size < FILE_EVENT.sizeof + variable || size > room || size % RECORD_ALIGNMENT !== 0) {
       this.#length = this.#next = 0;
       throw new MalformedBatchError(`record of ${size} bytes at ${start}, ${room} left`);
     }
@@ -197,6 +198,12 @@ export class FileEventView {
     return parts.join(",");
   }
 
+  /** Of each other guard that denies it, the id of a subject; see FLAG.deniersCut. */
+  get denierIds(): number[] {
+    const start = this.#exeEnd + this.#ancestryLength;
+    return Array.from({ length: this.deniers }, (_, index) => this.bytes.readUInt32LE(start + index * DENIER_BYTES));
+  }
+
   #ancestors(text: (start: number, end: number) => string): Ancestor[] {
     const all: Ancestor[] = [];
     const end = this.#exeEnd + this.#ancestryLength;
@@ -212,6 +219,11 @@ export class FileEventView {
 
   get #ancestryLength(): number {
     return this.#u16[(this.#start + FILE_EVENT.ancestry_len) / 2] as number;
+  }
+
+  /** How many other guards deny it. */
+  get deniers(): number {
+    return this.#u16[(this.#start + FILE_EVENT.deniers) / 2] as number;
   }
 
   // path_len and exe_len share one word: path in the lower half (little endian).

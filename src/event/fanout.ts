@@ -2,7 +2,7 @@
  * Gives each event to every sink, and keeps the sinks out of each other's way:
  * one that throws is counted and goes on being called, the others never notice.
  */
-import type { SubjectContext } from "../subject.js";
+import type { Deniers, SubjectContext } from "../subject.js";
 import type { FileEventView } from "./decode.js";
 import type { Sink } from "./sink.js";
 
@@ -23,11 +23,11 @@ export class Fanout {
     return Object.fromEntries(this.#sinks.map((sink, index) => [sink.name, this.#failures[index] ?? 0]));
   }
 
-  write(view: FileEventView, subject: SubjectContext): void {
+  write(view: FileEventView, subject: SubjectContext, deniers: Deniers): void {
     for (let index = 0; index < this.#sinks.length; index++) {
       const sink = this.#sinks[index] as Sink;
       try {
-        sink.write(view, subject);
+        sink.write(view, subject, deniers);
       } catch (error) {
         this.#failed(sink, index, error);
       }

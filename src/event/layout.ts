@@ -24,10 +24,16 @@ export const FILE_EVENT = {
   comm: 56,
   start_ns: 72,
   ancestry_len: 80,
+  deniers: 82,
 } as const;
 
 /** `struct FileEventAncestor`, which its two strings follow. Not aligned. */
 export const ANCESTOR = { sizeof: 7, pid: 0, comm_len: 4, exe_len: 5 } as const;
+
+/** A subject's id, of each other guard that denies. Not aligned. */
+export const DENIER_BYTES = 4;
+/** `kDeniers`. */
+export const DENIERS = 15;
 
 /** Records start and end on this boundary. */
 export const RECORD_ALIGNMENT = 8;
@@ -46,6 +52,8 @@ export const FLAG = {
   inside: 64,
   /** There are more ancestors than the record has. */
   cut: 128,
+  /** More guards deny it than the record has. */
+  deniersCut: 256,
 } as const;
 
 export const RESPONSE_DENY = 1;

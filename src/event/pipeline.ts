@@ -9,14 +9,14 @@
  * call and a context switch for each.
  */
 import type { Engine } from "../native.js";
-import type { SubjectLookup } from "../subject.js";
+import { type Deniers, NO_DENIERS, type SubjectLookup } from "../subject.js";
 import { FileEventView } from "./decode.js";
 import { Fanout } from "./fanout.js";
-import { FILE_EVENT } from "./layout.js";
+import { DENIER_BYTES, DENIERS, FILE_EVENT, FLAG } from "./layout.js";
 import type { Sink } from "./sink.js";
 
 /** No record is larger: its strings at the most that their length fields can say. */
-const LARGEST_RECORD = FILE_EVENT.sizeof + 3 * 0xffff + 3;
+const LARGEST_RECORD = FILE_EVENT.sizeof + 3 * 0xffff + DENIERS * DENIER_BYTES + 7;
 
 const COALESCE_MS = 2;
 
@@ -134,6 +134,11 @@ export class EventPipeline {
       return;
     }
     this.#delivered++;
-    this.#fanout.write(view, subject);
+    this.#fanout.write(view, subject, view.deniers === 0 ? NO_DENIERS : this.#deniersOf(view));
+  }
+
+  #deniersOf(view: FileEventView): Deniers {
+    const others = view.denierIds.map(this.#lookup).filter((subject) => subject !== undefined);
+    return { others, cut: (view.flags & FLAG.deniersCut) !== 0 || others.length < view.deniers };
   }
 }

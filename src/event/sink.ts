@@ -2,14 +2,14 @@
  * Where events end up. The pipeline knows only this, so that a sink can be
  * anything: a log, a stream, a test.
  */
-import type { SubjectContext } from "../subject.js";
+import type { Deniers, SubjectContext } from "../subject.js";
 import type { FileEventView } from "./decode.js";
 
 export interface Sink {
   /** Unique in the daemon: a label value in the metrics. */
   readonly name: string;
   /** Takes what it needs out of `view`, which moves on when this returns. Must not block. */
-  write(view: FileEventView, subject: SubjectContext): void;
+  write(view: FileEventView, subject: SubjectContext, deniers: Deniers): void;
   /** The batch is complete. Must not block. */
   flush(): void;
   /** Delivers what it can in a bounded time, and counts the rest as dropped. */

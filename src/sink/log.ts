@@ -13,8 +13,9 @@ import {
   fileType,
   type LogFormat,
   responseName,
+  SEVERAL_LOG_FORMAT,
 } from "../log-format.js";
-import type { SubjectContext } from "../subject.js";
+import { type Deniers, guardName, type SubjectContext } from "../subject.js";
 import { Output } from "./output.js";
 
 /** Some 30,000 lines: the time that a log shipper takes to restart. */
@@ -34,7 +35,7 @@ export function openLogSink(options: LogSinkOptions): Sink {
 
 /** One line, without its newline. */
 interface LineRenderer {
-  render(view: FileEventView, subject: SubjectContext): string;
+  render(view: FileEventView, subject: SubjectContext, deniers: Deniers): string;
 }
 
 class LogSink implements Sink {
@@ -61,8 +62,8 @@ class LogSink implements Sink {
     return this.#output.queueBytes;
   }
 
-  write(view: FileEventView, subject: SubjectContext): void {
-    this.#batch += `${this.#renderer.render(view, subject)}\n`;
+  write(view: FileEventView, subject: SubjectContext, deniers: Deniers): void {
+    this.#batch += `${this.#renderer.render(view, subject, deniers)}\n`;
     this.#lines++;
   }
 
@@ -81,13 +82,15 @@ class LogSink implements Sink {
 
 class TextLines implements LineRenderer {
   readonly #default = compileLogFormat(DEFAULT_LOG_FORMAT);
+  readonly #several = compileLogFormat(SEVERAL_LOG_FORMAT);
   readonly #formats = new WeakMap<SubjectContext, LogFormat>();
 
-  render(view: FileEventView, subject: SubjectContext): string {
-    return (subject.logFormat === "" ? this.#default : this.#formatOf(subject)).render(view, subject);
+  render(view: FileEventView, subject: SubjectContext, deniers: Deniers): string {
+    return this.#formatOf(subject, deniers).render(view, subject, deniers);
   }
 
-  #formatOf(subject: SubjectContext): LogFormat {
+  #formatOf(subject: SubjectContext, { others, cut }: Deniers): LogFormat {
+    if (subject.logFormat === "") return others.length === 0 && !cut ? this.#default : this.#several;
     let format = this.#formats.get(subject);
     if (format === undefined) {
       format = compileLogFormat(subject.logFormat);
@@ -97,11 +100,17 @@ class TextLines implements LineRenderer {
   }
 }
 
+/** Nothing, if one guard decided: `guard` says which. */
+function guardsJson(subject: SubjectContext, { others, cut }: Deniers): string {
+  if (others.length === 0 && !cut) return "";
+  return `,"guards":${quoteJson([subject, ...others].map(guardName))},"guardsCut":${cut}`;
+}
+
 /** Put together by hand, since the keys are known; what isn't plain text by quoteJson(). */
 class JsonLines implements LineRenderer {
   readonly #subjects = new WeakMap<SubjectContext, string>();
 
-  render(view: FileEventView, subject: SubjectContext): string {
+  render(view: FileEventView, subject: SubjectContext, deniers: Deniers): string {
     const { flags } = view;
     const bytes = view.pathIsUtf8 ? "" : `,"pathBytes":"${view.pathBytes.toString("base64")}"`;
     return (
@@ -111,7 +120,7 @@ class JsonLines implements LineRenderer {
       `"uid":${view.uid},"comm":${view.commJson},"exe":${view.exeJson},"inside":${(flags & FLAG.inside) !== 0},` +
       `"ancestry":${quoteJson(view.ancestry)},"ancestryCut":${(flags & FLAG.cut) !== 0},` +
       `"blockedNs":${view.blockedNs},"seq":${view.seq},"owner":${(flags & FLAG.owner) !== 0},` +
-      `"late":${(flags & FLAG.late) !== 0},"audited":${(flags & FLAG.audited) !== 0}}`
+      `"late":${(flags & FLAG.late) !== 0},"audited":${(flags & FLAG.audited) !== 0}${guardsJson(subject, deniers)}}`
     );
   }
 

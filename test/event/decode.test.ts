@@ -62,6 +62,19 @@ t.test("ancestry as text: no name forges a level, and what is left out shows", (
   t.end();
 });
 
+t.test("other guards that deny: their subjects, after strings of any length", (t) => {
+  const view = viewOf({
+    path: "/abc",
+    exe: "/b",
+    ancestry: [{ pid: 1, comm: "i", exe: "" }],
+    deniers: [7, 2 ** 32 - 1],
+  });
+  t.same([view.deniers, view.denierIds], [2, [7, 2 ** 32 - 1]]);
+  t.same(view.ancestry, [{ pid: 1, comm: "i", exe: "" }]);
+  t.same(viewOf({}).denierIds, []);
+  t.end();
+});
+
 t.test("empty strings, and the longest", (t) => {
   const empty = viewOf({ path: "", exe: "", comm: "" });
   t.same([empty.path, empty.exe, empty.comm, empty.pathText], ["", "", "", ""]);

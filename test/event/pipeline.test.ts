@@ -4,9 +4,10 @@ import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import type { FileEventView } from "../../src/event/decode.js";
+import { FLAG } from "../../src/event/layout.js";
 import { EventPipeline } from "../../src/event/pipeline.js";
 import type { Sink } from "../../src/event/sink.js";
-import type { SubjectContext } from "../../src/subject.js";
+import type { Deniers, SubjectContext } from "../../src/subject.js";
 import { encodeRecord, subjectOf } from "../support/records.js";
 
 /** Like the engine's ring: whole records, in order, as many as fit. */
@@ -44,8 +45,9 @@ class Collector implements Sink {
 
   constructor(readonly name = "collector") {}
 
-  write(view: FileEventView, subject: SubjectContext): void {
-    this.lines.push(`${view.seq} ${subject.guard} ${view.path}`);
+  write(view: FileEventView, subject: SubjectContext, { others, cut }: Deniers): void {
+    const deniers = [...others.map(({ guard }) => guard), ...(cut ? ["and more"] : [])];
+    this.lines.push([`${view.seq} ${subject.guard} ${view.path}`, ...deniers].join(" + "));
   }
 
   flush(): void {
@@ -74,6 +76,23 @@ const lookup = (id: number) => (id === 1 ? subjectOf() : undefined);
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await sleep(1);
 }
+
+t.test("other guards that deny come with their names, and what has none shows", async (t) => {
+  const ring = new Ring();
+  const sink = new Collector();
+  const guards = new Map(["a", "b", "c"].map((guard, id) => [id, subjectOf({ guard })]));
+  const pipeline = new EventPipeline({
+    engine: ring,
+    lookup: (id) => guards.get(id),
+    sinks: [sink],
+    bufferBytes: 1024,
+  });
+  const record = (seq: bigint, deniers: number[], flags = 0) =>
+    encodeRecord({ seq, subjectId: 0, path: "/x", deniers, flags });
+  ring.push(record(1n, [1, 2]), record(2n, []), record(3n, [1, 9]), record(4n, [2], FLAG.deniersCut));
+  await pipeline.close();
+  t.same(sink.lines, ["1 a /x + b + c", "2 a /x", "3 a /x + b + and more", "4 a /x + c + and more"]);
+});
 
 t.test("a wake-up brings everything in the ring to every sink, and flushes once a batch", async (t) => {
   const ring = new Ring();

@@ -2,7 +2,7 @@
 import t from "tap";
 import { startContainer } from "../support/container.js";
 import { startDaemon } from "../support/daemon.js";
-import { EPERM, guardOn } from "../support/guard.js";
+import { EPERM, guardOn, type SubjectInit } from "../support/guard.js";
 
 for (const place of ["layer", "volume"] as const) {
   t.test(`on the ${place}: a guard that goes loosens nothing that another denies`, async (t) => {
@@ -69,5 +69,53 @@ t.test("a tree that two guards have been in is judged as part of both, however d
     t.equal(await actor.open(path), EPERM, `${levels} levels`);
     t.not((await container.exec([path])).status, 0, `${levels} levels`);
   }
+  await daemon.stop();
+});
+
+t.test("every guard that denies an open is named, in text and in JSON", async (t) => {
+  const container = await startContainer({ files: { "/a/f": "", "/a/mine": "", "/b/x": "" } }, t);
+  const actor = await container.actor();
+  t.equal(await actor.link("/a/f", "/b/f"), 0);
+  for (const format of ["text", "json"]) {
+    const daemon = await startDaemon({ flags: [`--log-format=${format}`] }, t);
+    const guard = (name: string, subject: SubjectInit) =>
+      daemon.createGuard(guardOn(container, subject, { name, namespace: "ns" }));
+    await guard("file", { deny: ["/a/f"] });
+    await guard("tree", { deny: ["/a"], allow: ["/a/f"], recursive: true });
+    await guard("other-name", { deny: ["/b/f"] });
+    await guard("twice", { deny: ["/a/f", "/b/f"] });
+    await guard("exec", { deny: ["/a/f"], event: ["exec"] });
+    const named = async (path: string) => {
+      const from = daemon.lines.length;
+      t.equal(await actor.open(path), EPERM, path);
+      const line = await daemon.waitForLine((line) => line.includes(path), from);
+      if (format === "text") return line.split(" denied by ")[1]?.split(", ").sort();
+      const { guard, guards, guardsCut } = JSON.parse(line);
+      if (guards !== undefined) t.match({ first: guards[0], guardsCut }, { first: `ns/${guard}`, guardsCut: false });
+      return guards?.sort();
+    };
+    t.same(await named("/a/f"), ["ns/file", "ns/other-name", "ns/twice"], "it is one file");
+    t.equal(await named("/a/mine"), undefined, "one guard denies: nothing is added");
+    await daemon.stop();
+  }
+});
+
+t.test("more guards deny than a record has room for: it says so", async (t) => {
+  const daemon = await startDaemon({ flags: ["--log-format=json"] }, t);
+  const container = await startContainer({ files: { "/a/f": "" } }, t);
+  const actor = await container.actor();
+  for (let name = 1; name <= 16; name++)
+    await daemon.createGuard(guardOn(container, { deny: ["/a/f"] }, { name: `g${name}` }));
+  const event = async () => {
+    const from = daemon.lines.length;
+    t.equal(await actor.open("/a/f"), EPERM);
+    return JSON.parse(await daemon.waitForLine((line) => line.includes("/a/f"), from));
+  };
+  const all = Array.from({ length: 16 }, (_, index) => `g${index + 1}`).sort();
+  const full = await event();
+  t.same([full.guards.sort(), full.guardsCut], [all, false]);
+  await daemon.createGuard(guardOn(container, { deny: ["/a/f"] }, { name: "g17" }));
+  const cut = await event();
+  t.same([new Set(cut.guards).size, cut.guardsCut], [16, true]);
   await daemon.stop();
 });

@@ -1,12 +1,13 @@
 /** Logs to stdout until something is dropped, and says on stderr what became of it. */
 import { readlinkSync, writeSync } from "node:fs";
 import { openLogSink } from "../../src/sink/log.js";
+import { NO_DENIERS } from "../../src/subject.js";
 import { subjectOf, viewOf } from "../support/records.js";
 
 const sink = openLogSink({ format: "text", fd: 1 });
 const view = viewOf({ path: `/${"x".repeat(4000)}` });
 while (sink.dropped === 0) {
-  for (let i = 0; i < 64; i++) sink.write(view, subjectOf());
+  for (let i = 0; i < 64; i++) sink.write(view, subjectOf(), NO_DENIERS);
   sink.flush();
   await new Promise((resolve) => setImmediate(resolve));
 }

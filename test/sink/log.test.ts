@@ -10,7 +10,7 @@ import t from "tap";
 import { FLAG } from "../../src/event/layout.js";
 import type { Sink } from "../../src/event/sink.js";
 import { openLogSink } from "../../src/sink/log.js";
-import type { SubjectContext } from "../../src/subject.js";
+import { type Deniers, NO_DENIERS, type SubjectContext } from "../../src/subject.js";
 import { type RecordFields, subjectOf, viewOf } from "../support/records.js";
 
 const directory = mkdtempSync(join(tmpdir(), "janusd-log-"));
@@ -23,11 +23,15 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await sleep(1);
 }
 
-async function logged(format: "text" | "json", events: [RecordFields, Partial<SubjectContext>?][]): Promise<string> {
+async function logged(
+  format: "text" | "json",
+  events: [RecordFields, Partial<SubjectContext>?, Deniers?][],
+): Promise<string> {
   const file = join(directory, "log");
   const fd = openSync(file, "w");
   const sink = openLogSink({ format, fd });
-  for (const [fields, context] of events) sink.write(viewOf(fields), subjectOf(context));
+  for (const [fields, context, deniers] of events)
+    sink.write(viewOf(fields), subjectOf(context), deniers ?? NO_DENIERS);
   sink.flush();
   await sink.close();
   closeSync(fd);
@@ -39,7 +43,7 @@ async function flood(sink: Sink, enough: () => boolean): Promise<number> {
   const padded = viewOf({ path: `/${"x".repeat(1000)}` });
   let lines = 0;
   while (!enough()) {
-    for (let i = 0; i < 64; i++, lines++) sink.write(padded, subject);
+    for (let i = 0; i < 64; i++, lines++) sink.write(padded, subject, NO_DENIERS);
     sink.flush();
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -76,6 +80,25 @@ t.test("text lines, each in its guard's format", async (t) => {
     [{ path: "/c\n" }, { logFormat: "{path}" }],
   ]);
   t.equal(text, "<ALLOW> ACCESS_PERM file '/path/to/file.ext' (foo-1-pod:barnode) foo=bar\nDENY /b\n/c\\x0a\n");
+});
+
+t.test("several guards deny: each is named, in the default format and in JSON", async (t) => {
+  const deniers = { others: [subjectOf({ guard: "keys" }), subjectOf({ guard: "all", namespace: "ops" })], cut: false };
+  const fields = { path: "/b", response: 1 };
+  const text = await logged("text", [
+    [fields, {}, deniers],
+    [fields, { logFormat: "{path} {guards}" }, deniers],
+    [fields, { logFormat: "{path}" }, deniers],
+  ]);
+  const names = "default/passwords, default/keys, ops/all";
+  t.equal(text, `<DENY> OPEN_PERM file '/b' (foo-1-pod:barnode) foo=bar denied by ${names}\n/b ${names}\n/b\n`);
+  const json = (await logged("json", [[fields, {}, deniers], [fields, {}, { others: [], cut: true }], [fields]]))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  t.match(json[0], { guard: "passwords", guards: names.split(", "), guardsCut: false });
+  t.match(json[1], { guards: ["default/passwords"], guardsCut: true });
+  t.notOk("guards" in json[2], "one guard's events are as they were");
 });
 
 t.test("JSON lines hold every field", async (t) => {
@@ -149,7 +172,7 @@ t.test("a full device: lines are counted, and nothing else happens", async (t) =
   const fd = openSync("/dev/full", "w");
   const sink = openLogSink({ format: "text", fd });
   for (let i = 0; i < 3; i++) {
-    for (let line = 0; line < 10; line++) sink.write(view, subject);
+    for (let line = 0; line < 10; line++) sink.write(view, subject, NO_DENIERS);
     sink.flush();
     await until(() => sink.queueBytes === 0);
   }
@@ -174,7 +197,7 @@ t.test(
     let lines = await flood(sink, () => sink.dropped > 0);
     await until(() => sink.queueBytes === 0);
     rmSync(ballast);
-    for (let i = 0; i < 10; i++, lines++) sink.write(view, subject);
+    for (let i = 0; i < 10; i++, lines++) sink.write(view, subject, NO_DENIERS);
     sink.flush();
     await sink.close();
     closeSync(fd);
@@ -203,7 +226,7 @@ t.test("a reader that stops: bounded, counted, and in order when it goes on", as
     out += readSome(reader);
     await sleep(1);
   }
-  sink.write(view, subject);
+  sink.write(view, subject, NO_DENIERS);
   await sink.close();
   out += readSome(reader);
   const read = out.trimEnd().split("\n");
@@ -220,7 +243,7 @@ t.test("a reader that goes: counted; and one that comes again is served", async 
   const writer = fifo.openWriter();
   const sink = openLogSink({ format: "text", fd: writer });
   const log = () => {
-    sink.write(view, subject);
+    sink.write(view, subject, NO_DENIERS);
     sink.flush();
   };
   log();
@@ -253,7 +276,7 @@ t.test("closing gives a stopped reader a bounded time, and counts what it did no
   const lines = await flood(sink, () => sink.queueBytes > 1024 * 1024);
   await Promise.all([sink.close(), sink.close()]);
   t.equal(sink.queueBytes, 0);
-  sink.write(view, subject);
+  sink.write(view, subject, NO_DENIERS);
   sink.flush();
   const whole = readSome(reader).split("\n").length - 1;
   t.ok(whole > 0 && whole < lines);
@@ -265,7 +288,7 @@ t.test("closing gives a stopped reader a bounded time, and counts what it did no
 
 t.test("a descriptor that isn't open", async (t) => {
   const sink = openLogSink({ format: "text", fd: 999 });
-  sink.write(view, subject);
+  sink.write(view, subject, NO_DENIERS);
   sink.flush();
   t.equal(sink.drops["closed"], 1);
   await sink.close();

@@ -23,13 +23,15 @@ export interface RecordFields {
   readonly exe?: string | Uint8Array;
   readonly startNs?: bigint;
   readonly ancestry?: readonly { readonly pid: number; readonly comm: string; readonly exe: string }[];
+  readonly deniers?: readonly number[];
 }
 
 export function encodeRecord(fields: RecordFields): Buffer {
   const path = Buffer.from(fields.path ?? "/etc/passwd");
   const exe = Buffer.from(fields.exe ?? "/bin/busybox");
   const ancestry = Buffer.concat((fields.ancestry ?? []).map(encodeAncestor));
-  const unpadded = 88 + path.length + exe.length + ancestry.length;
+  const deniers = Buffer.from(Uint32Array.from(fields.deniers ?? []).buffer);
+  const unpadded = 88 + path.length + exe.length + ancestry.length + deniers.length;
   const record = Buffer.alloc(unpadded + ((8 - (unpadded % 8)) % 8), 0);
   record.writeUInt32LE(record.length, 0);
   record.writeUInt16LE(path.length, 4);
@@ -48,9 +50,11 @@ export function encodeRecord(fields: RecordFields): Buffer {
   record.write(fields.comm ?? "cat", 56, 16, "latin1");
   record.writeBigUInt64LE(fields.startNs ?? 0n, 72);
   record.writeUInt16LE(ancestry.length, 80);
+  record.writeUInt16LE(deniers.length / 4, 82);
   path.copy(record, 88);
   exe.copy(record, 88 + path.length);
   ancestry.copy(record, 88 + path.length + exe.length);
+  deniers.copy(record, 88 + path.length + exe.length + ancestry.length);
   return record;
 }
 

@@ -14,6 +14,7 @@ namespace {
 struct Pushed {
   std::uint64_t seq;
   std::string path, exe, ancestry;
+  std::vector<std::uint32_t> deniers;
 };
 
 // As EventRing cuts them.
@@ -33,6 +34,8 @@ void check(std::span<const std::uint8_t> drained, std::deque<Pushed>& waiting) {
       CLAIM(std::string_view(text, length) == *part);
       text += length;
     }
+    CLAIM(event.deniers == waiting.front().deniers.size());
+    CLAIM(std::memcmp(text, waiting.front().deniers.data(), event.deniers * sizeof(std::uint32_t)) == 0);
     waiting.pop_front();
     at += event.size;
   }
@@ -50,9 +53,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (input.flag()) {
       const std::string path(length(), 'p'), exe(length(), 'e'), ancestry(length(), 'a');
       const std::uint64_t dropped = ring.dropped();
-      ring.push({}, path, exe, ancestry);
+      std::vector<std::uint32_t> deniers(input.below(20), 0x01020304);
+      ring.push({}, path, exe, ancestry, deniers);
+      deniers.resize(std::min(deniers.size(), kDeniers));
       ++seq;
-      if (ring.dropped() == dropped) waiting.push_back({seq, cut(path), cut(exe), cut(ancestry)});
+      if (ring.dropped() == dropped) waiting.push_back({seq, cut(path), cut(exe), cut(ancestry), deniers});
     } else {
       std::vector<std::uint8_t> into(length());
       const std::size_t got = ring.drain(into);
