@@ -124,6 +124,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       build: { ...build, kernel: probe.kernel },
       features: probe.features,
       guards: () => registry.size,
+      names: () => registry.names,
       guardsPending: () => registry.pendingCount,
       pathsUnguarded: () => registry.unguardedPaths,
       guardChanges: (change, source) => registry.audit.count(change, source),

@@ -11,9 +11,9 @@ import type { PipelineStats } from "./event/pipeline.js";
 import type { Sink } from "./event/sink.js";
 import { CHANGE_SOURCES, type ChangeSource, GUARD_CHANGES, type GuardChange } from "./guard/audit.js";
 import type { EngineStats, Trial } from "./native.js";
-import type { SubjectLookup } from "./subject.js";
+import type { GuardName, SubjectLookup } from "./subject.js";
 
-/** Guards with a label of their own; more share that of OTHER_GUARDS, so that the number of series stays bounded. */
+/** Guards with labels of their own; more share those of OTHER_GUARDS, so that the number of series stays bounded. */
 const GUARD_LABELS = 200;
 
 export interface BuildInfo {
@@ -29,6 +29,8 @@ export interface MetricsOptions {
   readonly features: Readonly<Record<string, Trial>>;
   /** How many guards are held. */
   readonly guards: () => number;
+  /** Those guards. */
+  readonly names: () => Iterable<GuardName>;
   /** How many guards of the last run could not be taken up yet. */
   readonly guardsPending: () => number;
   /** How many paths of held guards cannot be guarded now. */
@@ -392,7 +394,7 @@ export class Metrics {
 
   constructor(options: MetricsOptions) {
     this.#options = options;
-    this.#totals = new GuardTotals(options.lookup);
+    this.#totals = new GuardTotals(options);
     this.#refreshers = DEFINITIONS.map((definition) =>
       register(definition, this.#registry, options.blockedBoundsSeconds),
     );
@@ -489,10 +491,14 @@ class NativeHistogram extends Histogram {
  * The engine counts by subject, and forgets a subject some minutes after it is
  * removed. What we publish is by guard, and never goes down: so what was added
  * since the last look is added to the guard's total.
+ *
+ * When all labels are taken, a guard that is held takes those of one that is
+ * not, whose series end. What is still counted for that one goes to the others'.
  */
 class GuardTotals {
   readonly #lookup: SubjectLookup;
-  /** Those with labels of their own. */
+  readonly #names: () => Iterable<GuardName>;
+  /** Those with labels of their own, oldest first. */
   readonly #guards = new Map<string, Labels>();
   readonly #events = new Map<string, { labels: Labels; value: number }>();
   readonly #decisions = new Map<string, { labels: Labels; value: number }>();
@@ -501,9 +507,12 @@ class GuardTotals {
   #labels = new Map<number, Labels>();
   #seenCounts = new Map<string, number>();
   #seenBlocked = new Map<string, { buckets: readonly number[]; sum: number }>();
+  /** Made once a fold, if at all: the held guards, and those with labels that are not. */
+  #turn: { readonly held: ReadonlySet<string>; readonly gone: string[] } | undefined;
 
-  constructor(lookup: SubjectLookup) {
+  constructor({ lookup, names }: Pick<MetricsOptions, "lookup" | "names">) {
     this.#lookup = lookup;
+    this.#names = names;
   }
 
   events(): Iterable<Sample> {
@@ -521,6 +530,7 @@ class GuardTotals {
   fold(stats: EngineStats): void {
     const previous = this.#labels;
     this.#labels = new Map();
+    this.#turn = undefined;
     this.#foldDecisions(stats, previous);
     this.#foldBlocked(stats, previous);
   }
@@ -556,19 +566,47 @@ class GuardTotals {
     this.#seenBlocked = seen;
   }
 
-  /** The same for the life of a subject, also while it is being removed. */
+  /** Its guard's own, also while it is being removed, unless another guard has taken them. */
   #labelsOf(subjectId: number, previous: ReadonlyMap<number, Labels>): Labels {
-    return getOrMake(this.#labels, subjectId, () => previous.get(subjectId) ?? this.#newLabels(subjectId));
+    return getOrMake(this.#labels, subjectId, () => {
+      const before = previous.get(subjectId);
+      if (before === undefined || before === OTHER_GUARDS) return this.#newLabels(subjectId);
+      return this.#guards.has(keyOf(before)) ? before : OTHER_GUARDS;
+    });
   }
 
   #newLabels(subjectId: number): Labels {
     const subject = this.#lookup(subjectId);
     if (subject === undefined) return OTHER_GUARDS;
-    const { namespace, guard } = subject;
-    const labels: Labels = namespace === "" ? { guard } : { namespace, guard };
+    const labels = labelsOf(subject);
     const key = keyOf(labels);
-    if (!this.#guards.has(key) && this.#guards.size >= GUARD_LABELS) return OTHER_GUARDS;
-    return getOrMake(this.#guards, key, () => labels);
+    const room = this.#guards.has(key) || this.#guards.size < GUARD_LABELS || this.#makeRoom(key);
+    return room ? getOrMake(this.#guards, key, () => labels) : OTHER_GUARDS;
+  }
+
+  /** For a guard that is held. False: all that have labels are. */
+  #makeRoom(key: string): boolean {
+    if (this.#turn === undefined) {
+      const held = new Set([...this.#names()].map((name) => keyOf(labelsOf(name))));
+      this.#turn = { held, gone: [...this.#guards.keys()].filter((name) => !held.has(name)) };
+    }
+    const gone = this.#turn.held.has(key) ? this.#turn.gone.shift() : undefined;
+    const labels = gone === undefined ? undefined : this.#guards.get(gone);
+    if (gone === undefined || labels === undefined) return false;
+    this.#guards.delete(gone);
+    for (const series of [this.#events, this.#decisions, this.#blocked]) forget(series, labels);
+    for (const [subjectId, of] of this.#labels) if (keyOf(of) === gone) this.#labels.set(subjectId, OTHER_GUARDS);
+    return true;
+  }
+}
+
+function labelsOf({ namespace, guard }: GuardName): Labels {
+  return namespace === "" ? { guard } : { namespace, guard };
+}
+
+function forget(series: Map<string, { readonly labels: Labels }>, guard: Labels): void {
+  for (const [key, { labels }] of series) {
+    if (labels["guard"] === guard["guard"] && labels["namespace"] === guard["namespace"]) series.delete(key);
   }
 }
 
@@ -626,8 +664,9 @@ and \`nodejs_*\` metrics of a Node program.
 | --- | --- | --- | --- |
 ${rows.join("\n")}
 
-- \`guard\` is the guard's name, \`namespace\` its namespace (absent if the controller sent none). The first ${GUARD_LABELS} guards have
-  labels of their own; all further ones count together as \`${OTHER_GUARDS["guard"]}\`.
+- \`guard\` is the guard's name, \`namespace\` its namespace (absent if the controller sent none). ${GUARD_LABELS} guards have
+  labels of their own; further ones count together as \`${OTHER_GUARDS["guard"]}\`. A guard that is gone keeps its series until a guard that is
+  held needs its labels; then they end. A guard of that name that comes back starts from 0.
 - \`event\` is one of ${EVENT_KINDS.map((kind) => `\`${kind}\``).join(", ")}. \`response\` is \`allow\` or \`deny\`.
 - Counters by guard are kept natively and by guard, not by subject: they stay exact when event records are lost, and never go
   down when a guard is replaced or removed.

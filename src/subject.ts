@@ -1,18 +1,22 @@
+/** A guard, as metrics and logs name it. */
+export interface GuardName {
+  /** "" = none. */
+  readonly namespace: string;
+  readonly guard: string;
+}
+
 /**
  * What a decided event is about: everything a sink needs that the kernel
  * doesn't know. Neutral ground between guard/ (which makes them) and sink/
  * (which reads them).
  */
-export interface SubjectContext {
+export interface SubjectContext extends GuardName {
   /** The `subject_id` of its events. Stable for the life of the guard's configuration. */
   readonly id: number;
-  /** The guard's name. */
-  readonly guard: string;
   readonly subjectIndex: number;
   readonly tags: Readonly<Record<string, string>>;
   readonly node: string;
   readonly pod: string;
-  readonly namespace: string;
   readonly podUid: string;
   readonly containerId: string;
   readonly containerName: string;
@@ -31,7 +35,7 @@ export interface Deniers {
 export const NO_DENIERS: Deniers = { others: [], cut: false };
 
 /** A guard's name, as logs write it. */
-export function guardName({ namespace, guard }: SubjectContext): string {
+export function guardName({ namespace, guard }: GuardName): string {
   return namespace === "" ? guard : `${namespace}/${guard}`;
 }
 

@@ -4,7 +4,7 @@ import type { PipelineStats } from "../src/event/pipeline.js";
 import type { Sink } from "../src/event/sink.js";
 import { Metrics, metricsMarkdown } from "../src/metrics.js";
 import type { BlockedHistogram, DecisionCount, EngineStats } from "../src/native.js";
-import type { SubjectContext } from "../src/subject.js";
+import type { GuardName, SubjectContext } from "../src/subject.js";
 import { subjectOf } from "./support/records.js";
 
 const bounds = [0.00001, 0.001, 1];
@@ -58,7 +58,7 @@ const sink: Sink = {
 };
 
 /** Metrics of an engine that says what `state` says. */
-function metricsOf(state: { stats: EngineStats; subjects: Map<number, SubjectContext> }): Metrics {
+function metricsOf(state: { stats: EngineStats; subjects: Map<number, SubjectContext>; held?: GuardName[] }): Metrics {
   return new Metrics({
     stats: () => state.stats,
     lookup: (id) => state.subjects.get(id),
@@ -68,6 +68,7 @@ function metricsOf(state: { stats: EngineStats; subjects: Map<number, SubjectCon
       tp_btf: { works: true, needed: true, reason: "" },
     },
     guards: () => 4,
+    names: () => state.held ?? [...state.subjects.values()],
     guardsPending: () => 1,
     pathsUnguarded: () => 1,
     guardChanges: (change, source) => (change === "removed" && source === "container" ? 7 : 0),
@@ -262,6 +263,78 @@ t.test("the number of guard labels is bounded", async (t) => {
   t.equal(counts.length, 201);
   t.ok(counts.includes('janusd_events_total{guard="other",event="open",response="deny"} 800'));
   t.ok(counts.includes('janusd_events_total{guard="g1",event="open",response="deny"} 1'));
+});
+
+t.test("labels of guards that are gone are taken by guards that are held, of those only", async (t) => {
+  const named = (id: number) => subjectOf({ id, guard: `g${id}`, namespace: "" });
+  const ids = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+  const blocked = (subjectId: number): BlockedHistogram => ({
+    subjectId,
+    response: 1,
+    buckets: [1, 0, 0, 0],
+    sumSeconds: 1,
+  });
+  const state = { stats: statsOf(), subjects: new Map<number, SubjectContext>(), held: [] as SubjectContext[] };
+  const metrics = metricsOf(state);
+  /** `known` have subjects, each with one decision; `held` of those are held. */
+  const counts = async (known: number[], held: number[]) => {
+    state.subjects = new Map(known.map((id) => [id, named(id)]));
+    state.held = held.map(named);
+    state.stats = statsOf(
+      known.map((id) => decision(id, 1)),
+      known.map(blocked),
+    );
+    const lines = await ours(metrics);
+    const of = (metric: string) =>
+      new Map(
+        lines.flatMap((line) => {
+          const [, guard, value] = new RegExp(`^${metric}\\{.*guard="(\\w+)".* (\\d+)$`).exec(line) ?? [];
+          return guard === undefined ? [] : [[guard, Number(value)] as const];
+        }),
+      );
+    const events = of("janusd_events_total");
+    t.same(of("janusd_decisions_total"), events);
+    t.same(of("janusd_decision_blocked_seconds_count"), events);
+    return events;
+  };
+  let events = await counts(ids(1, 200), ids(1, 200));
+  t.equal(events.size, 200);
+  events = await counts(ids(1, 201), ids(1, 201));
+  t.same([events.size, events.get("other"), events.has("g201")], [201, 1, false], "all are held");
+
+  // Five are gone, two of which are still counted; 202 to 206 are new, of which 206 is gone already.
+  for (const again of [false, true]) {
+    events = await counts(ids(4, 206), ids(6, 205));
+    t.equal(events.size, 201, again ? "again" : "200 and the others");
+    t.same(
+      [202, 203, 204, 205].map((id) => events.get(`g${id}`)),
+      [1, 1, 1, 1],
+      "new ones have labels of their own",
+    );
+    t.same(
+      ids(1, 5).filter((id) => events.has(`g${id}`)),
+      [],
+      "of those that made room",
+    );
+    t.equal(events.has("g206"), false, "one that is gone takes nobody's");
+    t.equal(events.get("g201"), 0, "one that had to wait has labels now");
+    t.equal(events.get("other"), 2, "its first decision, and that of 206");
+    t.equal(events.get("g6"), 1, "nothing is counted twice");
+  }
+
+  // A name that comes back starts anew.
+  events = await counts(ids(301, 500), ids(301, 500));
+  t.same(
+    [...events.keys()].filter((name) => name !== "other").sort(),
+    ids(301, 500)
+      .map((id) => `g${id}`)
+      .sort(),
+  );
+  const again = subjectOf({ id: 900, guard: "g101", namespace: "" });
+  state.subjects = new Map([[900, again]]);
+  state.held = [again];
+  state.stats = statsOf([decision(900, 7)]);
+  t.ok((await ours(metrics)).includes('janusd_events_total{guard="g101",event="open",response="deny"} 7'));
 });
 
 t.test("names that somebody else chose cannot break the format", async (t) => {

@@ -11,7 +11,7 @@ import { type FieldViolation, isNativeError, JanusdError } from "../errors.js";
 import type { JanusdConfig } from "../gen/janus_pb.js";
 import type { Log } from "../log.js";
 import type { ContainerInfo, Engine, NativeError } from "../native.js";
-import type { SubjectContext } from "../subject.js";
+import type { GuardName, SubjectContext } from "../subject.js";
 import { AuditTrail, type ReloadCause, type Requester } from "./audit.js";
 import { type CompiledSubject, compileGuard, type LiveContainer, nativeGuard } from "./compile.js";
 import { type ContainerRef, containerId, type Guard, normalisePath, parseGuard } from "./guard.js";
@@ -189,6 +189,10 @@ export class GuardRegistry {
 
   get size(): number {
     return this.#guards.size;
+  }
+
+  get names(): GuardName[] {
+    return [...this.#guards.values()].map(({ guard }) => ({ namespace: guard.namespace, guard: guard.name }));
   }
 
   /** Also knows subjects that are gone, for some minutes: events are decoded later than decided. */

@@ -47,3 +47,23 @@ t.test("1,000 guards of 5 subjects on one node, each enforced", async (t) => {
   t.equal(await actors[0]?.open("/data/deny/0"), 0);
   await daemon.stop();
 });
+
+t.test("metrics: after more guards than have labels, a new one has its own", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const names = Array.from({ length: 200 }, (_, index) => `g${index}`);
+  const files = Object.fromEntries([...names, "new"].map((name) => [`/guarded/${name}`, ""]));
+  const container = await startContainer({ files }, t);
+  const actor = await container.actor();
+  const guard = (name: string) => guardOn(container, { deny: [`/guarded/${name}`] }, { name });
+  const denied = (name: string) => daemon.metric("janusd_events_total", { guard: name });
+  const deny = async (name: string) => {
+    await daemon.createGuard(guard(name));
+    t.equal(await actor.open(`/guarded/${name}`), EPERM);
+  };
+  for (const name of names) await deny(name);
+  t.same([await denied("g0"), await denied("g199")], [1, 1]);
+  for (const name of names.slice(1)) await daemon.destroyGuard(guard(name));
+  await deny("new");
+  t.same([await denied("new"), await denied("g0"), await denied("other")], [1, 1, 0]);
+  await daemon.stop();
+});
