@@ -3,7 +3,7 @@
  * which order it ends.
  */
 import { formatAddress } from "./address.js";
-import { tryAddresses } from "./bind.js";
+import { SocketLocks, tryAddresses } from "./bind.js";
 import type { BuildInfo } from "./build.js";
 import type { Config } from "./config.js";
 import { assertLayout } from "./event/layout.js";
@@ -73,10 +73,6 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       "each client with a certificate of the CA commands: --allow-client would limit it",
     );
   }
-  await tryAddresses([["--http", config.http], ...config.listen.map((address) => ["--listen", address] as const)]);
-  const file = config.stateFile;
-  const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
-
   // What has to be undone if a later step fails, and at the end: last first.
   const steps: Step[] = [];
   const close = async (): Promise<void> => {
@@ -90,6 +86,12 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
   };
 
   try {
+    const locks = new SocketLocks(addon);
+    steps.push({ what: "the sockets' locks", close: () => locks.close() });
+    const addresses = config.listen.map((address) => ["--listen", address] as const);
+    await tryAddresses([["--http", config.http], ...addresses], locks);
+    const file = config.stateFile;
+    const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
     const { engine, pipeline, registry, sinks } = startEnforcing(addon, config, state, log, steps);
     const notices = new Notices(log);
     const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
@@ -168,13 +170,15 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const parts = { intake, registry, engine, guards, status, log };
     const rpc = await openRpcServer({
       listen: config.listen,
+      locks,
       tls: tls?.material,
       allowedClients: config.allowedClients,
       peer: addon.peer,
       refusals,
       ...parts,
     });
-    steps.push({ what: "gRPC", close: () => rpc.close() });
+    // Whoever starts next need not wait for the rest.
+    steps.push({ what: "gRPC", close: () => rpc.close().finally(() => locks.close()) });
     tls?.follow((material) => rpc.setTls(material));
     steps.push({ what: "the TLS files", close: () => tls?.close() });
     steps.push({ what: "what waits for containers", close: () => intake.close() });

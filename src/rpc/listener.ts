@@ -6,7 +6,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket, Server as TlsServer } from "node:tls";
 import type { Address } from "../address.js";
-import { listen } from "../bind.js";
+import { descriptorOf, listen, type SocketLocks } from "../bind.js";
 import type { Requester } from "../guard/audit.js";
 import type { Peer } from "../native.js";
 import type { Reason } from "./refusals.js";
@@ -19,6 +19,8 @@ const HANDSHAKE_MS = 5000;
 
 export interface ListenerOptions {
   readonly address: Address;
+  /** Of Unix sockets. */
+  readonly locks: SocketLocks;
   /** For TCP. Undefined: plaintext. */
   readonly tls: TlsMaterial | undefined;
   /** Who connected to a Unix socket, by its descriptor. */
@@ -56,7 +58,7 @@ export class Listener {
       socket.on("error", () => undefined);
       socket.once("close", () => sockets.delete(socket));
     });
-    return new Listener(await listen(server, address, "--listen"), server, sockets);
+    return new Listener(await listen(server, address, "--listen", options.locks), server, sockets);
   }
 
   /** For TLS connections from now on; those that are there stay. */
@@ -77,6 +79,7 @@ export class Listener {
 
 function unixServer({ peer, onConnection }: ListenerOptions): Server {
   return createServer((socket) => {
+    // Only said: who may connect is the file's mode.
     const descriptor = descriptorOf(socket);
     onConnection(socket, { peer: "unix", ...(descriptor === undefined ? {} : peer(descriptor)) });
   });
@@ -139,13 +142,6 @@ function refusalOf(error: Error, socket: TLSSocket): Reason {
 
 function peerOf({ remoteAddress = "", remotePort = 0 }: Socket): string {
   return remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`;
-}
-
-/** Node keeps it to itself. Undefined if that changes: who may connect is the file's mode, not what is read here. */
-function descriptorOf(socket: Socket): number | undefined {
-  const handle: unknown = Reflect.get(socket, "_handle");
-  const descriptor: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined;
-  return typeof descriptor === "number" && descriptor >= 0 ? descriptor : undefined;
 }
 
 /** Common names, and alternative names of DNS, URI and mail, of the certificate that the client was verified by. */

@@ -15,6 +15,7 @@ import {
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation, service as healthDefinition } from "grpc-health-check";
 import type { Address } from "../address.js";
+import type { SocketLocks } from "../bind.js";
 import type { AllowedClient } from "../config.js";
 import { InspectionService } from "../gen/janus/v1/inspection_pb.js";
 import { Janusd } from "../gen/janus_pb.js";
@@ -34,6 +35,8 @@ const DRAIN_MS = 1000;
 
 export interface RpcServerOptions extends GuardServiceOptions, InspectionServiceOptions {
   readonly listen: readonly Address[];
+  /** Of Unix sockets. */
+  readonly locks: SocketLocks;
   /** For TCP. Undefined: plaintext. */
   readonly tls: TlsMaterial | undefined;
   /** Of clients with a certificate. Empty: each that the CA signed commands. */
@@ -96,6 +99,7 @@ export async function openRpcServer(options: RpcServerOptions): Promise<RpcServe
       listeners.push(
         await Listener.open({
           address,
+          locks: options.locks,
           tls: options.tls,
           peer: options.peer,
           onConnection: (socket, requester) => serve(server, socket, requester, options),

@@ -64,7 +64,7 @@ t.test("a daemon that was killed leaves no obstacle; one that lives keeps its so
   const second = runToEnd(flags);
   t.match(second, {
     status: 1,
-    lines: [`janusd: --listen unix://${path}: in use: another process listens there`],
+    lines: [`janusd: --listen unix://${path}: in use: process ${daemon.pid} listens there`],
     log: [],
   });
   t.match(await janusctl(["--address", `unix://${path}`, "list"]), { status: 0 });

@@ -1,11 +1,13 @@
 /** What keeps the daemon from starting: the exit status, and one clear line for each reason. */
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { credentials } from "@grpc/grpc-js";
 import t from "tap";
+import { JanusClient } from "../../src/cli/client.js";
 import { certificate } from "../support/certificates.js";
 import { workspaceDirectory } from "../support/cleanup.js";
-import { freePort, runToEnd } from "../support/daemon.js";
+import { freePort, runToEnd, startDaemon } from "../support/daemon.js";
 
 const directory = mkdtempSync(join(workspaceDirectory(), "start-"));
 
@@ -67,6 +69,28 @@ t.test("an address that is taken", async (t) => {
     t.same(lines, [`janusd: ${flag} 127.0.0.1:${port}: in use: another process listens there`]);
     t.same(log, [], "before anything is enforced");
   }
+});
+
+t.test("several that start at once on a dead daemon's socket: one serves, the others name it and end", async (t) => {
+  const path = join(directory, "janusd.sock");
+  const flags = [`--listen=unix://${path}`];
+  const first = await startDaemon({ flags }, t);
+  await first.kill();
+  t.ok(lstatSync(path).isSocket(), "it is left");
+  const starts = await Promise.allSettled([1, 2, 3].map(() => startDaemon({ flags }, t)));
+  const [serving, ...more] = starts.flatMap((start) => (start.status === "fulfilled" ? [start.value] : []));
+  if (serving === undefined) throw new Error("none serves");
+  t.same(more, []);
+  for (const start of starts) {
+    if (start.status === "fulfilled") continue;
+    t.match(start.reason, { message: `in use: process ${serving.pid} listens there` });
+    t.notMatch(start.reason, { message: "enforcing" });
+  }
+  const client = new JanusClient(`unix://${path}`, credentials.createInsecure());
+  t.teardown(() => client.close());
+  t.match(await client.getStatus(), { pid: serving.pid });
+  await serving.stop();
+  for (const left of [path, `${path}.lock`]) t.notOk(existsSync(left), left);
 });
 
 t.test("TLS files that cannot be used", async (t) => {

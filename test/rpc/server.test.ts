@@ -9,6 +9,7 @@ import { Client, type ClientReadableStream, credentials, type ServiceError, stat
 import { service as health } from "grpc-health-check";
 import t from "tap";
 import { formatAddress } from "../../src/address.js";
+import { SocketLocks } from "../../src/bind.js";
 import { JanusClient, RpcError } from "../../src/cli/client.js";
 import { GuardSource, GuardState, ProcessRole } from "../../src/gen/janus/v1/inspection_pb.js";
 import { Janusd, JanusdConfigSchema } from "../../src/gen/janus_pb.js";
@@ -45,6 +46,8 @@ const daemonStatus: DaemonStatus = {
   holdTier: "scheduler",
 };
 
+const locks = new SocketLocks(loadAddon());
+t.teardown(() => locks.close());
 const loopback = { host: "127.0.0.1", port: 0 };
 
 async function serve(t: { teardown(handler: () => Promise<void>): unknown }, waitMs = 0) {
@@ -55,7 +58,7 @@ async function serve(t: { teardown(handler: () => Promise<void>): unknown }, wai
   const registry = new GuardRegistry({ engine, node: "node", log });
   const intake = new GuardIntake({ registry, engine, waitMs });
   const guards = () => registry.details();
-  const access = { allowedClients: [], peer: loadAddon().peer, refusals: new Refusals(log) };
+  const access = { allowedClients: [], locks, peer: loadAddon().peer, refusals: new Refusals(log) };
   const parts = { engine, intake, registry, guards, log, status: () => daemonStatus, ...access };
   const server = await openRpcServer({ listen: [loopback], tls: undefined, ...parts });
   const address = server.addresses.map(formatAddress).join();

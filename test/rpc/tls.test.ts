@@ -6,6 +6,7 @@ import { connect as connectTls } from "node:tls";
 import { credentials } from "@grpc/grpc-js";
 import t from "tap";
 import { formatAddress } from "../../src/address.js";
+import { SocketLocks } from "../../src/bind.js";
 import { JanusClient } from "../../src/cli/client.js";
 import type { AllowedClient } from "../../src/config.js";
 import { GuardIntake } from "../../src/guard/intake.js";
@@ -51,6 +52,7 @@ async function serve(t: Tap, allowedClients: readonly AllowedClient[] = []) {
     listen: [{ host: "127.0.0.1", port: 0 }],
     tls: material("server"),
     allowedClients,
+    locks: new SocketLocks(loadAddon()),
     peer: loadAddon().peer,
     refusals,
     engine,
