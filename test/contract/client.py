@@ -7,6 +7,7 @@ Prints TAP.
 PYTHONPATH holds original_pb2 and standard_pb2, made by protoc.
 """
 
+import re
 import sys
 
 import grpc
@@ -132,6 +133,24 @@ def main(address, container, *tls):
     error = failure(lambda: client.create_guard(guard("f" * 64), timeout=TIMEOUT))
     equal("unknown container: NOT_FOUND", error.code(), grpc.StatusCode.NOT_FOUND)
     equal("nothing was changed", list(client.get_guard_state(janus.Empty())), [])
+
+    # Statuses that are longer than all that a client takes by way of trailers.
+    long = {
+        "a message of 3,000 two-byte characters": guard(container, logFormat="{" + "é" * 3000 + "}"),
+        "5,000 violations": guard(
+            container, subject=[janus.JanusGuardSubject(deny=["relative"] * 5000, event=["open"])]
+        ),
+        "fields of two-byte characters": guard(
+            container,
+            subject=[janus.JanusGuardSubject(deny=["/x"], event=["é" * 2000] * 50, tags={"é" * 2000: "é" * 2000})],
+        ),
+    }
+    for what, config in long.items():
+        error = failure(lambda: client.create_guard(config, timeout=TIMEOUT))
+        equal(f"{what}: the code", error.code(), grpc.StatusCode.INVALID_ARGUMENT)
+        check(f"{what}: the message, cut", re.search(r"\.\.\.(; and \d+ more)?$", error.details()), error.details())
+        check(f"{what}: BadRequest, cut", 0 < len(violations(error)) < 5000, violations(error))
+    equal("nothing was changed by these", list(client.get_guard_state(janus.Empty())), [])
 
     for service in ["", "janus.Janusd"]:
         request = standard.HealthCheckRequest(service=service)
