@@ -469,6 +469,7 @@ EngineVitals Engine::vitals() {
   vitals.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
                          {"observer", milliseconds(all.observer.heartbeat())},
                          {"planner", milliseconds(all.replanner.heartbeat())},
+                         {"mounts", milliseconds(all.planner.mounts_heartbeat())},
                          {"scanner", milliseconds(all.scanner.heartbeat())},
                          {"waker", milliseconds(all.waker_heartbeat)},
                          {"last_resort", milliseconds(all.last_resort.heartbeat())},

@@ -109,7 +109,7 @@ export class Health {
 
   #programs(attached: readonly string[]): Check {
     const missing = this.#options.programs.filter((name) => !attached.includes(name));
-    const ok = attached.length > 0 && missing.length === 0;
+    const ok = missing.length === 0;
     return {
       name: "ebpf",
       ok,

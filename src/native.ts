@@ -238,7 +238,16 @@ export interface EbpfMap {
   readonly full: number;
 }
 
-export type Thread = "gate" | "watchdog" | "observer" | "planner" | "tracker" | "scanner" | "waker" | "last_resort";
+export type Thread =
+  | "gate"
+  | "watchdog"
+  | "observer"
+  | "planner"
+  | "mounts"
+  | "tracker"
+  | "scanner"
+  | "waker"
+  | "last_resort";
 
 /** What tells whether the engine works. Costs little to ask, however many guards there are. */
 export interface EngineVitals {

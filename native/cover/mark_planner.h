@@ -61,6 +61,9 @@ class MarkPlanner {
 
   void set_name_watch(NameWatch* names) { compiler_.set_name_watch(names); }
 
+  // Of the thread that goes to other mount namespaces.
+  const Heartbeat& mounts_heartbeat() const { return cloner_.heartbeat(); }
+
   // Directories to scan, by the caller, once it holds no lock. Until scanned()
   // has been called for each, their superblocks learn nothing.
   using ScanJobs = std::vector<ScanJob>;

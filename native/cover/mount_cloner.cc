@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 
 #include <cerrno>
+#include <chrono>
 #include <exception>
 
 #include "os/error.h"
@@ -43,8 +44,10 @@ void MountCloner::run() {
   const bool apart = unshare(CLONE_FS) == 0;
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return stop_ || job_ != nullptr; });
-    if (job_ == nullptr) return;
+    heartbeat_.beat();
+    changed_.wait_for(lock, std::chrono::milliseconds(kBeatMs), [this] { return stop_ || job_ != nullptr; });
+    if (job_ == nullptr && stop_) return;
+    if (job_ == nullptr) continue;
     Job& job = *job_;
     job_ = nullptr;
     lock.unlock();

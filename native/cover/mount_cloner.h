@@ -12,6 +12,7 @@
 
 #include "cover/mounts.h"
 #include "ebpf/bpf_programs.h"
+#include "os/clock.h"
 #include "os/process_dir.h"
 #include "os/unique_fd.h"
 
@@ -29,6 +30,8 @@ class MountCloner {
   // Never of a file system that isn't local, nor by way of one.
   UniqueFd clone(const BpfPrograms& programs, const ProcessDir& process, const MountPoints& served,
                  const std::string& point);
+
+  const Heartbeat& heartbeat() const { return heartbeat_; }
 
  private:
   struct Job {
@@ -48,6 +51,7 @@ class MountCloner {
   std::condition_variable changed_;
   Job* job_ = nullptr;
   bool stop_ = false;
+  Heartbeat heartbeat_;
   std::thread thread_;
 };
 
