@@ -61,7 +61,7 @@ struct Engine::Running {
         planner({programs, tracker, groups, policy, identities, learner, counters, refusals, probe.audit.works()}),
         replanner([this](std::uint64_t container, const Replanner::Change& change) { plan_again(container, change); }),
         names(groups, [this](const std::set<NameOwner>& owners) { replanner.names_changed(owners); }),
-        scanner({programs, policy, identities, learner, trees, planner, counters}),
+        scanner({programs, policy, identities, learner, trees, planner, counters, refusals}),
         recorder(ring, tracker, [this] { wake(); }),
         keeper(options.keeper),
         holder(programs, options.hold, options.hold_limit),

@@ -2,12 +2,13 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <map>
 #include <memory>
 
 #include "identity/judge.h"
@@ -22,14 +23,10 @@ namespace {
 // CreateGuard returns.
 constexpr std::size_t kAtOnce = 512;
 
-// Handles are opened through a mount, by a descriptor that can be read.
-UniqueFd directory_on(const Superblock& superblock) {
-  for (const Base& base : superblock.bases) {
-    UniqueFd fd(openat(base.mount->get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOATIME));
-    if (fd) return fd;
-  }
-  return {};
-}
+// How long CreateGuard waits for directories. The thread goes on with those that take longer.
+constexpr std::uint64_t kCreatorPatienceNs = 100'000'000;
+
+constexpr const char* kRefused = "listings";
 
 }  // namespace
 
@@ -37,14 +34,19 @@ IdentityScanner::IdentityScanner(Parts parts)
     : parts_(parts),
       creator_locator_(parts.programs, LocatorSlot::creator),
       locator_(parts.programs, LocatorSlot::scanner),
-      wake_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+      wake_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      lister_([this] { wake(); }) {}
 
 // ---- what others ask for ------------------------------------------------------
 
 void IdentityScanner::scan(const ScanJob& job) {
   Scan scan{.container = job.container, .device = job.device, .walk = TreeWalk(job.path), .token = job.token, .begun = false};
-  const Progress how = try_to_advance(scan, creator_locator_);
-  if (how != Progress::more) return finish(scan, how);
+  std::size_t left = kAtOnce;
+  const std::uint64_t until = monotonic_ns() + kCreatorPatienceNs;
+  Progress how = Progress::waits;
+  do how = try_to_advance(scan, creator_locator_, left);
+  while (how == Progress::waits && scan.walk.wait(lister_, until));
+  if (how == Progress::done || how == Progress::incomplete) return finish(scan, how);
   parts_.counters.exposed_scan.add();
   push(std::move(scan), false);
 }
@@ -102,6 +104,7 @@ void IdentityScanner::wake() const { eventfd_write(wake_event_.get(), 1); }
 // ---- the thread -----------------------------------------------------------------
 
 void IdentityScanner::run(const std::atomic<bool>& stop) {
+  apart_ = unshare(CLONE_FS) == 0;
   std::array<pollfd, 2> fds = {{{wake_event_.get(), POLLIN, 0}, {parts_.trees.fd(), POLLIN, 0}}};
   for (;;) {
     heartbeat_.beat();
@@ -109,39 +112,55 @@ void IdentityScanner::run(const std::atomic<bool>& stop) {
     if (stop.load()) return;
     eventfd_t ignored = 0;
     eventfd_read(wake_event_.get(), &ignored);
-    for (;;) {
-      heartbeat_.beat();
-      // What has just appeared comes before what has been there for long.
-      grow();
-      if (stop.load()) return;
-      if (Sweep sweep; take_sweep(sweep)) sweep_now(sweep);
-      Scan* const scan = first();
-      if (scan == nullptr) break;
-      const Progress how = try_to_advance(*scan, locator_);
-      if (how != Progress::more) finish(*scan, how);
-      next(how != Progress::more);
-    }
+    advance_all(stop);
+    if (stop.load()) return;
     if (parts_.identities.crowded()) parts_.identities.collect();
   }
 }
 
+// Until there is nothing to do but to wait.
+void IdentityScanner::advance_all(const std::atomic<bool>& stop) {
+  // So many in a row only wait: when it is as many as there are containers, it is all.
+  std::size_t waiting = 0;
+  for (;;) {
+    heartbeat_.beat();
+    // What has just appeared comes before what has been there for long.
+    grow();
+    if (stop.load()) return;
+    if (Sweep sweep; take_sweep(sweep)) sweep_now(sweep);
+    Scan* const scan = first();
+    if (scan == nullptr) return;
+    std::size_t left = kAtOnce;
+    const Progress how = try_to_advance(*scan, locator_, left);
+    const bool ended = how == Progress::done || how == Progress::incomplete;
+    if (ended) finish(*scan, how);
+    waiting = how == Progress::waits && left == kAtOnce ? waiting + 1 : 0;
+    next(ended);
+    const std::lock_guard lock(queue_mutex_);
+    if (waiting >= scans_.containers()) return;
+  }
+}
+
 // What cannot be scanned is not tried again and again, and fails nobody who made a guard.
-IdentityScanner::Progress IdentityScanner::try_to_advance(Scan& scan, Locator& locator) {
+IdentityScanner::Progress IdentityScanner::try_to_advance(Scan& scan, Locator& locator, std::size_t& left) {
   try {
-    return advance(scan, locator);
+    return advance(scan, locator, left);
   } catch (const std::exception&) {
     parts_.counters.thread_failures.add();
     return Progress::incomplete;
   }
 }
 
-IdentityScanner::Progress IdentityScanner::advance(Scan& scan, Locator& locator) {
+// `left`: entries that may still be looked at.
+IdentityScanner::Progress IdentityScanner::advance(Scan& scan, Locator& locator, std::size_t& left) {
   scan.begun = true;
   const auto policy = parts_.policy.get();
   const Superblock* superblock = policy->find(scan.device);
   if (superblock == nullptr) return Progress::done;
-  for (std::size_t i = 0; i < kAtOnce; ++i) {
-    UniqueFd object = scan.walk.next(*superblock);
+  for (; left > 0; --left) {
+    UniqueFd object = scan.walk.next(*superblock, lister_, {scan.container, scan.device});
+    if (scan.walk.waits()) return Progress::waits;
+    if (scan.walk.stuck()) parts_.refusals.add(scan.container, kRefused);
     if (!object) return scan.walk.complete() ? Progress::done : Progress::incomplete;
     if (!pin(std::move(object), *superblock, scan, locator)) return Progress::incomplete;
   }
@@ -197,16 +216,13 @@ void IdentityScanner::grow() {
   if (lost) queue(parts_.planner.scan_again());
   if (entries.empty()) return;
   const auto policy = parts_.policy.get();
-  std::map<Device, UniqueFd> mounts;
   for (TreeWatch::Entry& entry : entries) {
     heartbeat_.beat();
     const Superblock* superblock = policy->find(entry.device);
     if (superblock == nullptr) continue;
     UniqueFd directory;
     if (entry.how == TreeWatch::Entry::by_handle) {
-      UniqueFd& mount = mounts[entry.device];
-      if (!mount) mount = directory_on(*superblock);
-      directory = TreeWatch::open_directory(mount.get(), entry);
+      directory = open_by_handle(*superblock, entry);
     } else {
       const Base* base = entry.how == TreeWatch::Entry::by_path ? superblock->base_for(entry.path) : nullptr;
       if (base != nullptr) directory = open_exact(base->mount->get(), entry.path.substr(base->root.size()));
@@ -227,10 +243,29 @@ void IdentityScanner::grow() {
     Scan scan{.container = 0, .device = entry.device, .walk = {}, .token = 0, .begun = false};
     const bool complete = pin(std::move(object), *superblock, scan, locator_);
     if (!scan.walk.empty()) parts_.counters.exposed_scan.add();
-    const Progress how = !complete ? Progress::incomplete : scan.walk.empty() ? Progress::done : advance(scan, locator_);
-    if (how == Progress::more) push(std::move(scan), true);
+    std::size_t left = kAtOnce;
+    const Progress how = !complete ? Progress::incomplete : scan.walk.empty() ? Progress::done : advance(scan, locator_, left);
+    if (how == Progress::more || how == Progress::waits) push(std::move(scan), true);
     else finish(scan, how);
   }
+}
+
+// A handle is opened by a mount: by a descriptor that can be read, or by the working
+// directory. To open the former would ask whoever has a permission group there.
+UniqueFd IdentityScanner::open_by_handle(const Superblock& superblock, TreeWatch::Entry& entry) const {
+  UniqueFd directory;
+  errno = ENOTSUP;
+  if (!apart_) return directory;
+  for (const Base& base : superblock.bases) {
+    if (fchdir(base.mount->get()) != 0) continue;
+    directory = TreeWatch::open_directory(AT_FDCWD, entry);
+    break;
+  }
+  // It would keep the mount busy.
+  const int number = errno;
+  if (chdir("/") != 0) parts_.counters.thread_failures.add();
+  errno = number;
+  return directory;
 }
 
 void IdentityScanner::sweep_now(const Sweep& sweep) {

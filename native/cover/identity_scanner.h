@@ -1,10 +1,11 @@
 // Pins the inodes below a denied directory.
 //
 // Owns: its thread and queue, in which containers take turns: what is below one's
-// directory may be as much as it likes. The path already guards the directory's contents
-// from the moment CreateGuard returns; this makes each of them guarded as what
-// it is, too, so that it stays so when it is moved, linked elsewhere, or reached
-// through a mount that nobody knows of.
+// directory may be as much as it likes. Directories are read by the lister's threads,
+// so that one that never comes back costs only its own scan. The path already guards the
+// directory's contents from the moment CreateGuard returns; this makes each of them
+// guarded as what it is, too, so that it stays so when it is moved, linked elsewhere, or
+// reached through a mount that nobody knows of.
 #pragma once
 
 #include <atomic>
@@ -18,13 +19,14 @@
 #include "os/clock.h"
 #include "identity/identity_table.h"
 #include "ebpf/locator.h"
+#include "cover/directory_lister.h"
 #include "cover/mark_planner.h"
 #include "policy/policy.h"
 #include "cover/tree_walk.h"
 #include "cover/turns.h"
 #include "identity/tree_watch.h"
-#include "os/clock.h"
 #include "os/unique_fd.h"
+#include "record/refusals.h"
 
 namespace janus {
 
@@ -38,6 +40,7 @@ class IdentityScanner {
     TreeWatch& trees;
     MarkPlanner& planner;
     EngineCounters& counters;
+    Refusals& refusals;
   };
 
   explicit IdentityScanner(Parts parts);
@@ -56,6 +59,8 @@ class IdentityScanner {
 
   // Directories that are not scanned yet.
   std::size_t pending();
+  // Directories that are being read, and have been for longer than anyone waits for.
+  std::size_t stuck() const { return lister_.stuck(); }
 
  private:
   struct Scan {
@@ -67,10 +72,10 @@ class IdentityScanner {
     bool begun = false;
   };
   using Sweep = std::pair<Device, std::shared_ptr<const Superblock>>;
-  enum class Progress { done, more, incomplete };
+  enum class Progress { done, more, waits, incomplete };
 
-  Progress try_to_advance(Scan& scan, Locator& locator);
-  Progress advance(Scan& scan, Locator& locator);
+  Progress try_to_advance(Scan& scan, Locator& locator, std::size_t& left);
+  Progress advance(Scan& scan, Locator& locator, std::size_t& left);
   bool pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator);
   void finish(const Scan& scan, Progress how);
   void scan_again(Device device);
@@ -81,15 +86,19 @@ class IdentityScanner {
   Scan* first();
   void next(bool done);
   bool take_sweep(Sweep& sweep);
+  void advance_all(const std::atomic<bool>& stop);
+  UniqueFd open_by_handle(const Superblock& superblock, TreeWatch::Entry& entry) const;
 
   const Parts parts_;
   Locator creator_locator_;
   Locator locator_;
   Heartbeat heartbeat_;
   const UniqueFd wake_event_;
+  bool apart_ = false;  // the thread has a working directory of its own
   std::mutex queue_mutex_;
   Turns<Scan> scans_;  // the thread alone pushes to the front, and goes on
   std::deque<Sweep> sweeps_;
+  DirectoryLister lister_;
 };
 
 }  // namespace janus

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -15,7 +16,7 @@
 
 namespace janus {
 
-MountCloner::MountCloner() : home_(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC)), thread_([this] { run(); }) {}
+MountCloner::MountCloner() : home_(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0))), thread_([this] { run(); }) {}
 
 MountCloner::~MountCloner() {
   {
@@ -60,7 +61,7 @@ void MountCloner::run() {
 
 void MountCloner::take(Job& job) const {
   try {
-    const UniqueFd there = job.process.open("ns/mnt", O_RDONLY);
+    const UniqueFd there = job.process.namespaces();
     if (setns(there.get(), CLONE_NEWNS) != 0) return;
     const UniqueFd at = resolve_local(job.programs, job.process, job.served, job.point).object;
     job.result.reset(static_cast<int>(

@@ -46,7 +46,7 @@ class MountCloner {
   void run();
   void take(Job& job) const;
 
-  const UniqueFd home_;  // our own mount namespace
+  const UniqueFd home_;  // pidfd of this process: our own mount namespace
   std::mutex mutex_;
   std::condition_variable changed_;
   Job* job_ = nullptr;

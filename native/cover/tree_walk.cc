@@ -1,9 +1,6 @@
 #include "cover/tree_walk.h"
 
-#include <fcntl.h>
-
 #include <cerrno>
-#include <string_view>
 #include <utility>
 
 #include "os/error.h"
@@ -22,42 +19,49 @@ void TreeWalk::enter(UniqueFd directory, std::string path) {
   todo_.push_back({std::move(directory), std::move(path)});
 }
 
-// Nothing if it is gone, was moved, or is covered by a mount: whatever is there
-// now is guarded by its path and will be pinned when it is first opened.
-void TreeWalk::list(Directory directory, const Superblock& superblock) {
+// Not if it is gone, was moved, or is covered by a mount: whatever is there now is
+// guarded by its path and will be pinned when it is first opened.
+void TreeWalk::enter_next(const Superblock& superblock, const DirectoryLister& lister, DirectoryLister::Whose whose) {
+  Directory directory = std::move(todo_.back());
+  todo_.pop_back();
   if (!directory.fd) {
     const Base* base = superblock.base_for(directory.path);
     if (base == nullptr) return;
     directory.fd = open_exact(base->mount->get(), directory.path.substr(base->root.size()));
     if (!directory.fd) return left_out(errno);
   }
-  UniqueFd readable(openat(directory.fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOATIME));
-  if (!readable) return left_out(errno);
-  listed_.reset(fdopendir(readable.get()));
-  if (!listed_) return left_out(errno);
-  readable.release();
+  listed_ = lister.list(whose, std::move(directory.fd));
 }
 
 void TreeWalk::left_out(int number) { complete_ = complete_ && !is_exhausted(number); }
 
-UniqueFd TreeWalk::next(const Superblock& superblock) {
-  for (;;) {
-    while (listed_) {
-      const dirent* entry = readdir(listed_.get());
-      if (entry == nullptr) {
-        listed_.reset();
-        break;
-      }
-      const std::string_view name = entry->d_name;
-      if (name == "." || name == ".." || entry->d_type == DT_LNK) continue;
-      if (UniqueFd object = open_exact(dirfd(listed_.get()), entry->d_name); object) return object;
+UniqueFd TreeWalk::next(const Superblock& superblock, DirectoryLister& lister, DirectoryLister::Whose whose) {
+  waits_ = false;
+  while (!stuck_) {
+    if (!listed_) {
+      if (todo_.empty()) return {};
+      enter_next(superblock, lister, whose);
+      continue;
+    }
+    while (const char* name = has_part_ ? listed_->next() : nullptr) {
+      if (UniqueFd object = open_exact(listed_->directory(), name)) return object;
       left_out(errno);
     }
-    if (todo_.empty()) return {};
-    Directory next = std::move(todo_.back());
-    todo_.pop_back();
-    list(std::move(next), superblock);
+    if (has_part_ && listed_->is_read()) {
+      if (listed_->error() != 0) left_out(listed_->error());
+      listed_.reset();
+      has_part_ = false;
+      continue;
+    }
+    has_part_ = false;
+    const DirectoryLister::Part part = lister.part(listed_);
+    has_part_ = part == DirectoryLister::Part::read;
+    waits_ = part == DirectoryLister::Part::waits;
+    stuck_ = part == DirectoryLister::Part::stuck;
+    if (waits_) return {};
   }
+  complete_ = false;
+  return {};
 }
 
 }  // namespace janus

@@ -2,17 +2,16 @@
 //
 // Owns: the descriptors of the directories to come. By descriptor where
 // possible: a tree may be deeper than any path can say. Used by one thread at a
-// time; reading a directory may ask the gate, so the caller holds no lock.
+// time. Reads no directory itself: the lister does.
 #pragma once
-
-#include <dirent.h>
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "policy/policy.h"
+#include "cover/directory_lister.h"
 #include "os/unique_fd.h"
+#include "policy/policy.h"
 
 namespace janus {
 
@@ -25,25 +24,34 @@ class TreeWalk {
   TreeWalk() = default;
 
   bool empty() const { return todo_.empty() && !listed_; }
-  // False: something was left out for want of a descriptor or memory.
+  // False: something was left out, for want of a descriptor or memory, or since a
+  // directory is stuck.
   bool complete() const { return complete_; }
 
-  // The next entry that is no symlink, O_PATH; empty: that was all.
-  UniqueFd next(const Superblock& superblock);
+  // The next entry that is no symlink, O_PATH. Empty: waits() tells whether there may be
+  // more later; else that was all.
+  UniqueFd next(const Superblock& superblock, DirectoryLister& lister, DirectoryLister::Whose whose);
+
+  // A directory is being read, or is to be when a thread is free.
+  bool waits() const { return waits_; }
+  // A directory took too long. The walk ends there.
+  bool stuck() const { return stuck_; }
+  // Waits until a directory is read that was asked for. False: not by then, or none was.
+  bool wait(DirectoryLister& lister, std::uint64_t until_ns) const { return listed_ && lister.wait(*listed_, until_ns); }
 
  private:
   struct Directory {
     UniqueFd fd;
     std::string path;
   };
-  struct Close {
-    void operator()(DIR* directory) const { closedir(directory); }
-  };
-  void list(Directory directory, const Superblock& superblock);
+  void enter_next(const Superblock& superblock, const DirectoryLister& lister, DirectoryLister::Whose whose);
   void left_out(int number);
 
   std::vector<Directory> todo_;
-  std::unique_ptr<DIR, Close> listed_;
+  std::shared_ptr<DirectoryLister::Listing> listed_;
+  bool has_part_ = false;  // of listed_
+  bool waits_ = false;
+  bool stuck_ = false;
   bool complete_ = true;
 };
 

@@ -31,6 +31,7 @@ class Turns {
     else order_.push_back(container);
   }
 
+  std::size_t containers() const { return queues_.size(); }
   std::size_t size() const {
     std::size_t all = 0;
     for (const auto& [container, queue] : queues_) all += queue.size();

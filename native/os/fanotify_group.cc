@@ -1,14 +1,15 @@
 #include "os/fanotify_group.h"
 
 #include <fcntl.h>
-#include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
+#include "os/close_apart.h"
 #include "os/error.h"
 
 namespace janus {
@@ -75,11 +76,15 @@ void FanotifyGroup::respond(int event_fd, bool allow, bool audit) const {
   }
 }
 
-void FanotifyGroup::release() const {
+void FanotifyGroup::forget_all() const {
   for (const unsigned kind : {FAN_MARK_INODE, FAN_MARK_MOUNT, FAN_MARK_FILESYSTEM})
     fanotify_mark(fd_.get(), FAN_MARK_FLUSH | kind, 0, AT_FDCWD, nullptr);
-  const UniqueFd nothing(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  dup3(nothing.get(), fd_.get(), O_CLOEXEC);
+}
+
+void FanotifyGroup::release() const {
+  forget_all();
+  const int fd = fd_.get();
+  close_apart({&fd, 1});
 }
 
 // `identity` is of the class that the kernel asks first. Within a class it asks
@@ -101,9 +106,20 @@ int Groups::highest_notification() const {
   return std::max({observer.fd(), moves.fd(), names.fd(), names_inotify.get(), trees.fd()});
 }
 
+// First nobody is asked any more, whatever the releases wait for.
 void Groups::release_permission() const {
+  identity.forget_all();
+  gate.forget_all();
   identity.release();
   gate.release();
+}
+
+Groups::~Groups() {
+  release_permission();
+  std::array fds = {observer.fd(), moves.fd(), names.fd(), names_inotify.get(), trees.fd()};
+  for (const FanotifyGroup* group : {&observer, &moves, &names, &trees}) group->forget_all();
+  std::ranges::sort(fds);
+  close_apart(fds);
 }
 
 }  // namespace janus

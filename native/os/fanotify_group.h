@@ -26,6 +26,8 @@
 // releases the highest descriptor first. The permission groups therefore have
 // descriptors above those of all others, which are made before them. An inotify
 // instance is a group to the kernel like any other.
+// A container's own group may be asked first, and never answer. Then the release waits for
+// that container, so a process of its own does it: see close_apart().
 #pragma once
 
 #include <sys/fanotify.h>
@@ -61,6 +63,8 @@ class FanotifyGroup {
   int try_mark(unsigned flags, std::uint64_t mask, int at) const;
   // The same, throwing.
   void mark(unsigned flags, std::uint64_t mask, int at, const std::string& target) const;
+  // Drops all marks: nobody is asked any more. Waits for nobody.
+  void forget_all() const;
   // Forgets all inode marks.
   void flush_inode_marks() const;
 
@@ -86,6 +90,9 @@ class FanotifyGroup {
 struct Groups {
   // Throws; `audit` asks for FAN_ENABLE_AUDIT on the permission groups.
   explicit Groups(bool audit);
+  ~Groups();
+  Groups(const Groups&) = delete;
+  Groups& operator=(const Groups&) = delete;
 
   // Ends the groups that anybody can wait for, in the order that lets all go.
   void release_permission() const;

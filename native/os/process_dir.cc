@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -14,6 +16,8 @@
 
 namespace janus {
 namespace {
+
+constexpr unsigned kPidfdThread = 0x80;  // PIDFD_THREAD, Linux 6.9: O_EXCL
 
 // EINVAL: mountinfo of a zombie. EACCES: a zombie's files belong to root, and we may not.
 bool means_gone(int number) {
@@ -55,6 +59,17 @@ UniqueFd ProcessDir::open(const char* file, int flags) const {
 }
 
 UniqueFd ProcessDir::root() const { return open("root", O_PATH | O_DIRECTORY); }
+
+// A pidfd, which is no file. To open ns/mnt asks each permission group with a mark on
+// the namespace: a container with CAP_SYS_ADMIN may have one that never answers.
+UniqueFd ProcessDir::namespaces() const {
+  for (const unsigned flags : {0u, kPidfdThread}) {
+    UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid_, flags)));
+    // It is ours if nobody else had the number by then.
+    if (pidfd && alive()) return outside_reserve(std::move(pidfd), "pidfd");
+  }
+  return open("ns/mnt", O_RDONLY);  // a thread, and the kernel is older than 6.9; or it is gone
+}
 
 bool ProcessDir::same_mount_namespace(const ProcessDir& other) const {
   struct stat a {}, b {};

@@ -27,6 +27,8 @@ class ProcessDir {
   // process is gone, Error(system) for what is no fault of it (no descriptor left).
   UniqueFd open(const char* file, int flags) const;
   UniqueFd root() const;
+  // A descriptor by which setns(2) enters its mount namespace. Throws as open() does.
+  UniqueFd namespaces() const;
   bool same_mount_namespace(const ProcessDir& other) const;
 
  private:

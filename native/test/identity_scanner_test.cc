@@ -122,7 +122,7 @@ struct Bench {
   IdentityTable identities;
   IgnoreLearner learner{groups, policy, counters, 100, 0};
   MarkPlanner planner{{programs, tracker, groups, policy, identities, learner, counters, refusals, false}};
-  IdentityScanner scanner{{programs, policy, identities, learner, trees, planner, counters}};
+  IdentityScanner scanner{{programs, policy, identities, learner, trees, planner, counters, refusals}};
   std::atomic<bool> stop{false};
   std::thread thread;
   const AllowAll answers{groups};  // ends first

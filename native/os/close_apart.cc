@@ -1,0 +1,78 @@
+#include "os/close_apart.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "os/unique_fd.h"
+
+namespace janus {
+namespace {
+
+// How long a release may take that nobody else holds up.
+constexpr int kReleaseMs = 200;
+
+void close_between(int low, int high) {
+  if (low <= high) close_range(static_cast<unsigned>(low), static_cast<unsigned>(high), 0);
+}
+
+// In the child: only system calls. It ends when the parent has no descriptor of `fds` any
+// more, so that its own are the last. The kernel frees its memory before it releases them.
+[[noreturn]] void outlive(std::span<const int> fds, int parent) {
+  prctl(PR_SET_NAME, "janusd-end");
+  int next = 0;
+  for (const int fd : fds) {
+    if (parent >= next && parent < fd) {
+      close_between(next, parent - 1);
+      next = parent + 1;
+    }
+    close_between(next, fd - 1);
+    next = fd + 1;
+  }
+  if (parent >= next) {
+    close_between(next, parent - 1);
+    next = parent + 1;
+  }
+  close_range(static_cast<unsigned>(next), ~0u, 0);
+  char byte = 0;
+  while (read(parent, &byte, 1) > 0) {
+  }
+  _exit(0);
+}
+
+}  // namespace
+
+void close_apart(std::span<const int> fds) {
+  std::array<int, 2> ends = {-1, -1};
+  // Without a child they are closed here.
+  const bool piped = pipe2(ends.data(), O_CLOEXEC) == 0;
+  const UniqueFd reader(ends[0]);
+  UniqueFd writer(ends[1]);
+  pid_t child = -1;
+  if (piped) {
+    // A handler of ours is not to run in the child.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    child = _Fork();
+    if (child == 0) outlive(fds, reader.get());
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  const UniqueFd nothing(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  for (const int fd : fds) dup3(nothing.get(), fd, O_CLOEXEC);
+  writer.reset();
+  if (child < 0) return;
+  const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));
+  pollfd ended{process.get(), POLLIN, 0};
+  poll(&ended, 1, kReleaseMs);
+  waitpid(child, nullptr, WNOHANG);
+}
+
+}  // namespace janus
