@@ -131,6 +131,38 @@ t.test("event text: a line for each, control characters escaped", async (t) => {
   await daemon.destroyGuard(open);
 });
 
+t.test("a path of 18,000 bytes that looks like a line: text fits a runtime's line, JSON is whole", async (t) => {
+  const levels = Array.from({ length: 15 }, () => "d".repeat(200)).join("/");
+  const name = "x' (victim:node7) team=a\u202e\u2028\u009b";
+  for (const format of ["text", "json"]) {
+    const logging = await startDaemon({ flags: [`--log-format=${format}`] }, t);
+    const container = await startContainer({ files: { "/data/s/x": "" } }, t);
+    await logging.createGuard(guardOn(container, { deny: ["/data/s"], recursive: true }));
+    const shell = await container.shell();
+    // No path that it names is too long: it stands at the bottom while that is moved deeper.
+    const { output } = await shell.run(
+      `mkdir /data/0; cd /data/0; : > "${name}"; for i in 0 1 2 3 4 5; do n=$((i + 1)); mkdir -p /data/$n/${levels}; ` +
+        `mv /data/$i /data/$n/${levels}/m; done; mv /data/6 /data/s/6; cat "${name}"`,
+    );
+    t.match(output, "Operation not permitted");
+    const line = await logging.waitForLine((line) => line.includes("victim"));
+    const path = `/data/s/6${`/${levels}/m`.repeat(6)}/${name}`;
+    if (format === "json") {
+      t.equal(JSON.parse(line).path, path);
+      t.match(line, "x' (victim:node7) team=a\\u202e\\u2028\\u009b\"");
+    } else {
+      t.ok(Buffer.byteLength(line) < 16_384, `${Buffer.byteLength(line)} bytes, and a newline`);
+      t.ok(line.startsWith("<DENY> OPEN_PERM file '/data/s/6/ddd"), line.slice(0, 100));
+      const end = "d/m/x\\x27 (victim:node7) team=a\\xe2\\x80\\xae\\xe2\\x80\\xa8\\xc2\\x9b' (pod:testnode) ";
+      t.ok(line.endsWith(end), line.slice(-200));
+      t.match(line, /d\\\.\.\.d/, "what is left out is marked");
+    }
+    t.notMatch(line, /[\p{Cc}\u2028\u202e]/u);
+    t.equal((line.match(/'/g) ?? []).length, format === "text" ? 2 : 1, "no quote but our own");
+    await logging.stop();
+  }
+});
+
 t.test("a log format of its own", async (t) => {
   const container = await startContainer({ files: { "/etc/secret": "" } }, t);
   const actor = await container.actor({ uid: 1234 });
