@@ -116,6 +116,8 @@ t.test("with the event loop blocked, who is held is marked and goes on", async (
   const result = await container.exec(["unshare", "-m", "cat", "/data/file"], { capabilities: "sys_admin" });
   t.notOk(existsSync(`${file}.over`), "the loop was blocked all the while");
   t.match(result, { status: 0, stdout: "seen" });
+  // Figures are of before the block until then.
+  await eventually("the loop goes on", () => existsSync(`${file}.over`));
   t.equal(await daemon.metric("janusd_events_total", { event: "open" }), 1);
   t.equal(await daemon.metric("janusd_holds_total", { outcome: "expired" }), 0);
   await daemon.stop();
