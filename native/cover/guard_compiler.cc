@@ -44,8 +44,6 @@ bool is_of(const Placed& placed, std::uint32_t subject, std::uint32_t path) {
   return placed.entry->subject->id == subject && placed.path == path;
 }
 
-void sort_by_device(std::vector<Placed>& placed) { std::ranges::stable_sort(placed, {}, &Placed::device); }
-
 void GuardCompiler::unwatch(const CompiledGuard& guard) {
   if (names_ == nullptr) return;
   for (const auto& [container, watched] : guard.names) names_->unwatch(watched, {container, guard.spec.key});
@@ -66,7 +64,6 @@ CompiledGuard GuardCompiler::compile(const GuardSpec& spec, const ContainerViews
     unwatch(guard);
     throw;
   }
-  sort_by_device(guard.placed);
   return guard;
 }
 

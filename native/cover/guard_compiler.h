@@ -57,7 +57,7 @@ struct Pin {
 struct CompiledGuard {
   GuardSpec spec;
   std::vector<std::shared_ptr<const Subject>> subjects;  // of the spec's, one each
-  std::vector<Placed> placed;      // what the paths lead to now, and `original`; by device
+  std::vector<Placed> placed;      // what the paths lead to now, and `original`
   std::vector<Placed> original;    // ... and led to when the guard was made
   std::map<std::uint64_t, std::vector<NameWatch::Watched>> names;  // by container
   std::vector<PathNote> notes;
@@ -65,7 +65,6 @@ struct CompiledGuard {
 };
 
 bool is_of(const Placed& placed, std::uint32_t subject, std::uint32_t path);
-void sort_by_device(std::vector<Placed>& placed);
 
 // Of guarded containers, by cgroup id.
 using ContainerViews = std::map<std::uint64_t, std::unique_ptr<ContainerView>>;

@@ -1,21 +1,12 @@
-// What the guards together need: the table of each superblock, and its marks.
+// What marks and tables guards need on some superblocks, before they are placed and published.
 //
-// Owns: nothing. A pure function of where the guards' paths lead to and of the
-// containers' mounts: asks neither the kernel nor a file system.
-//
-// Which mark covers a path:
-//   superblock  the container's own overlay: every file of it, by any name, in
-//               any mount namespace; reaches nobody else
-//   mount       a volume, or a root that isn't an overlay of its own: the
-//               container's mount only, since the node shares the superblock
-//   inode       what stood at a denied path: by IdentityTable, see there
+// Owns: nothing.
 #pragma once
 
 #include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -56,9 +47,5 @@ struct SeenMounts {
   bool first = false;  // the namespace of the first process
 };
 using SeenBy = std::map<std::uint64_t, std::vector<SeenMounts>>;  // container -> namespaces, the first one first
-
-// Of the devices asked for, those where something is placed. `placed`: of all
-// guards; each one's container is in `seen`.
-MarkPlan plan_marks(const std::set<Device>& devices, const std::vector<const Placed*>& placed, const SeenBy& seen);
 
 }  // namespace janus

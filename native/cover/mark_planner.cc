@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <set>
 #include <unordered_set>
@@ -37,21 +38,20 @@ MarkPlanner::MarkPlanner(Parts parts)
       marks_(parts.programs, parts.groups, locator_, parts.counters) {}
 
 MarkPlan MarkPlanner::plan(const Devices& devices) {
-  std::vector<const Placed*> placed;
-  for (const auto& [key, guard] : guards_)
-    for (const Device device : devices)
-      for (auto at = std::ranges::lower_bound(guard.placed, device, {}, &Placed::device);
-           at != guard.placed.end() && at->device == device; ++at)
-        placed.push_back(&*at);
   SeenBy seen;
-  for (const Placed* each : placed) {
-    auto& spaces = seen[each->container];
-    if (!spaces.empty()) continue;
-    const ContainerView& view = *views_.at(each->container);
-    spaces.push_back({view.first(), &view.mounts(), true});
-    for (const auto& other : view.namespaces()) spaces.push_back({other.process, &other.mounts, false});
+  MarkPlan plan;
+  for (const Device device : devices) {
+    const auto ground = grounds_.find(device);
+    if (ground == grounds_.end()) continue;
+    for (const std::uint64_t container : ground->second.containers()) {
+      auto& spaces = seen[container];
+      if (!spaces.empty()) continue;
+      const ContainerView& view = *views_.at(container);
+      spaces.push_back({view.first(), &view.mounts(), true});
+      for (const auto& other : view.namespaces()) spaces.push_back({other.process, &other.mounts, false});
+    }
+    ground->second.plan(device, seen, plan);
   }
-  MarkPlan plan = plan_marks(devices, placed, seen);
   for (const auto& [device, container, mount] : plan.bases)
     if (auto clone = views_.at(container)->clone_of(mount, cloner_, parts_.programs)) plan.superblocks[device]->bases.push_back({mount.root, std::move(clone)});
   for (auto& [device, superblock] : plan.superblocks) {
@@ -60,6 +60,17 @@ MarkPlan MarkPlanner::plan(const Devices& devices) {
     superblock->learn = may_learn(device);
   }
   return plan;
+}
+
+void MarkPlanner::settle(const PlacedList& gone, const PlacedList& come) {
+  std::map<Device, std::array<std::vector<const Placed*>, 2>> by_device;
+  for (const Placed& placed : gone) by_device[placed.device][0].push_back(&placed);
+  for (const Placed& placed : come) by_device[placed.device][1].push_back(&placed);
+  for (const auto& [device, change] : by_device) {
+    const auto ground = grounds_.try_emplace(device).first;
+    ground->second.change(change[0], change[1]);
+    if (ground->second.empty()) grounds_.erase(ground);
+  }
 }
 
 CompiledGuard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>& pins) {
@@ -250,11 +261,17 @@ MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
   // Swap in, place marks; if that fails, swap back. Marks are a union of old
   // and new until the new policy is out: no moment is unguarded.
   std::map<std::uint32_t, CompiledGuard> before;
+  PlacedList gone, come;
   for (CompiledGuard& guard : next) {
     const std::uint32_t key = guard.spec.key;
-    if (auto old = guards_.extract(key)) before.insert(std::move(old));
+    std::ranges::copy(guard.placed, std::back_inserter(come));
+    if (auto old = guards_.extract(key)) {
+      std::ranges::copy(old.mapped().placed, std::back_inserter(gone));
+      before.insert(std::move(old));
+    }
     guards_.emplace(key, std::move(guard));
   }
+  settle(gone, come);
   MarkPlan planned;
   try {
     planned = plan(devices);
@@ -265,6 +282,7 @@ MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
       guards_.erase(spec.key);
     }
     guards_.merge(before);
+    settle(come, gone);
     throw;
   }
   Devices replaced;
@@ -332,6 +350,7 @@ MarkPlanner::Before MarkPlanner::remove(std::uint32_t key, bool& existed) {
   existed = it != guards_.end();
   if (!existed) return {};
   const Devices devices = devices_of(it->second);
+  settle(it->second.placed, {});
   drop(it->second);
   guards_.erase(it);
   return retire(devices);
@@ -340,6 +359,7 @@ MarkPlanner::Before MarkPlanner::remove(std::uint32_t key, bool& existed) {
 MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
   const std::lock_guard lock(mutex_);
   Devices devices;
+  PlacedList gone_places;
   for (auto& each : guards_) {
     CompiledGuard& guard = each.second;
     const auto gone = [&](const auto& subject) { return subject->container == container; };
@@ -360,14 +380,13 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
     });
     std::erase_if(guard.subjects, gone);
     compiler_.unwatch(guard, container);
-    for (auto* placed : {&guard.placed, &guard.original}) {
-      std::erase_if(*placed, [&](const Placed& there) {
-        if (there.container != container) return false;
-        devices.insert(there.device);
-        return true;
-      });
-    }
+    const auto theirs = [&](const Placed& placed) { return placed.container == container; };
+    std::ranges::copy_if(guard.placed, std::back_inserter(gone_places), theirs);
+    std::erase_if(guard.placed, theirs);
+    std::erase_if(guard.original, theirs);
   }
+  for (const Placed& placed : gone_places) devices.insert(placed.device);
+  settle(gone_places, {});
   Before before = retire(devices);
   views_.erase(container);
   compiler_.forget(container);
@@ -477,11 +496,12 @@ bool MarkPlanner::recompile(CompiledGuard& guard, std::uint64_t container, Again
   }
   keep_failed(guard, container, next);
   for (std::size_t i = 0; i < at.size(); ++i) guard.subjects[at[i]] = next.subjects[i];
+  std::ranges::copy_if(guard.placed, std::back_inserter(again.gone), theirs);
   std::erase_if(guard.placed, theirs);
   std::ranges::move(next.placed, std::back_inserter(guard.placed));
   // What was there when the guard was made stays guarded.
   std::ranges::copy_if(guard.original, std::back_inserter(guard.placed), theirs);
-  sort_by_device(guard.placed);
+  std::ranges::copy_if(guard.placed, std::back_inserter(again.come), theirs);
   compiler_.unwatch(guard, container);
   guard.names.merge(next.names);
   const auto part_has = [&](std::uint32_t subject) {
@@ -498,6 +518,7 @@ bool MarkPlanner::recompile(CompiledGuard& guard, std::uint64_t container, Again
 
 // All that was compiled again, in one plan.
 MarkPlanner::ScanJobs MarkPlanner::commit(const Again& again, bool renew, bool elsewhere) {
+  settle(again.gone, again.come);
   commit(again.devices, renew, elsewhere);
   return pin(again.pins, again.known);
 }

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "cover/container_view.h"
+#include "cover/ground.h"
 #include "cover/guard_compiler.h"
 #include "cover/mark_plan.h"
 #include "cover/mark_set.h"
@@ -136,6 +137,7 @@ class MarkPlanner {
   };
   using Devices = std::set<Device>;
   using Places = std::set<std::pair<Device, std::string>>;
+  using PlacedList = std::vector<Placed>;
 
   // Sees to it that there is a view of the container, and that it is fresh.
   void view(const ContainerInfo& info);
@@ -143,6 +145,8 @@ class MarkPlanner {
   CompiledGuard compile(const GuardSpec& spec, std::vector<Pin>& pins);
   std::vector<CompiledGuard> compile_all(std::span<const GuardSpec> specs, std::vector<Pin>& pins);
   MarkPlan plan(const Devices& devices);
+  // Tells the grounds of what guards lead to no more, and to now.
+  void settle(const PlacedList& gone, const PlacedList& come);
   ScanJob begin_scan(std::uint64_t container, Device device, std::string path);
   void publish(const MarkPlan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
@@ -164,6 +168,7 @@ class MarkPlanner {
     Devices devices;
     std::vector<Pin> pins;
     Places known;  // what was guarded before
+    PlacedList gone, come;
   };
   void keep_failed(CompiledGuard& guard, std::uint64_t container, CompiledGuard& next);
   bool recompile(CompiledGuard& guard, std::uint64_t container, Again& again);
@@ -177,6 +182,7 @@ class MarkPlanner {
   MountCloner cloner_;
   ContainerViews views_;
   std::map<std::uint32_t, CompiledGuard> guards_;
+  std::map<Device, Ground> grounds_;  // where `placed` of guards_ is
   MarkSet marks_;
   std::map<Device, std::set<std::uint64_t>> scans_;  // under way, by token
   std::uint64_t next_scan_ = 1;

@@ -6,15 +6,6 @@
 
 namespace janus {
 
-bool is_below(std::string_view path, std::string_view prefix) {
-  return path.starts_with(prefix) && (path.size() == prefix.size() || path[prefix.size()] == '/');
-}
-
-std::string_view parent_of(std::string_view path) {
-  const auto slash = path.rfind('/');
-  return slash == std::string_view::npos ? std::string_view{} : path.substr(0, slash);
-}
-
 namespace {
 
 // Whether an entry reaches an object `levels` below its path. Directories'
@@ -57,27 +48,22 @@ bool exempts(const Entry& entry, const Actor& actor) {
 
 }  // namespace
 
-SuperblockPolicy::SuperblockPolicy(std::vector<Rule> rules, std::vector<View> views)
+SuperblockPolicy::SuperblockPolicy(RuleTable rules, std::vector<View> views)
     : rules_(std::move(rules)), views_(std::move(views)) {
   std::stable_sort(views_.begin(), views_.end(),
                    [](const View& a, const View& b) { return a.root.size() > b.root.size(); });
-  std::stable_sort(rules_.begin(), rules_.end(), [](const Rule& a, const Rule& b) { return a.entry->path < b.entry->path; });
-  by_path_.reserve(rules_.size());
-  holders_.reserve(rules_.size());
-  for (std::uint32_t i = 0; i < rules_.size(); ++i) {
-    const std::string_view path = rules_[i].entry->path;
-    by_path_.try_emplace(path, i, i).first->second.second = i + 1;
-    longest_ = std::max(longest_, path.size());
-    several_guards_ = several_guards_ || rules_[i].entry->subject->guard != rules_[0].entry->subject->guard;
-    if (!path.empty()) holders_[parent_of(path)] |= rules_[i].answered ? 1 : 2;
-  }
+}
+
+const RuleTable::Rules* SuperblockPolicy::rules_at(std::string_view path) const {
+  const RuleTable::Node* node = rules_.find(path);
+  return node == nullptr ? nullptr : node->rules.get();
 }
 
 std::string_view SuperblockPolicy::comparable(std::string_view path, std::uint32_t& levels) const {
   std::string_view at = path;
-  if (at.size() > longest_) {
+  if (at.size() > rules_.longest()) {
     // Up to the last slash that leaves no more than that.
-    const auto slash = at.rfind('/', longest_);
+    const auto slash = at.rfind('/', rules_.longest());
     at = at.substr(0, slash == std::string_view::npos ? 0 : slash);
     const std::string_view rest = path.substr(at.size());
     levels += static_cast<std::uint32_t>(std::count(rest.begin(), rest.end(), '/'));
@@ -91,18 +77,18 @@ Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEve
   Decision best;
   Guards decided;  // by a path that is more specific
   for (std::string_view at = comparable(path, levels);; ++levels) {
-    if (const auto it = by_path_.find(at); it != by_path_.end()) {
+    if (const RuleTable::Rules* rules = rules_at(at)) {
       Guards here;
-      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
-        const Entry& entry = *rules_[i].entry;
-        if (rules_[i].answered == observed || !concerns(entry, kind, directory, actor) || decided.contains(entry)) continue;
+      for (const Rule& rule : *rules) {
+        const Entry& entry = *rule.entry;
+        if (rule.answered == observed || !concerns(entry, kind, directory, actor) || decided.contains(entry)) continue;
         if (!reaches(entry, levels, path.substr(at.size()))) continue;
         const bool exempt = entry.action == Action::deny && exempts(entry, actor);
         if (entry.action == Action::deny && !exempt) return {&entry, true, false};
         if (best.entry == nullptr) best = {&entry, false, exempt};
-        if (several_guards_) here.add(entry);
+        if (rules_.several_guards()) here.add(entry);
       }
-      if (best.entry != nullptr && !several_guards_) return best;
+      if (best.entry != nullptr && !rules_.several_guards()) return best;
       decided.add(here);
     }
     if (at.empty()) return best;
@@ -111,13 +97,14 @@ Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEve
 }
 
 bool SuperblockPolicy::outside(std::string_view directory, bool observed) const {
-  if (const auto it = holders_.find(directory); it != holders_.end() && (it->second & (observed ? 2 : 1))) return false;
+  const RuleTable::Node* node = rules_.find(directory);
+  if (node != nullptr && (observed ? node->observed_children : node->answered_children) > 0) return false;
   std::uint32_t levels = 1;
   for (std::string_view at = comparable(directory, levels);; ++levels) {
-    if (const auto it = by_path_.find(at); it != by_path_.end()) {
-      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
-        const Entry& entry = *rules_[i].entry;
-        if (rules_[i].answered == observed) continue;
+    if (const RuleTable::Rules* rules = rules_at(at)) {
+      for (const Rule& rule : *rules) {
+        const Entry& entry = *rule.entry;
+        if (rule.answered == observed) continue;
         const Subject& subject = *entry.subject;
         const std::uint32_t depth = entry.depth + levels;
         // Excludes are not looked at: what a pattern leaves alone is still asked about.
@@ -168,12 +155,14 @@ std::vector<const Entry*> SuperblockPolicy::denying_anything(FileEventKind kind,
 }
 
 const Entry* SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor) const {
-  for (const Rule& rule : rules_) {
+  const Entry* denying = nullptr;
+  rules_.each([&](const Rule& rule) {
     const Entry& entry = *rule.entry;
     if (rule.answered && entry.action == Action::deny && concerns(entry, kind, true, actor) && !exempts(entry, actor))
-      return &entry;
-  }
-  return nullptr;
+      denying = &entry;
+    return denying != nullptr;
+  });
+  return denying;
 }
 
 template <typename Visit>
@@ -183,12 +172,12 @@ void SuperblockPolicy::each_denying(std::string_view path, bool directory, Visit
     std::uint32_t levels = 0;
     Guards decided;
     for (std::string_view at = comparable(path, levels);; ++levels) {
-      if (const auto it = by_path_.find(at); it != by_path_.end()) {
+      if (const RuleTable::Rules* rules = rules_at(at)) {
         Guards here;
-        for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
-          const Entry& entry = *rules_[i].entry;
+        for (const Rule& rule : *rules) {
+          const Entry& entry = *rule.entry;
           const Subject& subject = *entry.subject;
-          if (!rules_[i].answered || decided.contains(entry) || !(subject.events & mask_of(kind)) ||
+          if (!rule.answered || decided.contains(entry) || !(subject.events & mask_of(kind)) ||
               (!directory && subject.only_dir) || !reaches(entry, levels, path.substr(at.size())))
             continue;
           if (entry.action == Action::deny && visit(entry)) return;
@@ -224,16 +213,14 @@ std::vector<std::uint64_t> SuperblockPolicy::deniers(std::string_view path, bool
 // False: it depends on more than that.
 bool SuperblockPolicy::reach_of(std::string_view path, bool directory, std::vector<Reach>& reach) const {
   if (directory) {
-    const std::string below = std::string(path) + "/";
-    const auto next = std::lower_bound(rules_.begin(), rules_.end(), below,
-                                       [](const Rule& rule, const std::string& at) { return rule.entry->path < at; });
-    if (next != rules_.end() && next->entry->path.starts_with(below)) return false;
+    const RuleTable::Node* node = rules_.find(path);
+    if (node != nullptr && node->below > 0) return false;
   }
   std::uint32_t levels = 0;
   for (std::string_view at = comparable(path, levels);; ++levels) {
-    if (const auto it = by_path_.find(at); it != by_path_.end()) {
-      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
-        const Entry& entry = *rules_[i].entry;
+    if (const RuleTable::Rules* rules = rules_at(at)) {
+      for (const Rule& rule : *rules) {
+        const Entry& entry = *rule.entry;
         const Subject& subject = *entry.subject;
         if (directory && !subject.exclude.empty()) return false;  // names below it matter
         if (!directory && !reaches(entry, levels, path.substr(at.size()))) continue;

@@ -18,49 +18,12 @@
 #include <utility>
 #include <vector>
 
-#include "record/file_event.h"
-#include "record/stats.h"
 #include "os/unique_fd.h"
+#include "policy/path.h"
+#include "policy/rule.h"
+#include "policy/rule_table.h"
 
 namespace janus {
-
-using Device = std::uint32_t;  // s_dev in the kernel's encoding: major << 20 | minor
-
-inline constexpr std::uint32_t mask_of(FileEventKind kind) { return 1u << static_cast<unsigned>(kind); }
-
-enum class Action : std::uint8_t { allow, deny, watch };
-
-// One subject of a guard on one container, as the gate needs it.
-struct Subject {
-  std::uint32_t id = 0;
-  std::uint32_t guard = 0;      // the key of its guard
-  std::uint64_t container = 0;  // cgroup id
-  std::uint32_t events = 0;     // mask_of()
-  std::uint32_t max_depth = 0;  // 0 = no limit
-  bool only_dir = false;
-  bool auto_allow_owner = false;
-  bool audit = false;
-  bool recursive = false;
-  bool only_container = false;
-  bool exact = false;
-  std::vector<std::string> exclude;
-  std::shared_ptr<SubjectStats> stats;
-};
-
-// A guarded path of a superblock.
-struct Entry {
-  Action action = Action::deny;
-  std::uint32_t depth = 0;   // levels between the subject's path and this one (a mount below it)
-  std::string path;          // as the superblock names it; "" is its root
-  std::string relative;      // from the subject's path, for `exclude`; "" at the path itself
-  std::shared_ptr<const Subject> subject;
-};
-
-// An entry as one policy takes it: entries are shared between generations.
-struct Rule {
-  std::shared_ptr<const Entry> entry;
-  bool answered = true;  // a permission event decides; else it is only observed
-};
 
 // Who acts.
 struct Actor {
@@ -83,7 +46,7 @@ struct View {
 
 class SuperblockPolicy {
  public:
-  SuperblockPolicy(std::vector<Rule> rules, std::vector<View> views);
+  SuperblockPolicy(RuleTable rules, std::vector<View> views);
 
   // What to answer when `actor` does `kind` to `path`. Considers entries that
   // are answered (or, with `observed`, those that are only seen).
@@ -126,6 +89,9 @@ class SuperblockPolicy {
   // us look at each of its prefixes.
   std::string_view comparable(std::string_view path, std::uint32_t& levels) const;
 
+  // Null: none.
+  const RuleTable::Rules* rules_at(std::string_view path) const;
+
   // An entry that reaches a path, and how far its reach goes on below it.
   using Reach = std::pair<const Entry*, std::uint32_t>;
   bool reach_of(std::string_view path, bool directory, std::vector<Reach>& reach) const;
@@ -134,14 +100,8 @@ class SuperblockPolicy {
   template <typename Visit>
   void each_denying(std::string_view path, bool directory, Visit visit) const;
 
-  std::vector<Rule> rules_;   // by path
-  std::size_t longest_ = 0;   // path of an entry, bytes
-  bool several_guards_ = false;
+  RuleTable rules_;
   std::vector<View> views_;  // longest root first
-  // [first, last) of rules_ for each path; keys are the entries' own strings.
-  std::unordered_map<std::string_view, std::pair<std::uint32_t, std::uint32_t>> by_path_;
-  // Directories that hold a guarded name directly.
-  std::unordered_map<std::string_view, std::uint8_t> holders_;  // bit 0 answered, bit 1 observed
 };
 
 // Where paths of a superblock can be opened from: a private clone of a mount
@@ -195,10 +155,5 @@ class PolicyBox {
   mutable std::mutex mutex_;  // held for a pointer copy; the old policy dies outside
   std::shared_ptr<const Policy> policy_ = std::make_shared<Policy>();
 };
-
-// Whether `path` is `prefix` or below it; both without a trailing slash.
-bool is_below(std::string_view path, std::string_view prefix);
-// "/a/b" -> "/a"; "/a" -> "".
-std::string_view parent_of(std::string_view path);
 
 }  // namespace janus

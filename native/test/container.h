@@ -24,8 +24,8 @@ namespace janus {
 // node's, `volume()`; /proc is there.
 class TestContainer {
  public:
-  // `letter`: its id is 64 of these.
-  TestContainer(const std::filesystem::path& base, char letter) : id_(64, letter), base_(base / id_.substr(0, 8)) {
+  // `letter`: its id is 64 of these, but for the number of this process at its end.
+  TestContainer(const std::filesystem::path& base, char letter) : id_(id_of(letter)), base_(base / id_.substr(0, 8)) {
     for (const char* name : {"image/etc", "image/data", "image/proc", "image/tmp", "upper", "work", "root", "volume"})
       std::filesystem::create_directories(base_ / name);
     cgroup_ = cgroups() / ("janusd-units-" + std::to_string(getpid())) / id_;
@@ -78,6 +78,11 @@ class TestContainer {
     return "/sys/fs/cgroup";
   }
 
+  // Two runs of a test at once don't find each other's.
+  static std::string id_of(char letter) {
+    const std::string number = std::to_string(getpid());
+    return std::string(64 - number.size(), letter) + number;
+  }
   [[noreturn]] void live(int ready) const {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     const std::string layers =

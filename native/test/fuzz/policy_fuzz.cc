@@ -82,12 +82,23 @@ Decision by_definition(const std::vector<Rule>& rules, const std::string& path, 
   return best;
 }
 
+// A table of the first rules, to which the others belonged for a while.
+RuleTable changed_into(const std::vector<Rule>& rules, const std::vector<Rule>& gone) {
+  const RuleTable before(gone);
+  RuleTable::Edit both(before);
+  for (const Rule& rule : rules) both.add(rule);
+  const RuleTable all = std::move(both).done();
+  RuleTable::Edit without(all);
+  for (const Rule& rule : gone) without.remove(*rule.entry);
+  return std::move(without).done();
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   fuzz::Input input(data, size);
-  const std::vector<Rule> rules = rules_from(input);
-  const SuperblockPolicy policy(rules, {{1, path_from(input), path_from(input)}, {2, "", ""}});
+  const std::vector<Rule> rules = rules_from(input), gone = rules_from(input);
+  const SuperblockPolicy policy(changed_into(rules, gone), {{1, path_from(input), path_from(input)}, {2, "", ""}});
   for (int asked = 0; asked < 8 && !input.empty(); ++asked) {
     const std::string path = path_from(input);
     const bool directory = input.flag(), observed = input.flag();

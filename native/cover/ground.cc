@@ -1,0 +1,162 @@
+#include "cover/ground.h"
+
+#include <algorithm>
+#include <string>
+
+#include "os/fanotify_group.h"
+
+namespace janus {
+namespace {
+
+std::uint64_t permission_mask(std::uint32_t events) {
+  return ((events & mask_of(FileEventKind::open)) ? FAN_OPEN_PERM : 0) |
+         ((events & mask_of(FileEventKind::access)) ? FAN_ACCESS_PERM : 0) |
+         ((events & mask_of(FileEventKind::exec)) ? FAN_OPEN_EXEC_PERM : 0);
+}
+
+std::uint64_t notification_mask(std::uint32_t events) {
+  return ((events & mask_of(FileEventKind::open)) ? FAN_OPEN : 0) |
+         ((events & mask_of(FileEventKind::access)) ? FAN_ACCESS : 0) |
+         ((events & mask_of(FileEventKind::exec)) ? FAN_OPEN_EXEC : 0) |
+         ((events & mask_of(FileEventKind::modify)) ? FAN_MODIFY : 0) |
+         ((events & mask_of(FileEventKind::closewrite)) ? FAN_CLOSE_WRITE : 0) |
+         ((events & mask_of(FileEventKind::closenowrite)) ? FAN_CLOSE_NOWRITE : 0);
+}
+
+template <typename Map, typename Key>
+void adjust(Map& counts, const Key& key, int by) {
+  const auto at = counts.try_emplace(key).first;
+  at->second += static_cast<std::size_t>(by);
+  if (at->second == 0) counts.erase(at);
+}
+
+std::string_view path_of(const std::shared_ptr<const Entry>& entry) { return entry->path; }
+
+}  // namespace
+
+bool Ground::depends(const Entry& entry) {
+  return entry.action == Action::allow && !entry.subject->audit && !entry.subject->exact;
+}
+
+void Ground::want(Part& part, const Entry& entry, bool answered, int by) {
+  const std::uint32_t events = entry.subject->events;
+  const std::uint64_t gate = answered ? permission_mask(events) : 0;
+  const std::uint64_t observer = answered ? 0 : notification_mask(events);
+  adjust(part.wanted, std::pair{gate, observer}, by);
+}
+
+void Ground::put(const Placed& placed, bool answered, RuleTable::Edit& edit) {
+  const Entry& entry = *placed.entry;
+  Part& part = parts_[placed.container];
+  part.entries.insert(std::ranges::upper_bound(part.entries, std::string_view(entry.path), {}, path_of), placed.entry);
+  want(part, entry, answered, 1);
+  if (entry.action == Action::deny) adjust(denied_, permission_mask(entry.subject->events), 1);
+  if (placed.owned) ++owned_;
+  if (depends(entry)) dependent_[placed.entry] = {placed.container, answered};
+  edit.add({placed.entry, answered});
+}
+
+void Ground::take(const Placed& placed, RuleTable::Edit& edit) {
+  const Entry& entry = *placed.entry;
+  bool answered = entry.action == Action::deny || (entry.action == Action::allow && !depends(entry));
+  if (const auto dependent = dependent_.find(placed.entry); dependent != dependent_.end()) {
+    answered = dependent->second.second;
+    dependent_.erase(dependent);
+  }
+  edit.remove(entry);
+  if (placed.owned) --owned_;
+  if (entry.action == Action::deny) adjust(denied_, permission_mask(entry.subject->events), -1);
+  const auto part = parts_.find(placed.container);
+  want(part->second, entry, answered, -1);
+  auto& entries = part->second.entries;
+  const auto same = std::ranges::equal_range(entries, std::string_view(entry.path), {}, path_of);
+  entries.erase(std::ranges::find(same, placed.entry));
+  if (entries.empty()) parts_.erase(part);
+}
+
+void Ground::change(std::span<const Placed* const> gone, std::span<const Placed* const> come) {
+  RuleTable::Edit edit(table_);
+  const auto denies = [](const Placed* placed) { return placed->entry->action == Action::deny; };
+  for (const Placed* placed : gone) take(*placed, edit);
+  // What others depend on comes first.
+  for (const Placed* placed : come)
+    if (denies(placed)) put(*placed, true, edit);
+  for (const Placed* placed : come) {
+    const Entry& entry = *placed->entry;
+    if (denies(placed)) continue;
+    put(*placed, entry.action == Action::allow && (!depends(entry) || edit.denied_around(entry.path)), edit);
+  }
+  if (!dependent_.empty() && (std::ranges::any_of(gone, denies) || std::ranges::any_of(come, denies))) {
+    for (auto& [entry, how] : dependent_) {
+      auto& [container, answered] = how;
+      const bool now = edit.denied_around(entry->path);
+      if (now == answered) continue;
+      Part& part = parts_.at(container);
+      want(part, *entry, answered, -1);
+      want(part, *entry, now, 1);
+      edit.remove(*entry);
+      edit.add({entry, now});
+      answered = now;
+    }
+  }
+  table_ = std::move(edit).done();
+}
+
+// Whether a mount of this part of the superblock shows a guarded path, or lies below one.
+bool Ground::Part::shows(std::string_view root) const {
+  for (std::string_view at = root;; at = parent_of(at)) {
+    if (std::ranges::binary_search(entries, at, {}, path_of)) return true;
+    if (at.empty()) break;
+  }
+  const std::string below = std::string(root) + "/";
+  const auto next = std::ranges::lower_bound(entries, std::string_view(below), {}, path_of);
+  return next != entries.end() && (*next)->path.starts_with(below);
+}
+
+std::vector<std::uint64_t> Ground::containers() const {
+  std::vector<std::uint64_t> all;
+  for (const auto& [container, part] : parts_) all.push_back(container);
+  return all;
+}
+
+void Ground::plan(Device device, const SeenBy& seen, MarkPlan& plan) const {
+  auto superblock = std::make_shared<Superblock>();
+  const bool owned = owned_ > 0;
+  for (const auto& [mask, count] : denied_) superblock->deny_mask |= mask;
+  std::vector<View> views;
+  for (const auto& [container, part] : parts_) {
+    superblock->containers.push_back(container);
+    std::uint64_t gate = 0, observer = 0;
+    for (const auto& [mask, count] : part.wanted) {
+      gate |= mask.first;
+      observer |= mask.second;
+    }
+    const auto mark = [&](const MarkKey& key, const HeldProcess& process, const std::string& point, bool fleeting) {
+      PlannedMark& wanted = plan.marks[key];
+      wanted.gate |= gate;
+      wanted.observer |= observer;
+      wanted.process = process;
+      wanted.point = point;
+      wanted.fleeting = fleeting;
+    };
+    bool seen_first = false;
+    for (const SeenMounts& space : seen.at(container)) {
+      if (!space.first && owned) continue;
+      for (const Mount& mount : *space.mounts) {
+        if (mount.device != device || mount.served || (space.first && !mount.visible)) continue;
+        const bool shows = part.shows(mount.root);
+        // Events show the path as the first process sees it, if it does.
+        if (space.first || (shows && !seen_first)) views.push_back({container, mount.root, mount.point});
+        seen_first = seen_first || space.first;
+        if (!shows) continue;
+        mark({device, owned ? 0 : mount.id}, space.process, mount.point, !space.first);
+        if (space.first) plan.bases.push_back({device, container, mount});
+      }
+    }
+  }
+  superblock->table = std::make_shared<SuperblockPolicy>(table_, std::move(views));
+  superblock->shared = !owned;
+  plan.superblocks[device] = std::move(superblock);
+}
+
+}  // namespace janus
