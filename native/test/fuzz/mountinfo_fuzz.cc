@@ -1,5 +1,5 @@
 // /proc/PID/mountinfo: a container chooses the number of its mounts, and what they and their roots are called.
-// sources: cover/mounts.cc os/process_dir.cc os/descriptors.cc policy/policy.cc policy/glob.cc
+// sources: cover/mounts.cc os/process_dir.cc os/descriptors.cc policy/policy.cc policy/rule_table.cc policy/glob.cc
 #include <map>
 
 #include "cover/mounts.h"
