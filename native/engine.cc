@@ -525,8 +525,8 @@ EngineStats Engine::stats() {
   return stats;
 }
 
-void Engine::each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit) {
-  running().planner.each_stats(visit);
+void Engine::each_counts(const std::function<void(std::uint32_t, const SubjectCounts&)>& visit) {
+  running().planner.each_counts(visit);
 }
 
 }  // namespace janus

@@ -92,7 +92,7 @@ class Engine {
   std::size_t drain(std::span<std::uint8_t> into);
   EngineVitals vitals();
   EngineStats stats();
-  void each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit);
+  void each_counts(const std::function<void(std::uint32_t, const SubjectCounts&)>& visit);
 
  private:
   struct Running;

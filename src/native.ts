@@ -131,16 +131,19 @@ export interface PathNote {
 }
 
 /** One subject of a guard, on one container. */
-export interface NativeSubject extends SubjectPolicy {
+export interface NativeSubject {
   /** Unique in the daemon; comes back in events as `subject_id`. 1 .. 2^31-1. */
   readonly id: number;
   /** 64 hex characters. */
   readonly containerId: string;
+  /** What it says: index into `NativeGuard.policies`. */
+  readonly policy: number;
 }
 
 export interface NativeGuard {
   /** The caller's key: applying the same key again replaces. 1 .. 2^31-1. */
   readonly key: number;
+  readonly policies: readonly SubjectPolicy[];
   readonly subjects: readonly NativeSubject[];
   /**
    * A path that cannot be guarded now costs itself only: `pathNotes` tells of it, and it is guarded when `retry`, or a

@@ -97,32 +97,37 @@ Napi::Array array_of(Napi::Env env, const std::vector<std::string>& strings) {
   return out;
 }
 
-SubjectSpec subject_of(const Napi::Object& from) {
+std::shared_ptr<const SubjectPolicy> policy_of(const Napi::Object& from) {
   const auto number = [&](const char* key) { return from.Get(key).As<Napi::Number>().Uint32Value(); };
   const auto flag = [&](const char* key) { return from.Get(key).As<Napi::Boolean>().Value(); };
-  return {.id = number("id"),
-          .container_id = from.Get("containerId").As<Napi::String>().Utf8Value(),
-          .allow = strings_of(from.Get("allow")),
-          .deny = strings_of(from.Get("deny")),
-          .watch = strings_of(from.Get("watch")),
-          .exclude = strings_of(from.Get("exclude")),
-          .events = number("events"),
-          .max_depth = number("maxDepth"),
-          .only_dir = flag("onlyDir"),
-          .auto_allow_owner = flag("autoAllowOwner"),
-          .audit = flag("audit"),
-          .recursive = flag("recursive"),
-          .only_container = flag("onlyContainer"),
-          .exact = flag("exact")};
+  return std::make_shared<const SubjectPolicy>(SubjectPolicy{.allow = strings_of(from.Get("allow")),
+                                                             .deny = strings_of(from.Get("deny")),
+                                                             .watch = strings_of(from.Get("watch")),
+                                                             .exclude = strings_of(from.Get("exclude")),
+                                                             .events = number("events"),
+                                                             .max_depth = number("maxDepth"),
+                                                             .only_dir = flag("onlyDir"),
+                                                             .auto_allow_owner = flag("autoAllowOwner"),
+                                                             .audit = flag("audit"),
+                                                             .recursive = flag("recursive"),
+                                                             .only_container = flag("onlyContainer"),
+                                                             .exact = flag("exact")});
 }
 
 GuardSpec guard_of(const Napi::Object& from) {
   GuardSpec spec{.key = from.Get("key").As<Napi::Number>().Uint32Value(),
                  .subjects = {},
                  .partial = from.Get("partial").As<Napi::Boolean>().Value()};
+  std::vector<std::shared_ptr<const SubjectPolicy>> policies;
+  const auto said = from.Get("policies").As<Napi::Array>();
+  for (std::uint32_t i = 0; i < said.Length(); ++i) policies.push_back(policy_of(said.Get(i).As<Napi::Object>()));
   const auto subjects = from.Get("subjects").As<Napi::Array>();
-  for (std::uint32_t i = 0; i < subjects.Length(); ++i)
-    spec.subjects.push_back(subject_of(subjects.Get(i).As<Napi::Object>()));
+  for (std::uint32_t i = 0; i < subjects.Length(); ++i) {
+    const auto subject = subjects.Get(i).As<Napi::Object>();
+    spec.subjects.push_back({.id = subject.Get("id").As<Napi::Number>().Uint32Value(),
+                             .container_id = subject.Get("containerId").As<Napi::String>().Utf8Value(),
+                             .policy = policies.at(subject.Get("policy").As<Napi::Number>().Uint32Value())});
+  }
   return spec;
 }
 
@@ -312,9 +317,9 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     Napi::Object out = vitals_of(env);
     Napi::Array decisions = Napi::Array::New(env);
     Napi::Array blocked = Napi::Array::New(env);
-    engine_->each_stats([&](std::uint32_t id, const SubjectStats& stats) {
-      add_decisions(env, decisions, id, stats);
-      add_blocked(env, blocked, id, stats);
+    engine_->each_counts([&](std::uint32_t id, const SubjectCounts& counts) {
+      add_decisions(env, decisions, id, counts);
+      add_blocked(env, blocked, id, counts);
     });
     out.Set("decisions", decisions);
     out.Set("blocked", blocked);
@@ -350,11 +355,11 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     return out;
   }
 
-  static void add_decisions(Napi::Env env, Napi::Array& to, std::uint32_t id, const SubjectStats& stats) {
-    for (std::size_t kind = 0; kind < stats.decisions.size(); ++kind) {
+  static void add_decisions(Napi::Env env, Napi::Array& to, std::uint32_t id, const SubjectCounts& counts) {
+    for (std::size_t kind = 0; kind < counts.decisions.size(); ++kind) {
       for (int response = 0; response < 2; ++response) {
         for (int answered = 0; answered < 2; ++answered) {
-          const std::uint64_t count = stats.decisions[kind][response][answered].get();
+          const std::uint64_t count = counts.decisions[kind][response][answered].get();
           if (count == 0) continue;
           Napi::Object item = Napi::Object::New(env);
           item.Set("subjectId", Napi::Number::New(env, id));
@@ -368,10 +373,10 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     }
   }
 
-  static void add_blocked(Napi::Env env, Napi::Array& to, std::uint32_t id, const SubjectStats& stats) {
+  static void add_blocked(Napi::Env env, Napi::Array& to, std::uint32_t id, const SubjectCounts& counts) {
     for (int response = 0; response < 2; ++response) {
-      const auto& counters = stats.blocked[response];
-      if (stats.blocked_ns[response].get() == 0) continue;  // nobody has waited yet
+      const auto& counters = counts.blocked[response];
+      if (counts.blocked_ns[response].get() == 0) continue;  // nobody has waited yet
       Napi::Array buckets = Napi::Array::New(env, counters.size());
       for (std::uint32_t i = 0; i < counters.size(); ++i)
         buckets.Set(i, Napi::Number::New(env, static_cast<double>(counters[i].get())));
@@ -379,7 +384,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
       item.Set("subjectId", Napi::Number::New(env, id));
       item.Set("response", Napi::Number::New(env, response));
       item.Set("buckets", buckets);
-      item.Set("sumSeconds", Napi::Number::New(env, static_cast<double>(stats.blocked_ns[response].get()) / 1e9));
+      item.Set("sumSeconds", Napi::Number::New(env, static_cast<double>(counts.blocked_ns[response].get()) / 1e9));
       to.Set(to.Length(), item);
     }
   }

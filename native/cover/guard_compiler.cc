@@ -72,13 +72,14 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
   const GuardSpec& spec = guard.spec;
   std::optional<Error> first;  // of a partial guard
   for (std::size_t i = 0; i < spec.subjects.size(); ++i) {
-    const SubjectSpec& want = spec.subjects[i];
+    const SubjectSpec& on = spec.subjects[i];
+    const SubjectPolicy& want = *on.policy;
     const int index = static_cast<int>(i);
     const auto view = std::find_if(views.begin(), views.end(), [&](const auto& item) {
-      return item.second->info().id == want.container_id;
+      return item.second->info().id == on.container_id;
     });
     if (view == views.end())
-      throw Error(ErrorCode::not_found, "no running container " + want.container_id).on_path(index, {});
+      throw Error(ErrorCode::not_found, "no running container " + on.container_id).on_path(index, {});
     if (want.audit && !audit_)
       throw Error(ErrorCode::unsupported, "this kernel takes no audit records from fanotify (CONFIG_AUDIT, Linux 4.15)")
           .on_path(index, {});
@@ -87,7 +88,7 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
                   "attrib, create, delete and move events cannot be observed on a container's file system yet")
           .on_path(index, {});
     auto subject = std::make_shared<Subject>();
-    subject->id = want.id;
+    subject->id = on.id;
     subject->guard = spec.key;
     subject->container = view->first;
     subject->events = want.events;
@@ -99,7 +100,7 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
     subject->only_container = want.only_container;
     subject->exact = want.exact;
     subject->exclude = want.exclude;
-    subject->stats = stats(want.id);
+    subject->stats = stats(on.id);
     if (subject->stats == nullptr) subject->stats = std::make_shared<SubjectStats>();
     guard.subjects.push_back(subject);
     std::uint32_t number = 0;
@@ -114,8 +115,8 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
             throw std::move(error).on_path(index, path);
           // What is watched on its way stays watched: a change there may mend it.
           pins.erase(pins.begin() + static_cast<std::ptrdiff_t>(before), pins.end());
-          std::erase_if(guard.placed, [&](const Placed& placed) { return is_of(placed, want.id, what.number); });
-          guard.failed.push_back({want.id, what.number, path, error.what()});
+          std::erase_if(guard.placed, [&](const Placed& placed) { return is_of(placed, on.id, what.number); });
+          guard.failed.push_back({on.id, what.number, path, error.what()});
           if (!first) first = std::move(error).on_path(index, path);
         }
         for (std::size_t at = before; at < pins.size(); ++at) {
@@ -157,7 +158,7 @@ Resolved GuardCompiler::resolve_watched(const Where& where, const What& what, Co
     const std::size_t before = watched.size();
     const auto outcome = names_->watch(resolved, {container, guard.spec.key}, watched);
     for (std::size_t i = before; i < watched.size(); ++i) {
-      watched[i].subject = what.spec.id;
+      watched[i].subject = what.subject->id;
       watched[i].path = what.number;
     }
     if (outcome.failed > 0) counters_.exposed_rescan.add(outcome.failed);
@@ -182,7 +183,7 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
   if (!S_ISREG(resolved.mode) && !S_ISDIR(resolved.mode) && resolved.missing.empty())
     throw Error(ErrorCode::invalid, "is neither a file nor a directory: the kernel asks no permission for it");
   if (where.first) {
-    auto note = note_of(what.spec.id, what.path, resolved);
+    auto note = note_of(what.subject->id, what.path, resolved);
     if (note && (note->missing || what.action == Action::deny)) guard.notes.push_back(std::move(*note));
   }
   const auto is_placed = [&](Device device, std::string_view full) {
@@ -237,7 +238,7 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
       continue;
     const std::string tail = mount.point.substr(resolved.seen.size());
     const std::uint32_t depth = levels_in(tail);
-    if (depth > 1 && (!what.spec.recursive || (what.spec.max_depth != 0 && depth > what.spec.max_depth))) continue;
+    if (depth > 1 && (!what.policy.recursive || (what.policy.max_depth != 0 && depth > what.policy.max_depth))) continue;
     if (mount.served) {
       pass_by(view, mount);
       continue;

@@ -104,7 +104,7 @@ class GuardCompiler {
   void add_subjects(CompiledGuard& guard, const ContainerViews& views, const StatsOf& stats, std::vector<Pin>& pins);
   // A path of a subject.
   struct What {
-    const SubjectSpec& spec;
+    const SubjectPolicy& policy;
     const std::shared_ptr<const Subject>& subject;
     std::uint32_t number;  // as in Placed
     const std::string& path;

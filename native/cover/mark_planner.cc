@@ -642,16 +642,19 @@ MarkSet::Counts MarkPlanner::mark_counts() const {
   return marks_.counts();
 }
 
-void MarkPlanner::each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit) {
+void MarkPlanner::each_counts(const std::function<void(std::uint32_t, const SubjectCounts&)>& visit) {
   std::vector<std::pair<std::uint32_t, std::shared_ptr<const SubjectStats>>> all;
+  const auto add = [&](std::uint32_t id, const std::shared_ptr<const SubjectStats>& stats) {
+    if (stats->counted() != nullptr) all.emplace_back(id, stats);
+  };
   {
     const std::lock_guard lock(mutex_);
     std::erase_if(retired_, [](const Retired& retired) { return retired.until < steady_clock::now(); });
-    all.assign(stats_.begin(), stats_.end());
-    for (const Retired& retired : retired_) all.emplace_back(retired.id, retired.stats);
+    for (const auto& [id, stats] : stats_) add(id, stats);
+    for (const Retired& retired : retired_) add(retired.id, retired.stats);
   }
   // Without the lock: the visitor makes JavaScript objects, and may collect garbage.
-  for (const auto& [id, stats] : all) visit(id, *stats);
+  for (const auto& [id, stats] : all) visit(id, *stats->counted());
 }
 
 }  // namespace janus

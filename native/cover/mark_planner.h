@@ -127,7 +127,7 @@ class MarkPlanner {
 
   MarkSet::Counts mark_counts() const;
   // Of current subjects, and of those that were removed in the last minutes.
-  void each_stats(const std::function<void(std::uint32_t, const SubjectStats&)>& visit);
+  void each_counts(const std::function<void(std::uint32_t, const SubjectCounts&)>& visit);
 
  private:
   struct Retired {

@@ -6,6 +6,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstring>
@@ -53,17 +54,20 @@ std::string key_of_watch(int watch) {
   return key;
 }
 
-template <typename Map, typename Key>
-void leave(Map& map, const Key& outer, const std::string& name, const NameOwner& owner) {
+template <typename Map>
+void leave(Map& map, const std::string& outer, const std::string& name, const NameOwner& owner) {
   const auto names = map.find(outer);
   if (names == map.end()) return;
-  const auto owners = names->second.find(name);
-  if (owners == names->second.end()) return;
-  const auto count = owners->second.find(owner);
-  if (count == owners->second.end() || --count->second > 0) return;
-  owners->second.erase(count);
-  if (owners->second.empty()) names->second.erase(owners);
+  const auto watchers = names->second.find(name);
+  if (watchers == names->second.end()) return;
+  watchers->second.owners.remove(owner);
+  if (watchers->second.owners.empty()) names->second.erase(watchers);
   if (names->second.empty()) map.erase(names);
+}
+
+template <typename Guards>
+auto place_in(Guards& guards, std::uint32_t guard) {
+  return std::ranges::lower_bound(guards, guard, {}, [](const auto& item) { return item.first; });
 }
 
 }  // namespace
@@ -71,13 +75,36 @@ void leave(Map& map, const Key& outer, const std::string& name, const NameOwner&
 NameWatch::NameWatch(const Groups& groups, Changed changed)
     : groups_(groups), changed_(std::move(changed)), inotify_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {}
 
+std::uint32_t NameWatch::Owners::add(const NameOwner& owner) {
+  Guards& guards = guards_[owner.container];
+  auto at = place_in(guards, owner.guard);
+  if (at == guards.end() || at->first != owner.guard) at = guards.insert(at, {owner.guard, 0});
+  return ++at->second;
+}
+
+void NameWatch::Owners::remove(const NameOwner& owner) {
+  const auto guards = guards_.find(owner.container);
+  if (guards == guards_.end()) return;
+  const auto at = place_in(guards->second, owner.guard);
+  if (at == guards->second.end() || at->first != owner.guard || --at->second > 0) return;
+  guards->second.erase(at);
+  if (guards->second.empty()) guards_.erase(guards);
+}
+
+void NameWatch::Owners::tell(std::set<NameOwner>& owners) const {
+  for (const auto& [container, guards] : guards_)
+    for (const auto& [guard, count] : guards) owners.insert({container, guard});
+}
+
 // Known before it is marked: nobody drains an event that means nothing yet.
 bool NameWatch::watch_name(int directory, const std::string& name, const NameOwner& owner, std::vector<Watched>& watched,
                            bool& is_new) {
   const auto add = [&](std::string key, bool changes) {
-    is_new = ++directories_[key][name][owner] == 1 || is_new;
-    if (changes) ++file_systems_[key.substr(0, kFileSystemBytes)][name][owner];
-    watched.push_back({.directory = std::move(key), .name = name, .changes = changes});
+    Watchers& watchers = directories_[key][name];
+    is_new = watchers.owners.add(owner) == 1 || is_new;
+    if (changes) file_systems_[key.substr(0, kFileSystemBytes)][name].owners.add(owner);
+    if (watchers.what == nullptr) watchers.what = std::make_shared<const Name>(Name{std::move(key), name, changes});
+    watched.push_back({.what = watchers.what});
   };
   bool changes = false;
   if (std::string key = key_of_directory(directory, changes); !key.empty()) {
@@ -111,8 +138,9 @@ NameWatch::Outcome NameWatch::watch(const Resolved& resolved, const NameOwner& o
 }
 
 void NameWatch::forget(const Watched& watched, const NameOwner& owner) {
-  leave(directories_, watched.directory, watched.name, owner);
-  if (watched.changes) leave(file_systems_, watched.directory.substr(0, kFileSystemBytes), watched.name, owner);
+  const Name& what = *watched.what;
+  leave(directories_, what.directory, what.name, owner);
+  if (what.changes) leave(file_systems_, what.directory.substr(0, kFileSystemBytes), what.name, owner);
 }
 
 void NameWatch::unwatch(const std::vector<Watched>& watched, const NameOwner& owner) {
@@ -132,13 +160,12 @@ void NameWatch::happened(std::string_view directory, std::string_view name, std:
   if (!is_known && names == file_systems_.end()) return;
   const auto found = names->second.find(std::string(name));
   if (found == names->second.end()) return;
-  for (const auto& [owner, count] : found->second) owners.insert(owner);
+  found->second.owners.tell(owners);
 }
 
 void NameWatch::everything(std::set<NameOwner>& owners) const {
   for (const auto& [directory, names] : directories_)
-    for (const auto& [name, all] : names)
-      for (const auto& [owner, count] : all) owners.insert(owner);
+    for (const auto& [name, watchers] : names) watchers.owners.tell(owners);
 }
 
 // The kernel pads events to 4 bytes, and what fanotify(7) reads them by wants 8.

@@ -21,11 +21,13 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "os/fanotify_group.h"
@@ -47,11 +49,15 @@ class NameWatch {
 
   NameWatch(const Groups& groups, Changed changed);
 
-  // A name that is watched in a directory; see watch().
-  struct Watched {
+  // A name in a directory. All who watch it share one.
+  struct Name {
     std::string directory;
     std::string name;
     bool changes = false;  // the directory may get another handle
+  };
+  // A name that is watched; see watch().
+  struct Watched {
+    std::shared_ptr<const Name> what;
     std::uint32_t subject = 0, path = 0;  // for the caller, who sets it
   };
 
@@ -76,7 +82,23 @@ class NameWatch {
   std::size_t marks() const { return marks_.load(std::memory_order_relaxed); }
 
  private:
-  using Owners = std::map<NameOwner, std::size_t>;  // how often each watches it
+  // Of one name: all guards of a container may be among them.
+  class Owners {
+   public:
+    // Returns how often the owner watches it now.
+    std::uint32_t add(const NameOwner& owner);
+    void remove(const NameOwner& owner);
+    bool empty() const { return guards_.empty(); }
+    void tell(std::set<NameOwner>& owners) const;
+
+   private:
+    using Guards = std::vector<std::pair<std::uint32_t, std::uint32_t>>;  // by key, each with how often
+    std::map<std::uint64_t, Guards> guards_;                             // by container
+  };
+  struct Watchers {
+    std::shared_ptr<const Name> what;
+    Owners owners;
+  };
 
   // Whether it is watched; `is_new` is set if the owner didn't watch it before.
   bool watch_name(int directory, const std::string& name, const NameOwner& owner, std::vector<Watched>& watched,
@@ -89,9 +111,9 @@ class NameWatch {
   const Changed changed_;
   const UniqueFd inotify_;
   mutable std::mutex mutex_;
-  std::unordered_map<std::string, std::unordered_map<std::string, Owners>> directories_;  // -> name -> owners
+  std::unordered_map<std::string, std::unordered_map<std::string, Watchers>> directories_;  // -> name
   // Of each file system whose directories get other handles, whatever the directory.
-  std::unordered_map<std::string, std::unordered_map<std::string, Owners>> file_systems_;
+  std::unordered_map<std::string, std::unordered_map<std::string, Watchers>> file_systems_;
   std::set<int> watches_;  // of inotify
   std::atomic<std::size_t> marks_{0};
 };

@@ -7,7 +7,10 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 
 #include "record/file_event.h"
 
@@ -27,23 +30,43 @@ class Counter {
   std::atomic<std::uint64_t> value_{0};
 };
 
-// Of one subject on one container. Lives as long as anyone counts in it.
-struct SubjectStats {
+// What one subject has decided on one container.
+struct SubjectCounts {
   // [kind][response][answered]
   std::array<std::array<std::array<Counter, 2>, 2>, kFileEventKinds> decisions;
   // [response]
   std::array<std::array<Counter, kBlockedBoundsNs.size() + 1>, 2> blocked;
   std::array<Counter, 2> blocked_ns;
+};
 
+// The same, of a subject that may never decide anything, as most never do: it takes
+// memory from the first decision on. Lives as long as anyone counts in it.
+class SubjectStats {
+ public:
   void count(FileEventKind kind, std::uint8_t response, bool answered) {
-    decisions[static_cast<std::size_t>(kind)][response][answered].add();
+    counts().decisions[static_cast<std::size_t>(kind)][response][answered].add();
   }
   void block(std::uint8_t response, std::uint64_t ns) {
     std::size_t at = 0;
     while (at < kBlockedBoundsNs.size() && ns > kBlockedBoundsNs[at]) ++at;
-    blocked[response][at].add();
-    blocked_ns[response].add(ns);
+    counts().blocked[response][at].add();
+    counts().blocked_ns[response].add(ns);
   }
+  // Null: nothing was decided yet.
+  const SubjectCounts* counted() const { return there_.load(std::memory_order_acquire) ? counts_.get() : nullptr; }
+
+ private:
+  SubjectCounts& counts() {
+    std::call_once(once_, [this] {
+      counts_ = std::make_unique<SubjectCounts>();
+      there_.store(true, std::memory_order_release);
+    });
+    return *counts_;
+  }
+
+  std::once_flag once_;
+  std::unique_ptr<SubjectCounts> counts_;
+  std::atomic<bool> there_{false};
 };
 
 // Of the whole engine.

@@ -124,7 +124,7 @@ int main() {
   CHECK(open_elsewhere(base / "guarded/renamed") == EPERM);    // what was there stays guarded
   std::ofstream(base / "guarded/secret") << "new";
   CHECK(open_elsewhere(base / "guarded/secret") == EPERM);     // and so does the path
-  CHECK(subject->stats->decisions[0][1][1].get() == 4);
+  CHECK(subject->stats->counted()->decisions[0][1][1].get() == 4);
   CHECK(counters.exposed_deadline.get() == 0);
 
   // A name has changed and is not planned for: who doesn't depend on it is answered.
@@ -157,7 +157,7 @@ int main() {
   release.join();
   CHECK(counters.asked_unplanned.get() == 1 && planned.load() == 1);
   CHECK(counters.exposed_deadline.get() == 0);
-  const std::uint64_t denials = subject->stats->decisions[0][1][1].get();
+  const std::uint64_t denials = subject->stats->counted()->decisions[0][1][1].get();
 
   // Stuck before it reads a question: past the deadline the watchdog judges.
   {
@@ -168,7 +168,7 @@ int main() {
   CHECK(open_elsewhere(base / "guarded/secret") == EPERM);
   CHECK(open_elsewhere(base / "guarded/open") == 0);
   CHECK(open_elsewhere(base / "guarded/secret") == EPERM);
-  CHECK(subject->stats->decisions[0][1][1].get() == denials + 2);
+  CHECK(subject->stats->counted()->decisions[0][1][1].get() == denials + 2);
   CHECK(counters.exposed_deadline.get() == 0);
   {
     const std::lock_guard lock(mutex);

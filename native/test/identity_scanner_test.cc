@@ -76,13 +76,11 @@ struct Bench {
     for (int i = 0; i < count; ++i) std::ofstream(container.volume() / directory / std::to_string(i)) << "x";
   }
   MarkPlanner::ScanJobs guard(const std::string& path) {
-    SubjectSpec subject;
-    subject.id = 1;
-    subject.container_id = container.id();
-    subject.deny = {path};
-    subject.events = mask_of(FileEventKind::open);
-    subject.recursive = true;
-    const GuardSpec spec{.key = 1, .subjects = {subject}};
+    SubjectPolicy policy;
+    policy.deny = {path};
+    policy.events = mask_of(FileEventKind::open);
+    policy.recursive = true;
+    const GuardSpec spec{.key = 1, .subjects = {{1, container.id(), std::make_shared<const SubjectPolicy>(policy)}}};
     return planner.apply({&spec, 1}).jobs;
   }
   void run() {

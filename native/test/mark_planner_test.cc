@@ -47,13 +47,11 @@ struct Bench {
   ~Bench() { groups.release_permission(); }
 
   SubjectSpec subject(const TestContainer& on, std::vector<std::string> deny) {
-    SubjectSpec spec;
-    spec.id = next_subject++;
-    spec.container_id = on.id();
-    spec.deny = std::move(deny);
-    spec.events = mask_of(FileEventKind::open);
-    spec.recursive = true;
-    return spec;
+    SubjectPolicy policy;
+    policy.deny = std::move(deny);
+    policy.events = mask_of(FileEventKind::open);
+    policy.recursive = true;
+    return {next_subject++, on.id(), std::make_shared<const SubjectPolicy>(std::move(policy))};
   }
   GuardSpec guard(std::uint32_t key, std::vector<SubjectSpec> subjects) { return {.key = key, .subjects = std::move(subjects)}; }
   // The error's code; nothing: it was applied.
@@ -82,7 +80,7 @@ struct Bench {
   struct State {
     Marks gate, observer, identity;
     std::shared_ptr<const Policy> policy;  // the very same object
-    std::size_t processes, containers, guards_seen, pins, places, superblocks, mounts;
+    std::size_t processes, containers, pins, places, superblocks, mounts;
     std::map<std::uint64_t, std::uint32_t> watched;
     bool operator==(const State&) const = default;
   };
@@ -94,11 +92,9 @@ struct Bench {
       last = tgid;
       ++processes;
     }
-    std::size_t subjects = 0;
-    planner.each_stats([&](std::uint32_t, const SubjectStats&) { ++subjects; });
     const auto counts = planner.mark_counts();
     return {marks_of(groups.gate), marks_of(groups.observer), marks_of(groups.identity), policy.get(),
-            processes,            tracker.containers(),       subjects,                  identities.size(),
+            processes,            tracker.containers(),       identities.size(),
             planner.places().size(), counts.superblock,       counts.mount,              planner.watched()};
   }
   // By where something is; each of the container's file systems is one device.
@@ -144,7 +140,9 @@ std::vector<Refused> refused(Bench& bench) {
   all.push_back({"a FIFO", ErrorCode::invalid, {bench.subject(bench.one, {"/etc/secret", "/data/s", "/tmp/fifo"})}});
   all.push_back({"a link to itself", ErrorCode::invalid, {bench.subject(bench.one, {"/etc/secret", "/tmp/loop"})}});
   all.push_back({"create events", ErrorCode::unsupported, {good(), good()}});
-  all.back().subjects.back().events |= mask_of(FileEventKind::create);
+  SubjectPolicy creates = *all.back().subjects.back().policy;
+  creates.events |= mask_of(FileEventKind::create);
+  all.back().subjects.back().policy = std::make_shared<const SubjectPolicy>(creates);
   return all;
 }
 
@@ -213,7 +211,7 @@ void comes_and_goes() {
   const auto before = bench.state();
   CHECK(!bench.apply(bench.guard(1, {bench.subject(bench.one, {"/etc/secret", "/data/s"}), bench.subject(bench.two, {"/etc/nothing"})})));
   auto now = bench.state();
-  CHECK(now.superblocks == 2 && now.mounts == 1 && now.places == 2 && now.guards_seen == 2);
+  CHECK(now.superblocks == 2 && now.mounts == 1 && now.places == 2 && now.pins == 2);
   CHECK(now.pins == 2 && bench.jobs.size() == 1 && bench.jobs[0].path.ends_with("/s"));
   CHECK(now.watched.size() == 2);
   const auto notes = bench.planner.notes(1);

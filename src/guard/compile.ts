@@ -1,23 +1,28 @@
 /**
  * From a guard and the containers it was resolved to, to what the engine
  * enforces: one native subject for each container and subject.
+ *
+ * There may be very many of these. So each keeps what tells it from others, and what is asked for rarely is made then.
  */
 import { createHash } from "node:crypto";
-import type { ContainerInfo, NativeGuard, NativeSubject } from "../native.js";
+import type { ContainerInfo, NativeGuard } from "../native.js";
 import type { SubjectContext } from "../subject.js";
-import type { Guard } from "./guard.js";
+import type { Guard, Subject } from "./guard.js";
 
 /** A container of the guard that runs now. */
 export interface LiveContainer {
-  readonly info: ContainerInfo;
+  readonly info: Pick<ContainerInfo, "id" | "cgroupId" | "initPid">;
   /** In the pod; "" = not told. */
   readonly name: string;
 }
 
-/** One subject on one container: what the engine gets, and what sinks are told about its events. */
+/** One subject on one container. */
 export interface CompiledSubject {
-  readonly native: NativeSubject;
-  readonly context: SubjectContext;
+  readonly id: number;
+  readonly guard: Guard;
+  /** Of `guard.subjects`. */
+  readonly subjectIndex: number;
+  readonly container: LiveContainer;
   /** A digest of all but the id: unique in its guard, and the same after a restart while the container is. */
   readonly signature: string;
 }
@@ -34,30 +39,57 @@ export function compileGuard(
 ): CompiledSubject[] {
   return containers.flatMap((container) =>
     guard.subjects.map((subject, subjectIndex) => {
-      const { tags, ...policy } = subject;
-      const { info, name: containerName } = container;
-      const about = {
-        guard: guard.name,
-        subjectIndex,
-        tags,
-        node: guard.nodeName || node,
-        pod: guard.podName,
-        namespace: guard.namespace,
-        podUid: guard.podUid,
-        containerId: info.id,
-        containerName,
-        logFormat: guard.logFormat,
-      };
+      const about = aboutSubject({ guard, subjectIndex, container }, node);
       const signature = createHash("sha256")
-        .update(JSON.stringify([policy, about, String(info.cgroupId)]))
+        .update(JSON.stringify([policyOf(subject), about, String(container.info.cgroupId)]))
         .digest("base64url");
-      const id = idOf(signature);
-      return { native: { id, containerId: info.id, ...policy }, context: { id, ...about }, signature };
+      return { id: idOf(signature), guard, subjectIndex, container, signature };
     }),
   );
 }
 
+/** What sinks are told about the events of a subject. `node`: for a guard that names none. */
+export function contextOf(subject: CompiledSubject, node: string): SubjectContext {
+  return { id: subject.id, ...aboutSubject(subject, node) };
+}
+
+function aboutSubject(
+  { guard, subjectIndex, container }: Pick<CompiledSubject, "guard" | "subjectIndex" | "container">,
+  node: string,
+) {
+  return {
+    guard: guard.name,
+    subjectIndex,
+    tags: guard.subjects[subjectIndex]?.tags ?? {},
+    node: guard.nodeName || node,
+    pod: guard.podName,
+    namespace: guard.namespace,
+    podUid: guard.podUid,
+    containerId: container.info.id,
+    containerName: container.name,
+    logFormat: guard.logFormat,
+  };
+}
+
+function policyOf({ tags: _, ...policy }: Subject) {
+  return policy;
+}
+
 /** `partial`: see NativeGuard. */
-export function nativeGuard(key: number, subjects: readonly CompiledSubject[], partial: boolean): NativeGuard {
-  return { key, subjects: subjects.map(({ native }) => native), partial };
+export function nativeGuard(
+  key: number,
+  guard: Guard,
+  subjects: readonly CompiledSubject[],
+  partial: boolean,
+): NativeGuard {
+  return {
+    key,
+    policies: guard.subjects.map(policyOf),
+    subjects: subjects.map(({ id, subjectIndex, container }) => ({
+      id,
+      containerId: container.info.id,
+      policy: subjectIndex,
+    })),
+    partial,
+  };
 }

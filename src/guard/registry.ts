@@ -13,7 +13,7 @@ import type { Log } from "../log.js";
 import type { ContainerInfo, Engine, NativeError } from "../native.js";
 import type { GuardName, SubjectContext } from "../subject.js";
 import { AuditTrail, type ReloadCause, type Requester } from "./audit.js";
-import { type CompiledSubject, compileGuard, type LiveContainer, nativeGuard } from "./compile.js";
+import { type CompiledSubject, compileGuard, contextOf, type LiveContainer, nativeGuard } from "./compile.js";
 import { type ContainerRef, containerId, type Guard, normalisePath, parseGuard } from "./guard.js";
 import { pauseAfter } from "./retry.js";
 import { warningsOf } from "./warnings.js";
@@ -23,6 +23,9 @@ const SHORT_ID = 12;
 
 /** Of one guard, at once. */
 const LOGGED_WARNINGS = 10;
+
+/** How long guards are gone through before the event loop serves others. Milliseconds. */
+const SWEEP_MS = 5;
 
 /** How long the events of a subject that is gone can still be named: as long as the engine keeps its counts. */
 const RETIRED_MS = 10 * 60_000;
@@ -157,6 +160,14 @@ interface Wanted extends Omit<Held, "key" | "sinceMs" | "subjects" | "stored"> {
   readonly ids?: ReadonlyMap<string, number>;
 }
 
+/** A container that has guards. */
+interface ContainerEntry {
+  /** As it was found last: all that know it by now share this. */
+  info: LiveContainer["info"];
+  /** The guards on it, by identity(), and which container of that name each means (a cgroup id). */
+  readonly guards: Map<string, bigint>;
+}
+
 export class GuardRegistry {
   readonly #engine: RegistryOptions["engine"];
   readonly #node: string;
@@ -166,15 +177,17 @@ export class GuardRegistry {
   readonly #now: () => number;
   /** By identity(). */
   readonly #guards = new Map<string, Held>();
-  /** By container id: the guards on it, by identity(), and which container of that name each means. */
-  readonly #byContainer = new Map<string, Map<string, bigint>>();
-  readonly #subjects = new Map<number, SubjectContext>();
+  /** By container id. */
+  readonly #byContainer = new Map<string, ContainerEntry>();
+  readonly #subjects = new Map<number, CompiledSubject>();
+  /** Of the subjects that events were about. */
+  readonly #contexts = new Map<number, SubjectContext>();
   /** By identity(). */
   readonly #pending = new Map<string, Pending>();
   /** Held guards of which paths cannot be guarded now, by identity(). */
   readonly #incomplete = new Map<string, Retry>();
   /** In order of retirement. */
-  readonly #retired = new Map<number, { readonly context: SubjectContext; readonly at: number }>();
+  readonly #retired = new Map<number, { readonly subject: CompiledSubject; readonly at: number }>();
   #nextKey = 1;
   #nextSubjectId = 1;
 
@@ -196,8 +209,14 @@ export class GuardRegistry {
   }
 
   /** Also knows subjects that are gone, for some minutes: events are decoded later than decided. */
-  readonly lookup = (id: number): SubjectContext | undefined =>
-    this.#subjects.get(id) ?? this.#retired.get(id)?.context;
+  readonly lookup = (id: number): SubjectContext | undefined => {
+    const known = this.#contexts.get(id);
+    const subject = this.#subjects.get(id) ?? this.#retired.get(id)?.subject;
+    if (known !== undefined || subject === undefined) return known;
+    const context = contextOf(subject, this.#node);
+    this.#contexts.set(id, context);
+    return context;
+  };
 
   /**
    * Creates, or replaces without an unguarded moment. The same configuration
@@ -367,7 +386,7 @@ export class GuardRegistry {
   #present(refs: readonly ContainerRef[]): LiveContainer[] {
     return refs.flatMap(({ id, name }) => {
       const info = this.#find(id);
-      return info === undefined ? [] : [{ info, name }];
+      return info === undefined ? [] : [{ info: this.#shared(info), name }];
     });
   }
 
@@ -440,7 +459,7 @@ export class GuardRegistry {
         ...{ config, source, sinceMs, complete, pending: undefined, unguarded, warnings: this.#warnings(one) },
         nodeName: guard.nodeName || this.#node,
         containers: containers.map(({ info, name }) => ({ id: info.id, name, firstPid: info.initPid })),
-        subjectIds: subjects.map(({ native }) => native.id),
+        subjectIds: subjects.map(({ id }) => id),
       };
     });
     const pending = [...this.#pending.values()].map(({ stored, reason, sinceMs }) =>
@@ -466,9 +485,9 @@ export class GuardRegistry {
     };
   }
 
-  /** The engine's word that containers ended. */
+  /** The engine's word that containers ended. They are taken out of their guards at once, or, of many guards, soon. */
   ended(containerIds: readonly string[]): void {
-    this.#sweep(containerIds);
+    this.#sweepOn(this.#sweeping(containerIds));
   }
 
   /** What to keep for the next start. */
@@ -528,7 +547,7 @@ export class GuardRegistry {
     if (next.id > ID_LIMIT || key >= ID_LIMIT) {
       throw new JanusdError("out of ids: restart the daemon", { kind: "exhausted" });
     }
-    const stored = { key, config, ids: new Map(subjects.map(({ signature, native }) => [signature, native.id])) };
+    const stored = { key, config, ids: new Map(subjects.map(({ signature, id }) => [signature, id])) };
     return { ...wanted, key, sinceMs: before?.sinceMs ?? Date.now(), subjects, stored };
   }
 
@@ -545,13 +564,13 @@ export class GuardRegistry {
     this.#log.warn({ guard, pod, namespace, unguarded }, "paths of the guard cannot be guarded now: the others are");
   }
 
-  #unguarded({ key, config, guard, subjects }: Held): UnguardedPath[] {
-    const contexts = new Map(subjects.map(({ context }) => [context.id, context]));
+  #unguarded({ key, config, subjects }: Held): UnguardedPath[] {
+    const byId = new Map(subjects.map((subject) => [subject.id, subject]));
     return this.#engine.pathNotes(key).flatMap(({ subjectId, path, fault }): UnguardedPath[] => {
-      const context = contexts.get(subjectId);
-      if (fault === "" || context === undefined) return [];
-      const field = fieldOf(config, context.subjectIndex % guard.subjects.length, path);
-      return [{ field, path, container: labelOfContainer(context), reason: fault }];
+      const subject = byId.get(subjectId);
+      if (fault === "" || subject === undefined) return [];
+      const field = fieldOf(config, subject.subjectIndex, path);
+      return [{ field, path, container: labelOfContainer(subject.container), reason: fault }];
     });
   }
 
@@ -564,18 +583,18 @@ export class GuardRegistry {
   }
 
   #warnings({ key, config, containers, subjects }: Held): FieldViolation[] {
-    const contexts = new Map(subjects.map(({ context }) => [context.id, context]));
+    const byId = new Map(subjects.map((subject) => [subject.id, subject]));
     const notes = this.#engine.pathNotes(key).flatMap((note) => {
-      const context = contexts.get(note.subjectId);
-      if (context === undefined) return [];
-      return { note, subjectIndex: context.subjectIndex, container: labelOfContainer(context) };
+      const subject = byId.get(note.subjectId);
+      if (subject === undefined) return [];
+      return { note, subjectIndex: subject.subjectIndex, container: labelOfContainer(subject.container) };
     });
     return warningsOf(config, { notes, containers: containers.length });
   }
 
   #apply(all: readonly Held[], partial: boolean): void {
     try {
-      this.#engine.apply(all.map(({ key, subjects }) => nativeGuard(key, subjects, partial)));
+      this.#engine.apply(all.map(({ key, guard, subjects }) => nativeGuard(key, guard, subjects, partial)));
     } catch (error) {
       // Of one guard alone it is about that one.
       const held = all.length === 1 ? all[0] : isNativeError(error) && all.find(({ key }) => key === error.guardKey);
@@ -589,13 +608,15 @@ export class GuardRegistry {
     if (before !== undefined) this.#forget(before);
     this.#guards.set(id, held);
     for (const { info } of held.containers) {
-      const guards = this.#byContainer.get(info.id) ?? new Map<string, bigint>();
-      guards.set(id, info.cgroupId);
-      this.#byContainer.set(info.id, guards);
+      const entry = this.#byContainer.get(info.id) ?? { info, guards: new Map<string, bigint>() };
+      entry.info = info;
+      entry.guards.set(id, info.cgroupId);
+      this.#byContainer.set(info.id, entry);
     }
-    for (const { context } of held.subjects) {
-      this.#retired.delete(context.id);
-      this.#subjects.set(context.id, context);
+    for (const subject of held.subjects) {
+      this.#retired.delete(subject.id);
+      this.#contexts.delete(subject.id);
+      this.#subjects.set(subject.id, subject);
     }
   }
 
@@ -613,7 +634,7 @@ export class GuardRegistry {
   }
 
   #leave(id: string, containerId: string): void {
-    const guards = this.#byContainer.get(containerId);
+    const guards = this.#byContainer.get(containerId)?.guards;
     guards?.delete(id);
     if (guards?.size === 0) this.#byContainer.delete(containerId);
   }
@@ -623,28 +644,40 @@ export class GuardRegistry {
     for (const [retired, { at }] of this.#retired) {
       if (now - at < RETIRED_MS) break;
       this.#retired.delete(retired);
+      this.#contexts.delete(retired);
     }
-    for (const { context } of subjects) {
-      this.#subjects.delete(context.id);
-      this.#retired.set(context.id, { context, at: now });
+    for (const subject of subjects) {
+      this.#subjects.delete(subject.id);
+      this.#retired.set(subject.id, { subject, at: now });
     }
   }
 
   /** Takes containers that are gone (or another of the same name now) out of their guards, and guards that have none left. */
   #sweep(containerIds: Iterable<string>): void {
-    const ended = new Map<string, Set<string>>(); // container ids, by identity()
-    for (const containerId of containerIds) {
-      const guards = this.#byContainer.get(containerId);
+    for (const _ of this.#sweeping(containerIds));
+  }
+
+  /** One guard at a time: a container may have very many, and the event loop has others to serve meanwhile. */
+  *#sweeping(containerIds: Iterable<string>): Generator<void> {
+    for (const containerId of [...containerIds]) {
+      const guards = this.#byContainer.get(containerId)?.guards;
       if (guards === undefined) continue;
       const now = this.#find(containerId)?.cgroupId;
-      for (const [id, cgroupId] of guards) {
-        if (cgroupId !== now) ended.set(id, (ended.get(id) ?? new Set()).add(containerId));
+      for (const [id, cgroupId] of [...guards]) {
+        if (cgroupId === now || guards.get(id) !== cgroupId) continue;
+        const held = this.#guards.get(id);
+        if (held !== undefined) this.#reduce(held, containerId);
+        yield;
       }
     }
-    for (const [id, containers] of ended) {
-      const held = this.#guards.get(id);
-      if (held !== undefined) this.#reduce(held, containers);
+  }
+
+  #sweepOn(sweeping: Generator<void>): void {
+    const until = performance.now() + SWEEP_MS;
+    while (performance.now() < until) {
+      if (sweeping.next().done) return;
     }
+    setImmediate(() => this.#sweepOn(sweeping));
   }
 
   /**
@@ -652,16 +685,16 @@ export class GuardRegistry {
    * called for the rest. What is stored stays as it is: a restart finds the
    * ended container gone.
    */
-  #reduce(held: Held, ended: ReadonlySet<string>): void {
+  #reduce(held: Held, ended: string): void {
     const about = { guard: held.guard.name, pod: held.guard.podName, namespace: held.guard.namespace };
-    const containers = held.containers.filter(({ info }) => !ended.has(info.id));
+    const containers = held.containers.filter(({ info }) => info.id !== ended);
     if (containers.length === 0) {
       this.#drop(held);
       this.audit.record("removed", "container", held.config);
       this.#onChange();
       return;
     }
-    const isGone = ({ native }: CompiledSubject): boolean => ended.has(native.containerId);
+    const isGone = ({ container }: CompiledSubject): boolean => container.info.id === ended;
     const id = identity(held.guard);
     this.#guards.set(id, {
       ...held,
@@ -669,9 +702,15 @@ export class GuardRegistry {
       subjects: held.subjects.filter((subject) => !isGone(subject)),
       complete: false,
     });
-    for (const containerId of ended) this.#leave(id, containerId);
+    this.#leave(id, ended);
     this.#retire(held.subjects.filter(isGone));
     this.#log.info({ ...about, left: containers.length }, "a container of the guard ended; the rest is kept");
+  }
+
+  /** Many guards may be on one container. */
+  #shared({ id, cgroupId, initPid }: ContainerInfo): LiveContainer["info"] {
+    const known = this.#byContainer.get(id)?.info;
+    return known?.cgroupId === cgroupId && known.initPid === initPid ? known : { id, cgroupId, initPid };
   }
 
   #find(id: string): ContainerInfo | undefined {
@@ -688,7 +727,7 @@ export class GuardRegistry {
     const found = new Map<string, LiveContainer>();
     for (const { id, name } of refs) {
       try {
-        const info = this.#engine.findContainer(id);
+        const info = this.#shared(this.#engine.findContainer(id));
         found.set(info.id, { info, name });
       } catch (error) {
         if (!isNativeError(error)) throw JanusdError.from(error);
@@ -708,7 +747,7 @@ export class GuardRegistry {
       podName: guard.podName,
       nodeName: guard.nodeName || this.#node,
       pids: containers.map(({ info }) => info.initPid),
-      subjectIds: subjects.map(({ native }) => native.id),
+      subjectIds: subjects.map(({ id }) => id),
       containerIds: containers.map(({ info }) => info.id),
       complete: complete && !this.#incomplete.has(identity(guard)),
     };
@@ -767,14 +806,14 @@ function fieldOf(config: JanusdConfig, index: number, normal: string | undefined
   return field;
 }
 
-function labelOfContainer({ containerName, containerId }: SubjectContext): string {
-  return containerName || containerId.slice(0, SHORT_ID);
+function labelOfContainer({ info, name }: LiveContainer): string {
+  return name || info.id.slice(0, SHORT_ID);
 }
 
 /** The engine speaks of its own subjects (container x subject) and of paths: say it in the request's fields. */
 function nameField(error: NativeError, { guard, config, subjects }: Held): JanusdError {
   if (error.code === "NOT_FOUND") {
-    const container = error.target ?? subjects[error.subjectIndex ?? 0]?.native.containerId ?? "";
+    const container = error.target ?? subjects[error.subjectIndex ?? 0]?.container.info.id ?? "";
     return JanusdError.notFound(container, { cause: error });
   }
   const index = (error.subjectIndex ?? 0) % guard.subjects.length;

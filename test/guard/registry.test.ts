@@ -275,12 +275,13 @@ t.test("what the engine is told", async (t) => {
   t.same(engine.applied.get(1), {
     key: 1,
     partial: false,
-    subjects: [
+    policies: [
       {
-        ...{ id: 1, containerId: A, allow: [], deny: [], watch: ["/w"], exclude: ["*.x"], events: 128, maxDepth: 2 },
+        ...{ allow: [], deny: [], watch: ["/w"], exclude: ["*.x"], events: 128, maxDepth: 2 },
         ...{ onlyDir: false, autoAllowOwner: false, audit: false, recursive: true, onlyContainer: false, exact: false },
       },
     ],
+    subjects: [{ id: 1, containerId: A, policy: 0 }],
   });
 });
 
