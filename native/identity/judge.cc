@@ -28,6 +28,8 @@ std::vector<std::uint32_t> other_deniers(const SuperblockPolicy& table, const Id
   std::vector<std::uint32_t> ids;
   if (!verdict.decision.deny || !table.several_guards()) return ids;
   std::vector<std::uint32_t> named = {verdict.decision.entry->subject->guard};
+  // With the one that decided, and one more that tells that there are more.
+  constexpr std::size_t kMost = kDeniers + 2;
   const auto add = [&](const std::vector<const Entry*>& entries) {
     for (const Entry* entry : entries) {
       if (std::ranges::find(named, entry->subject->guard) != named.end()) continue;
@@ -36,10 +38,10 @@ std::vector<std::uint32_t> other_deniers(const SuperblockPolicy& table, const Id
     }
   };
   if (verdict.anything) {
-    add(table.denying_anything(kind, actor));
+    add(table.denying_anything(kind, actor, kMost));
   } else {
     each_path(identities, location,
-              [&](std::string_view path) { add(table.denying(path, location.directory(), kind, actor)); });
+              [&](std::string_view path) { add(table.denying(path, location.directory(), kind, actor, kMost)); });
   }
   return ids;
 }

@@ -60,7 +60,7 @@ Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, co
               const Actor& actor, FileEventKind kind, bool observed);
 
 // Which guards deny what was judged, as their subjects' ids: one of each guard
-// other than the one that decided.
+// other than the one that decided. If they are more than kDeniers, these may not be all.
 std::vector<std::uint32_t> other_deniers(const SuperblockPolicy& table, const IdentityTable& identities,
                                          const Location& location, const Actor& actor, FileEventKind kind,
                                          const Verdict& verdict);

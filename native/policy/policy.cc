@@ -32,14 +32,19 @@ bool concerns(const Entry& entry, FileEventKind kind, bool directory, const Acto
 // Guards that have decided about a path.
 class Guards {
  public:
-  bool contains(const Entry& entry) const {
-    return std::find(keys_.begin(), keys_.end(), entry.subject->guard) != keys_.end();
+  bool contains(const Entry& entry) const { return std::ranges::binary_search(keys_, entry.subject->guard); }
+  // In the order of their keys, as a path's rules are.
+  void add(const Entry& entry) {
+    if (keys_.empty() || keys_.back() != entry.subject->guard) keys_.push_back(entry.subject->guard);
   }
-  void add(const Entry& entry) { keys_.push_back(entry.subject->guard); }
-  void add(const Guards& others) { keys_.insert(keys_.end(), others.keys_.begin(), others.keys_.end()); }
+  void add(const Guards& others) {
+    const auto middle = static_cast<std::ptrdiff_t>(keys_.size());
+    keys_.insert(keys_.end(), others.keys_.begin(), others.keys_.end());
+    std::inplace_merge(keys_.begin(), keys_.begin() + middle, keys_.end());
+  }
 
  private:
-  std::vector<std::uint32_t> keys_;  // few: of those with an entry on the way up
+  std::vector<std::uint32_t> keys_;  // sorted
 };
 
 bool exempts(const Entry& entry, const Actor& actor) {
@@ -117,21 +122,22 @@ bool SuperblockPolicy::outside(std::string_view directory, bool observed) const 
 }
 
 std::vector<const Entry*> SuperblockPolicy::denying(std::string_view path, bool directory, FileEventKind kind,
-                                                    const Actor& actor) const {
+                                                    const Actor& actor, std::size_t most) const {
   std::vector<const Entry*> denying;
   std::uint32_t levels = 0;
   Guards decided;
   for (std::string_view at = comparable(path, levels);; ++levels) {
-    if (const auto it = by_path_.find(at); it != by_path_.end()) {
+    if (const RuleTable::Rules* rules = rules_at(at)) {
       Guards here, denied;
-      for (std::uint32_t i = it->second.first; i < it->second.second; ++i) {
-        const Entry& entry = *rules_[i].entry;
-        if (!rules_[i].answered || !concerns(entry, kind, directory, actor) || decided.contains(entry)) continue;
+      for (const Rule& rule : *rules) {
+        const Entry& entry = *rule.entry;
+        if (!rule.answered || !concerns(entry, kind, directory, actor) || decided.contains(entry)) continue;
         if (!reaches(entry, levels, path.substr(at.size()))) continue;
         here.add(entry);
         if (entry.action != Action::deny || exempts(entry, actor) || denied.contains(entry)) continue;
         denied.add(entry);
         denying.push_back(&entry);
+        if (denying.size() == most) return denying;
       }
       decided.add(here);
     }
@@ -140,17 +146,16 @@ std::vector<const Entry*> SuperblockPolicy::denying(std::string_view path, bool 
   }
 }
 
-std::vector<const Entry*> SuperblockPolicy::denying_anything(FileEventKind kind, const Actor& actor) const {
+std::vector<const Entry*> SuperblockPolicy::denying_anything(FileEventKind kind, const Actor& actor, std::size_t most) const {
   std::vector<const Entry*> denying;
-  Guards denied;
-  for (const Rule& rule : rules_) {
+  rules_.each([&](const Rule& rule) {
     const Entry& entry = *rule.entry;
-    if (!rule.answered || entry.action != Action::deny || !concerns(entry, kind, true, actor) || exempts(entry, actor) ||
-        denied.contains(entry))
-      continue;
-    denied.add(entry);
-    denying.push_back(&entry);
-  }
+    if (!rule.answered || entry.action != Action::deny || !concerns(entry, kind, true, actor) || exempts(entry, actor))
+      return false;
+    const std::uint32_t guard = entry.subject->guard;
+    if (std::ranges::none_of(denying, [&](const Entry* other) { return other->subject->guard == guard; })) denying.push_back(&entry);
+    return denying.size() == most;
+  });
   return denying;
 }
 

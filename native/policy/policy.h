@@ -9,6 +9,7 @@
 // don't know of each other: if any denies, it is denied.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -56,18 +57,19 @@ class SuperblockPolicy {
   // the directory `path`: then its children may be ignored.
   bool outside(std::string_view directory, bool observed) const;
 
-  // Who denies `actor` this path: an entry for each guard that does.
-  std::vector<const Entry*> denying(std::string_view path, bool directory, FileEventKind kind, const Actor& actor) const;
+  // Who denies `actor` this path: an entry for each guard that does, up to so many.
+  std::vector<const Entry*> denying(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
+                                    std::size_t most) const;
 
   // Whether more than one guard has anything here.
-  bool several_guards() const { return several_guards_; }
+  bool several_guards() const { return rules_.several_guards(); }
 
   // Whether an object of unknown place must be denied: somebody denies here,
   // and we cannot tell that it isn't inside.
   const Entry* strictest(FileEventKind kind, const Actor& actor) const;
 
-  // The same, an entry for each guard.
-  std::vector<const Entry*> denying_anything(FileEventKind kind, const Actor& actor) const;
+  // The same, an entry for each guard, up to so many.
+  std::vector<const Entry*> denying_anything(FileEventKind kind, const Actor& actor, std::size_t most) const;
 
   // Who could deny anyone this path; null: nobody. Used to find what to pin.
   const Entry* deniable(std::string_view path, bool directory) const;

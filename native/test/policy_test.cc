@@ -69,7 +69,7 @@ void each_guard_that_denies_is_named_once() {
                                 {});
   using Guards = std::vector<std::uint32_t>;
   const auto denying = [&](const char* path, const Actor& actor = {}) {
-    return guards_of(policy.denying(path, false, FileEventKind::open, actor));
+    return guards_of(policy.denying(path, false, FileEventKind::open, actor, 10));
   };
   CHECK(policy.several_guards());
   CHECK(denying("/d/x") == Guards({1, 3}));
@@ -77,8 +77,9 @@ void each_guard_that_denies_is_named_once() {
   CHECK(denying("/d/e/f") == Guards({1, 2, 4}));  // the third allows it
   CHECK(denying("/d/e/f", {.container = 7, .owner = true}) == Guards({1, 2}));
   CHECK(denying("/x").empty());
-  CHECK(guards_of(policy.denying_anything(FileEventKind::open, {})) == Guards({1, 2, 3, 4}));
-  CHECK(policy.denying_anything(FileEventKind::exec, {}).empty());
+  CHECK(policy.denying("/d/e/x", false, FileEventKind::open, {}, 3).size() == 3);
+  CHECK(guards_of(policy.denying_anything(FileEventKind::open, {}, 10)) == Guards({1, 2, 3, 4}));
+  CHECK(policy.denying_anything(FileEventKind::exec, {}, 10).empty());
 }
 
 void guards_do_not_loosen_each_other() {
