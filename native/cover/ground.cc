@@ -69,8 +69,8 @@ void Ground::take(const Placed& placed, RuleTable::Edit& edit) {
   const auto part = parts_.find(placed.container);
   want(part->second, entry, answered, -1);
   auto& entries = part->second.entries;
-  const auto same = std::ranges::equal_range(entries, std::string_view(entry.path), {}, path_of);
-  entries.erase(std::ranges::find(same, placed.entry));
+  const auto same = std::ranges::lower_bound(entries, std::string_view(entry.path), {}, path_of);
+  entries.erase(std::find(same, entries.end(), placed.entry));
   if (entries.empty()) parts_.erase(part);
 }
 

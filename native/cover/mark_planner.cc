@@ -14,12 +14,6 @@
 namespace janus {
 namespace {
 
-using std::chrono::steady_clock;
-
-// How long the counters of a removed subject are still reported, so that the
-// last of them reach a metrics scrape.
-constexpr std::chrono::minutes kRetired{10};
-
 // What a thread holds of a mount, by O_PATH; empty if that is nothing.
 UniqueFd held_of(const BpfPrograms& programs, std::uint32_t pid, std::uint32_t mount_id) {
   const std::int32_t fd = programs.find_descriptor(pid, mount_id);
@@ -74,10 +68,7 @@ void MarkPlanner::settle(const PlacedList& gone, const PlacedList& come) {
 }
 
 CompiledGuard MarkPlanner::compile(const GuardSpec& spec, std::vector<Pin>& pins) {
-  const auto stats = [this](std::uint32_t subject) {
-    const auto it = stats_.find(subject);
-    return it == stats_.end() ? nullptr : it->second;
-  };
+  const auto stats = [this](std::uint32_t subject) { return book_.find(subject); };
   return compiler_.compile(spec, views_, stats, pins);
 }
 
@@ -161,15 +152,7 @@ MarkPlanner::Devices MarkPlanner::devices_of(const CompiledGuard& guard) {
 
 void MarkPlanner::drop(CompiledGuard& guard) {
   compiler_.unwatch(guard);
-  for (const auto& subject : guard.subjects) retire_counts(*subject);
-}
-
-// They are still reported for some time.
-void MarkPlanner::retire_counts(const Subject& subject) {
-  const auto it = stats_.find(subject.id);
-  if (it == stats_.end()) return;
-  retired_.push_back({it->first, it->second, steady_clock::now() + kRetired});
-  stats_.erase(it);
+  for (const auto& subject : guard.subjects) book_.retire(subject->id);
 }
 
 std::vector<CompiledGuard> MarkPlanner::compile_all(std::span<const GuardSpec> specs, std::vector<Pin>& pins) {
@@ -294,7 +277,7 @@ MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
   parts_.learner.forget({devices.begin(), devices.end()});
   for (const GuardSpec& spec : specs) {
     const CompiledGuard& now = guards_.at(spec.key);
-    for (const auto& subject : now.subjects) stats_.emplace(subject->id, subject->stats);
+    for (const auto& subject : now.subjects) book_.hold(subject->id, subject->stats);
     const auto was = before.find(spec.key);
     if (was == before.end()) continue;
     std::erase_if(was->second.subjects, [&](const auto& subject) {
@@ -365,19 +348,16 @@ MarkPlanner::Before MarkPlanner::container_ended(std::uint64_t container) {
     const auto gone = [&](const auto& subject) { return subject->container == container; };
     if (std::none_of(guard.subjects.begin(), guard.subjects.end(), gone)) continue;
     std::vector<SubjectSpec> specs;
+    std::vector<std::uint32_t> ids;
     for (std::size_t i = 0; i < guard.subjects.size(); ++i) {
-      if (gone(guard.subjects[i])) retire_counts(*guard.subjects[i]);
+      if (gone(guard.subjects[i])) ids.push_back(guard.subjects[i]->id);
       else specs.push_back(std::move(guard.spec.subjects[i]));
     }
     guard.spec.subjects = std::move(specs);
-    std::erase_if(guard.notes, [&](const PathNote& note) {
-      return std::any_of(guard.subjects.begin(), guard.subjects.end(),
-                         [&](const auto& subject) { return gone(subject) && subject->id == note.subject; });
-    });
-    std::erase_if(guard.failed, [&](const FailedPath& failed) {
-      return std::any_of(guard.subjects.begin(), guard.subjects.end(),
-                         [&](const auto& subject) { return gone(subject) && subject->id == failed.subject; });
-    });
+    for (const std::uint32_t id : ids) book_.retire(id);
+    const auto of_gone = [&](const auto& about) { return std::ranges::find(ids, about.subject) != ids.end(); };
+    std::erase_if(guard.notes, of_gone);
+    std::erase_if(guard.failed, of_gone);
     std::erase_if(guard.subjects, gone);
     compiler_.unwatch(guard, container);
     const auto theirs = [&](const Placed& placed) { return placed.container == container; };
@@ -635,26 +615,6 @@ std::vector<PathNote> MarkPlanner::notes(std::uint32_t key) const {
   for (const auto& [subject, number, said, reason] : guard->second.failed)
     notes.push_back({.subject = subject, .path = said, .missing = false, .program = "", .names = 0, .fault = reason});
   return notes;
-}
-
-MarkSet::Counts MarkPlanner::mark_counts() const {
-  const std::lock_guard lock(mutex_);
-  return marks_.counts();
-}
-
-void MarkPlanner::each_counts(const std::function<void(std::uint32_t, const SubjectCounts&)>& visit) {
-  std::vector<std::pair<std::uint32_t, std::shared_ptr<const SubjectStats>>> all;
-  const auto add = [&](std::uint32_t id, const std::shared_ptr<const SubjectStats>& stats) {
-    if (stats->counted() != nullptr) all.emplace_back(id, stats);
-  };
-  {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(retired_, [](const Retired& retired) { return retired.until < steady_clock::now(); });
-    for (const auto& [id, stats] : stats_) add(id, stats);
-    for (const Retired& retired : retired_) add(retired.id, retired.stats);
-  }
-  // Without the lock: the visitor makes JavaScript objects, and may collect garbage.
-  for (const auto& [id, stats] : all) visit(id, *stats->counted());
 }
 
 }  // namespace janus

@@ -32,6 +32,7 @@
 #include "cover/name_watch.h"
 #include "policy/policy.h"
 #include "record/stats.h"
+#include "record/subject_book.h"
 #include "track/tracker.h"
 
 namespace janus {
@@ -125,16 +126,15 @@ class MarkPlanner {
   // Of the guard's paths, as they were resolved last. Looks at no file.
   std::vector<PathNote> notes(std::uint32_t key) const;
 
-  MarkSet::Counts mark_counts() const;
+  // These two wait for no lock that is held while something is planned.
+  MarkSet::Counts mark_counts() const { return marks_.counts(); }
   // Of current subjects, and of those that were removed in the last minutes.
-  void each_counts(const std::function<void(std::uint32_t, const SubjectCounts&)>& visit);
+  template <typename Visit>
+  void each_counts(Visit visit) {
+    book_.each(visit);
+  }
 
  private:
-  struct Retired {
-    std::uint32_t id;
-    std::shared_ptr<const SubjectStats> stats;
-    std::chrono::steady_clock::time_point until;
-  };
   using Devices = std::set<Device>;
   using Places = std::set<std::pair<Device, std::string>>;
   using PlacedList = std::vector<Placed>;
@@ -159,7 +159,6 @@ class MarkPlanner {
   ScanJobs pin(const std::vector<Pin>& pins, const Places& known, bool reserved = false);
   void commit(const Devices& devices, bool renew, bool forget);
   void drop(CompiledGuard& guard);
-  void retire_counts(const Subject& subject);
   Before as_published(const Devices& devices) const;
   Before retire(const Devices& devices);
   static Devices devices_of(const CompiledGuard& guard);
@@ -187,8 +186,7 @@ class MarkPlanner {
   std::map<Device, std::set<std::uint64_t>> scans_;  // under way, by token
   std::uint64_t next_scan_ = 1;
   std::map<Device, bool> incomplete_;  // not everything could be pinned
-  std::map<std::uint32_t, std::shared_ptr<SubjectStats>> stats_;
-  std::vector<Retired> retired_;
+  SubjectBook book_;
 };
 
 }  // namespace janus

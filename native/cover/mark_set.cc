@@ -1,5 +1,6 @@
 #include "cover/mark_set.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -87,6 +88,7 @@ void MarkSet::add(const MarkPlan& plan, bool renew, bool all) {
     }
     marks_[key] = {have.gate | want.gate, have.observer | want.observer, want.process, want.point, want.fleeting};
   }
+  count();
 }
 
 void MarkSet::trim(const MarkPlan& plan, const std::set<Device>& devices) {
@@ -115,6 +117,7 @@ void MarkSet::trim(const MarkPlan& plan, const std::set<Device>& devices) {
       it = (gate == 0 && observer == 0) ? marks_.erase(it) : std::next(it);
     }
   }
+  count();
 }
 
 MarkSet::Loose MarkSet::mark_loose(Device device, int at) const {
@@ -130,10 +133,10 @@ MarkSet::Loose MarkSet::mark_loose(Device device, int at) const {
   return mark(groups_.gate, gate) && mark(groups_.observer, observer) ? Loose::marked : Loose::failed;
 }
 
-MarkSet::Counts MarkSet::counts() const {
-  Counts counts;
-  for (const auto& [key, plan] : marks_) ++(key.mount == 0 ? counts.superblock : counts.mount);
-  return counts;
+void MarkSet::count() {
+  const auto superblocks = std::ranges::count_if(marks_, [](const auto& mark) { return mark.first.mount == 0; });
+  superblocks_.store(static_cast<std::size_t>(superblocks), std::memory_order_relaxed);
+  mounts_.store(marks_.size() - static_cast<std::size_t>(superblocks), std::memory_order_relaxed);
 }
 
 }  // namespace janus

@@ -5,6 +5,7 @@
 // Used by the planner under its lock.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -40,7 +41,8 @@ class MarkSet {
   struct Counts {
     std::size_t superblock = 0, mount = 0;
   };
-  Counts counts() const;
+  // As of the last change. Any thread.
+  Counts counts() const { return {superblocks_.load(std::memory_order_relaxed), mounts_.load(std::memory_order_relaxed)}; }
   std::size_t size() const { return marks_.size(); }
 
  private:
@@ -60,7 +62,10 @@ class MarkSet {
   const Groups& groups_;
   Locator& locator_;
   EngineCounters& counters_;
+  void count();
+
   std::map<MarkKey, PlannedMark> marks_;
+  std::atomic<std::size_t> superblocks_{0}, mounts_{0};
 };
 
 }  // namespace janus
