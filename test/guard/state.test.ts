@@ -20,6 +20,7 @@ import { StateFile } from "../../src/guard/state.js";
 import { loadAddon } from "../../src/native.js";
 import { eventually } from "../support/daemon.js";
 import { LogRecorder } from "../support/engine-recorder.js";
+import { WITHIN } from "../support/times.js";
 
 const { tryLock } = loadAddon();
 
@@ -321,12 +322,16 @@ t.test("two daemons on one file: each takes up what the other does, and nothing 
 
   next.create(guard(2));
   old.create(guard(3));
-  await eventually("both know all", () => [old, next].every(({ names }) => names.join() === "g1,g2,g3"));
+  await eventually(
+    "both know all",
+    () => [old, next].every(({ names }) => names.join() === "g1,g2,g3"),
+    WITHIN.otherDaemon,
+  );
   old.destroy(guard(1));
   next.create(guard(3, "/changed"));
-  await eventually("both know", () => [old, next].every(({ names }) => names.join() === "g2,g3"));
+  await eventually("both know", () => [old, next].every(({ names }) => names.join() === "g2,g3"), WITHIN.otherDaemon);
   const denied = (side: Side) => side.held.get(identity(guard(3).config))?.config.subject[0]?.deny[0];
-  await eventually("the change is known", () => denied(old) === "/changed");
+  await eventually("the change is known", () => denied(old) === "/changed", WITHIN.otherDaemon);
   t.same(old.told, ["adopt g2", "adopt g3"]);
   t.same(next.told, ["adopt g3", "abandon g1"]);
 
@@ -350,7 +355,7 @@ t.test("two daemons: a storm on both, with snapshots in between", async (t) => {
     }
     await new Promise((resolve) => setTimeout(resolve, 30));
   }
-  for (const side of sides) await eventually("all are known", () => side.names.length === 82);
+  for (const side of sides) await eventually("all are known", () => side.names.length === 82, WITHIN.otherDaemon);
   for (const side of sides) await side.state.close();
   t.equal((await namesOf(file)).length, 82);
   for (const side of sides) t.same(side.log.messages, []);
@@ -362,7 +367,7 @@ t.test("two daemons: what one cannot hold stays in the file for the other", asyn
   // As a registry whose guard file has a guard of this name.
   next.declines = true;
   old.create(guard(1));
-  await eventually("the other was told", () => next.told.length === 1);
+  await eventually("the other was told", () => next.told.length === 1, WITHIN.otherDaemon);
   next.create(guard(2));
   await next.state.close();
   t.same(await namesOf(file), ["g1", "g2"]);

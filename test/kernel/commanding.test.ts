@@ -9,6 +9,7 @@ import { startContainer } from "../support/container.js";
 import { eventually, runToEnd, startDaemon } from "../support/daemon.js";
 import { EPERM } from "../support/guard.js";
 import { janusctl } from "../support/janusctl.js";
+import { WITHIN } from "../support/times.js";
 
 /** Has `/run` for itself, as in a container: what listens by default on this machine is left alone. */
 const ownRun = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh"];
@@ -105,7 +106,11 @@ t.test("TLS: new files without a restart; bad ones are told, and change nothing"
 
   certificate(directory, "second", { issuer: "ca", days: 9 });
   use("second");
-  await eventually("the second certificate is in use", async () => (await expiry()) === expires("second.crt"));
+  await eventually(
+    "the second certificate is in use",
+    async () => (await expiry()) === expires("second.crt"),
+    WITHIN.tlsFiles,
+  );
   t.match(await as("me", "list"), { status: 0, err: "" });
 
   writeFileSync(file("tls.key"), "rubbish");
@@ -113,11 +118,19 @@ t.test("TLS: new files without a restart; bad ones are told, and change nothing"
     const report: unknown = await (await daemon.http("/readyz")).json();
     return JSON.stringify(report);
   };
-  await eventually("the bad key is told", async () => /"tls","ok":false,"detail":"new files cannot/.test(await tls()));
+  await eventually(
+    "the bad key is told",
+    async () => /"tls","ok":false,"detail":"new files cannot/.test(await tls()),
+    WITHIN.tlsFiles + WITHIN.report,
+  );
   t.equal((await daemon.http("/readyz")).status, 503);
   t.match(await as("me", "list"), { status: 0, err: "" });
   use("second");
-  await eventually("all is well again", async () => (await daemon.http("/readyz")).status === 200);
+  await eventually(
+    "all is well again",
+    async () => (await daemon.http("/readyz")).status === 200,
+    WITHIN.tlsFiles + WITHIN.report,
+  );
 
   t.match(await janusctl(["--address", daemon.grpcAddress, "list"]), { status: 1, err: /wants TLS: give --tlscafile/ });
   t.equal(await daemon.metric("janusd_grpc_refused_total", { reason: "not_allowed" }), 1);

@@ -6,6 +6,7 @@ import { startContainer } from "../support/container.js";
 import { eventually, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
 import { ENOENT, EPERM, guardOn } from "../support/guard.js";
+import { WITHIN } from "../support/times.js";
 
 t.test("a gate that stands still: what waits past the deadline is judged all the same, and health tells", async (t) => {
   const daemon = await startDaemon({ flags: ["--deadline=300"] }, t);
@@ -20,14 +21,14 @@ t.test("a gate that stands still: what waits past the deadline is judged all the
   t.equal(await actor.open("/etc/hostname"), ENOENT, "and who opens what nobody guards goes on");
   t.equal(await daemon.metric("janusd_exposure_total", { cause: "deadline" }), 0, "nothing went unjudged");
   t.equal(await daemon.metric("janusd_events_total", { event: "open", response: "deny" }), 2, "both are counted");
-  await eventually("it is not ready", async () => (await daemon.http("/readyz")).status === 503);
+  await eventually("it is not ready", async () => (await daemon.http("/readyz")).status === 503, WITHIN.standingStill);
   const report = await (await daemon.http("/readyz")).text();
   t.match(report, /"name":"gate","ok":false/);
   t.match(report, /"name":"watchdog","ok":true/);
   t.match(await actor.repeat("/etc/secret", 20), { denied: 20 }, "one after the other");
 
   await thaw();
-  await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200);
+  await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200, WITHIN.report);
   t.equal(await actor.open("/etc/secret"), EPERM, "denied again");
   await daemon.stop();
 });

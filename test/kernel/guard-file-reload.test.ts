@@ -6,6 +6,7 @@ import { workspaceDirectory } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM } from "../support/guard.js";
+import { WITHIN, withinRetry } from "../support/times.js";
 
 /** `paths` are denied, by one guard each. */
 const guardsOf = (id: string, paths: readonly string[], subject = "events: [open]") =>
@@ -55,7 +56,11 @@ t.test("SIGHUP: what the file says is in force, nothing is unguarded meanwhile, 
     const changed = guardsOf(container.id, ["/changed"], `events: [open]\n      tags: { round: "${round}" }`);
     writeFileSync(file, `${guardsOf(container.id, ["/kept", "/new"])}---\n${changed}`);
     process.kill(daemon.pid, "SIGHUP");
-    await eventually("it is said", () => loggedBy(daemon, "SIGHUP", "the guard file is in force").length > round);
+    await eventually(
+      "it is said",
+      () => loggedBy(daemon, "SIGHUP", "the guard file is in force").length > round,
+      WITHIN.sighup,
+    );
   }
   over = true;
   t.same(await Promise.all(storms), [0, 0], "denied all the time");
@@ -88,11 +93,11 @@ t.test("a changed file is seen, as editors and as the kubelet change it", async 
   symlinkSync("..data/guards.yaml", file);
   const daemon = await startDaemon({ flags: ["--guards", file] }, t);
   swap("..2", ["/two"]);
-  await eventually("the swap is seen", async () => (await actor.open("/two")) === EPERM);
+  await eventually("the swap is seen", async () => (await actor.open("/two")) === EPERM, WITHIN.guardFile);
   t.equal(await actor.open("/one"), 0);
   writeFileSync(join(directory, "guards.yaml~"), guardsOf(container.id, ["/two", "/three"]));
   renameSync(join(directory, "guards.yaml~"), file);
-  await eventually("the rename is seen", async () => (await actor.open("/three")) === EPERM);
+  await eventually("the rename is seen", async () => (await actor.open("/three")) === EPERM, WITHIN.guardFile);
   t.equal(await actor.open("/two"), EPERM);
   t.match(
     loggedBy(daemon, "file", "the guard file is in force").map((line) => JSON.parse(line)),
@@ -114,7 +119,11 @@ t.test("one bad entry: nothing changes, /readyz says file and line until the fil
 
   writeFileSync(file, `${guardsOf(container.id, ["/more"])}---\n${guardsOf(container.id, ["kept"])}`);
   process.kill(daemon.pid, "SIGHUP");
-  await eventually("the check fails", async () => (await checkOf(daemon)).includes('"ok":false'));
+  await eventually(
+    "the check fails",
+    async () => (await checkOf(daemon)).includes('"ok":false'),
+    WITHIN.sighup + WITHIN.report,
+  );
   t.equal((await daemon.http("/readyz")).status, 503);
   t.match(await checkOf(daemon), `${file}:16: document 2: spec.subjects[0].deny[0]: is relative`);
 
@@ -123,7 +132,11 @@ t.test("one bad entry: nothing changes, /readyz says file and line until the fil
   writeFileSync(file, [replaced, guardsOf(container.id, ["/more", "/proc/self"])].join("---\n"));
   const { opened } = await actor.repeat("/kept", 1e9, 4000);
   t.equal(opened, 0);
-  await eventually("that is told", async () => (await checkOf(daemon)).includes(":26: guard proc/self"));
+  await eventually(
+    "that is told",
+    async () => (await checkOf(daemon)).includes(":26: guard proc/self"),
+    WITHIN.guardFile + WITHIN.report,
+  );
   t.match(await checkOf(daemon), /spec\.subjects\[0\]\.deny\[0\]: /);
   t.equal(await actor.open("/more"), 0, "nothing of it is in force");
   t.equal(await actor.open("/kept"), EPERM, "what was before is");
@@ -131,8 +144,8 @@ t.test("one bad entry: nothing changes, /readyz says file and line until the fil
   t.equal(await daemon.metric("janusd_guard_changes_total", { source: "file" }), 1);
 
   writeFileSync(file, guardsOf(container.id, ["/kept", "/more"]));
-  await eventually("it is in force", async () => (await actor.open("/more")) === EPERM);
-  await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200);
+  await eventually("it is in force", async () => (await actor.open("/more")) === EPERM, WITHIN.guardFile);
+  await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200, WITHIN.report);
   t.match(await checkOf(daemon), '"ok":true');
   t.match(daemon.stderr, "the guard file cannot be applied");
   await daemon.stop();
@@ -146,18 +159,23 @@ t.test("what the engine refuses now is tried again, without anybody touching the
   const daemon = await startDaemon({ flags: ["--guards", file] }, t);
   await shell.run("mkfifo /later");
   writeFileSync(file, guardsOf(container.id, ["/kept", "/later"]));
+  const failed = performance.now();
   process.kill(daemon.pid, "SIGHUP");
-  await eventually("it is refused", async () => (await checkOf(daemon)).includes('"ok":false'));
+  await eventually(
+    "it is refused",
+    async () => (await checkOf(daemon)).includes('"ok":false'),
+    WITHIN.sighup + WITHIN.report,
+  );
   await shell.run("rm /later; echo > /later");
-  await eventually("it is in force", async () => (await shell.run("cat /later")).status !== 0);
-  await eventually("the check holds", async () => (await checkOf(daemon)).includes('"ok":true'));
+  await eventually("it is in force", async () => (await shell.run("cat /later")).status !== 0, withinRetry(failed));
+  await eventually("the check holds", async () => (await checkOf(daemon)).includes('"ok":true'), WITHIN.report);
   await daemon.stop();
 });
 
 t.test("SIGHUP without a guard file is a line of the log", async (t) => {
   const daemon = await startDaemon({}, t);
   process.kill(daemon.pid, "SIGHUP");
-  await eventually("it is said", () => daemon.stderr.includes("no guard file"));
+  await eventually("it is said", () => daemon.stderr.includes("no guard file"), WITHIN.sighup);
   t.equal((await daemon.http("/readyz")).status, 200);
   t.equal(await checkOf(daemon), "");
   await daemon.stop();

@@ -6,6 +6,7 @@ import { workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, eventually, rpcError, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
+import { WITHIN, withinRetry } from "../support/times.js";
 
 const admin = { capabilities: "sys_admin" } as const;
 
@@ -29,7 +30,7 @@ const isReady = async (daemon: Daemon) => (await daemon.http("/readyz")).status 
 
 async function whole(daemon: Daemon): Promise<void> {
   await eventually("all of it is guarded", async () => (await daemon.metric("janusd_paths_unguarded")) === 0);
-  await eventually("it is ready", () => isReady(daemon));
+  await eventually("it is ready", () => isReady(daemon), WITHIN.report);
   t.match(await daemon.client.listGuards({}), [{ complete: true, reason: "" }]);
 }
 
@@ -46,7 +47,7 @@ t.test("a dead server over one path of a guard, at a restart", async (t) => {
   const [listed] = await daemon.client.listGuards({});
   t.match(listed, { state: 1, complete: false, reason: /^\/app\/m\/under in [0-9a-f]{12} is on a file system whose/ });
   t.match(await daemon.getGuardState(), [{ name: "guard" }]);
-  await eventually("it is not ready", async () => !(await isReady(daemon)));
+  await eventually("it is not ready", async () => !(await isReady(daemon)), WITHIN.report);
   const report = await (await daemon.http("/readyz")).text();
   t.match(report, /"name":"guards","ok":false,"detail":"guard: subject\[0\]\.deny\[1\] in [0-9a-f]{12}: /);
   t.notMatch(report, "/app/m/under", "no path is told to whoever asks");
@@ -80,12 +81,13 @@ t.test("what a container makes of one path unguards no other", async (t) => {
     await first.stop();
     t.match(await shell.run(`rm /app/other && ${make}`), { status: 0 }, what);
 
+    const started = performance.now();
     const daemon = await startDaemon({ stateFile: first.stateFile, until: "/livez" }, t);
     t.equal(await actor.open("/app/secret"), EPERM, `${what}: the other path is guarded`);
     t.equal(await daemon.metric("janusd_paths_unguarded"), 1);
     // Nothing tells of the end of a loop that was never followed: it is looked at again.
     await shell.run("rm /app/other; echo s3cret > /app/other");
-    await eventually(`${what}: guarded`, async () => (await actor.open("/app/other")) === EPERM);
+    await eventually(`${what}: guarded`, async () => (await actor.open("/app/other")) === EPERM, withinRetry(started));
     await whole(daemon);
     await daemon.stop();
   }
@@ -97,11 +99,12 @@ t.test("if none of its paths can be guarded, it is pending", async (t) => {
   await first.createGuard(guard);
   await first.stop();
   await shell.run("rm /app/other; mkfifo /app/other");
+  const started = performance.now();
   const daemon = await startDaemon({ stateFile: first.stateFile, until: "/livez" }, t);
   t.equal(await daemon.metric("janusd_guards_pending"), 1);
   t.match(await daemon.client.listGuards({}), [{ state: 2, reason: /neither a file nor a directory/ }]);
   await shell.run("rm /app/other; echo s3cret > /app/other");
-  await eventually("guarded", async () => (await actor.open("/app/other")) === EPERM);
+  await eventually("guarded", async () => (await actor.open("/app/other")) === EPERM, withinRetry(started));
   await whole(daemon);
   await daemon.stop();
 });
@@ -120,11 +123,12 @@ spec:
   subjects: [{ deny: [/app/other, /app/secret], events: [open] }]
 `,
   );
+  const started = performance.now();
   const daemon = await startDaemon({ flags: ["--guards", file], until: "/livez" }, t);
   t.equal(await actor.open("/app/secret"), EPERM, "the other path is guarded");
   t.match(await daemon.client.listGuards({}), [{ complete: false, reason: /^\/app\/other in / }]);
   await shell.run("rm /app/other; echo s3cret > /app/other");
-  await eventually("guarded", async () => (await actor.open("/app/other")) === EPERM);
+  await eventually("guarded", async () => (await actor.open("/app/other")) === EPERM, withinRetry(started));
   await whole(daemon);
   await daemon.stop();
 });

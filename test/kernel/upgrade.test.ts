@@ -4,15 +4,20 @@ import t from "tap";
 import { startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
+import { WITHIN } from "../support/times.js";
 
 const FILES = ["/etc/before", "/etc/on-old", "/etc/on-new"];
 
 const names = async (daemon: Daemon) => (await daemon.getGuardState()).map(({ name }) => name).sort();
 const know = (daemons: readonly Daemon[], expected: readonly string[]) =>
-  eventually(`all know ${expected}`, async () => {
-    const known = await Promise.all(daemons.map(names));
-    return known.every((one) => one.join() === expected.join());
-  });
+  eventually(
+    `all know ${expected}`,
+    async () => {
+      const known = await Promise.all(daemons.map(names));
+      return known.every((one) => one.join() === expected.join());
+    },
+    WITHIN.otherDaemon,
+  );
 
 for (const end of ["SIGTERM", "SIGKILL"] as const) {
   t.test(`guards made on either are kept by both, and by what comes after ${end}`, async (t) => {

@@ -7,6 +7,7 @@ import { certificate } from "../support/certificates.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { eventually } from "../support/daemon.js";
 import { LogRecorder } from "../support/engine-recorder.js";
+import { WITHIN } from "../support/times.js";
 
 const made = mkdtempSync(join(workspaceDirectory(), "tls-reload-"));
 certificate(made, "ca");
@@ -55,7 +56,7 @@ t.test("a secret that is swapped is taken up, once", async (t) => {
   const { log, reload, taken } = follow(t, secret.files);
   t.equal(reload.material.cert, pem("first.crt"));
   secret.swap("second");
-  await eventually("the second is taken up", () => taken.length > 0);
+  await eventually("the second is taken up", () => taken.length > 0, WITHIN.tlsFiles);
   t.same(taken, [{ ca: pem("ca.crt"), cert: pem("second.crt"), key: pem("second.key") }]);
   t.equal(reload.material, taken[0]);
   // The same again, as the kubelet does at times.
@@ -69,17 +70,17 @@ t.test("what cannot be used changes nothing, is one line and a failure, until it
   const secret = new Secret("first");
   const { log, reload, taken } = follow(t, secret.files);
   secret.swap("second", "third");
-  await eventually("it is told", () => reload.failure !== undefined);
+  await eventually("it is told", () => reload.failure !== undefined, WITHIN.tlsFiles);
   t.equal(reload.failure, `--tlskeyfile ${secret.files.key}: it is another certificate's key`);
   t.equal(reload.material.cert, pem("first.crt"));
   await new Promise((resolve) => setTimeout(resolve, 5000));
   t.match(log.entries, [{ level: "error", reason: reload.failure }]);
   t.equal(log.entries.length, 1);
   rmSync(join(secret.directory, "..data"));
-  await eventually("it is told again", () => log.entries.length > 1);
+  await eventually("it is told again", () => log.entries.length > 1, WITHIN.tlsFiles);
   t.match(reload.failure, /--tlscafile .*: there is no such file$/);
   secret.swap("third");
-  await eventually("the third is taken up", () => reload.failure === undefined);
+  await eventually("the third is taken up", () => reload.failure === undefined, WITHIN.tlsFiles);
   t.equal(taken.length, 1);
   t.equal(reload.material.cert, pem("third.crt"));
 });
@@ -95,6 +96,6 @@ t.test("files that are written in place, one after the other, are read when all 
   write("second");
   await new Promise((resolve) => setTimeout(resolve, 1000));
   writeFileSync(files.key, pem("second.key"));
-  await eventually("both are taken up", () => taken.length > 0);
+  await eventually("both are taken up", () => taken.length > 0, WITHIN.tlsFiles);
   t.match(log.entries, [{ level: "info", subject: "CN=second" }]);
 });
