@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ctime>
 
 #include "os/descriptors.h"
 
@@ -13,6 +14,23 @@ namespace {
 
 // How soon one that has waited for too long is looked at.
 constexpr int kParkedMs = 20;
+
+// When so many questions in a row were there within so long, more may be waiting behind
+// them than behind others' answers they should. One look then costs a system call.
+constexpr std::size_t kInARow = 32;
+constexpr std::uint64_t kAtOnceNs = 100'000;
+
+// Questions that are read and wait for their turn. Each is a descriptor.
+constexpr std::size_t kQueued = 4096;
+
+// Questions that are read before others are answered again.
+constexpr int kReadAtOnce = 64;
+
+// Between two looks for questions, while those that are queued have to wait.
+constexpr std::uint64_t kPauseNs = 200'000;
+
+// Containers that are answered before the queues are looked at again.
+constexpr std::size_t kRound = 16;
 
 }  // namespace
 
@@ -43,10 +61,13 @@ void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
                                 {stop_fd, POLLIN, 0}}};
   urgency_.begin(1, beat(heartbeat_));
   while (!stop.load(std::memory_order_relaxed)) {
-    urgency_.pace(beat(heartbeat_));
-    poll(fds.data(), fds.size(), parked_.empty() ? kBeatMs : kParkedMs);
+    asked_from_ns_ = beat(heartbeat_);
+    urgency_.pace(asked_from_ns_);
+    wait(fds);
     if (fds[2].revents != 0) parts_.learner.drain_moves();
     if (fds[3].revents != 0 || fds[4].revents != 0) parts_.names.drain();
+    // Of those that were read earlier: what happened before them has been seen now.
+    answer_round();
     if (fds[0].revents != 0) step(parts_.groups.identity);
     if (fds[1].revents != 0) step(parts_.groups.gate);
     if (fds[5].revents != 0) parts_.replans.take_planned();
@@ -57,31 +78,99 @@ void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
   allow_unread(parts_.groups.gate);
   for (const Question& question : parked_.take([](const Question&) { return true; }))
     question.group->respond(question.event.fd, true, false);
+  while (const auto question = queue_.take()) {
+    question->group->respond(question->event.fd, true, false);
+    parts_.counters.exposed_deadline.add();
+  }
 }
 
 void Gate::step(const FanotifyGroup& group) {
+  if (!queue_.empty() || in_a_row_ >= kInARow || spending_.any_over(asked_from_ns_)) return read_all(group);
+  bool more = false;
+  auto question = read_one(group, more);
+  if (!question) return;
+  in_a_row_ = question->asked_ns - asked_from_ns_ < kAtOnceNs ? in_a_row_ + 1 : 0;
+  answer(*question, Wait::may);
+}
+
+void Gate::read_all(const FanotifyGroup& group) {
+  int got = 0;
+  for (bool more = true; got < kReadAtOnce && queue_.size() < kQueued; ++got) {
+    const std::uint64_t from = monotonic_ns();
+    auto question = read_one(group, more);
+    if (!more) break;
+    if (!question) continue;
+    question->container = container_of(question->event.pid);
+    spending_.add(question->container, from, monotonic_ns());
+    // Others need descriptors, too: then the rest stays in the kernel.
+    const bool last = in_reserve(question->object.get());
+    queue_.add(std::move(*question));
+    if (last) break;
+  }
+  if (got <= 1 && queue_.size() <= 1 && !spending_.any_over(monotonic_ns())) in_a_row_ = 0;
+}
+
+std::uint64_t Gate::container_of(std::int32_t pid) const {
+  const auto task = parts_.programs.task(static_cast<std::uint32_t>(pid));
+  return task ? task->container : 0;
+}
+
+void Gate::answer_round() {
+  if (queue_.empty()) return;
+  std::uint64_t now = monotonic_ns();
+  const auto may = [&](std::uint64_t container) { return !spending_.over(container, now); };
+  paused_ = false;
+  for (std::size_t left = std::min(queue_.containers(), kRound); left > 0; --left) {
+    auto question = queue_.take_of(may);
+    if (!question) {
+      paused_ = true;
+      urgency_.resume(now);
+      return;
+    }
+    answer(*question, Wait::may);
+    now = monotonic_ns();
+  }
+}
+
+void Gate::wait(std::span<pollfd> fds) const {
+  if (queue_.empty()) {
+    poll(fds.data(), fds.size(), parked_.empty() ? kBeatMs : kParkedMs);
+    return;
+  }
+  if (paused_) {
+    // Not for each question of theirs: several are read at once.
+    const std::uint64_t pause_ns = std::min(Spending::left_of_slice(monotonic_ns()), kPauseNs);
+    const timespec pause{.tv_sec = 0, .tv_nsec = static_cast<long>(pause_ns)};
+    nanosleep(&pause, nullptr);
+  }
+  poll(fds.data(), fds.size(), 0);
+}
+
+std::optional<Question> Gate::read_one(const FanotifyGroup& group, bool& more) {
   // Room for one event: what is not read yet stays in the kernel, where the
   // watchdog can get at it.
   alignas(fanotify_event_metadata) std::array<char, sizeof(fanotify_event_metadata)> buffer;
   bool unreadable = false;
-  if (group.read(buffer, unreadable) == 0) {
+  more = group.read(buffer, unreadable) > 0;
+  if (!more) {
     if (unreadable) parts_.counters.exposed_unreadable.add();
-    return;
+    more = unreadable;
+    return std::nullopt;
   }
   const auto& event = *reinterpret_cast<const fanotify_event_metadata*>(buffer.data());
   if (event.mask & FAN_Q_OVERFLOW) {
     // The kernel has answered allow for what did not fit.
     parts_.counters.kernel_queue_overflow.add();
     parts_.counters.exposed_overflow.add();
-    return;
+    return std::nullopt;
   }
   Question question{.group = &group, .event = event, .object = UniqueFd(event.fd), .asked_ns = monotonic_ns(), .container = 0, .waits_for = {}};
   if (event.pid == self_) {
     group.respond(event.fd, true, false);
     parts_.counters.asked_self.add();
-    return;
+    return std::nullopt;
   }
-  answer(question, Wait::may);
+  return question;
 }
 
 void Gate::answer(Question& question, Wait wait) {
@@ -102,16 +191,20 @@ void Gate::answer(Question& question, Wait wait) {
 // False if it ought to wait, and may not.
 bool Gate::try_answer(Question& question, Wait wait) {
   const FanotifyGroup& group = *question.group;
-  in_flight_.begin(group, question.event.fd, monotonic_ns());
+  const std::uint64_t from = monotonic_ns();
+  in_flight_.begin(group, question.event.fd, from);
   // Before it is judged: what is planned meanwhile, the policy doesn't know yet.
   const bool settled = wait != Wait::may || parts_.replans.is_settled();
   Answerer::Judged judged = answerer_.judge(question.event, wait == Wait::over);
   const bool in_time = in_flight_.claim();
+  const bool tracked = (judged.location.raw->flags & JANUS_LOCATE_TRACKED) != 0;
+  const std::uint64_t asker = tracked ? judged.location.raw->container : 0;
+  spending_.ask(asker, from);
   if (in_time && !settled) {
     question.waits_for = answerer_.depends_on(judged);
     if (!question.waits_for.empty()) {
       in_flight_.end();
-      question.container = judged.location.raw->flags & JANUS_LOCATE_TRACKED ? judged.location.raw->container : 0;
+      question.container = asker;
       return parked_.add(question);
     }
     judged = answerer_.judge(question.event, false);
@@ -121,6 +214,7 @@ bool Gate::try_answer(Question& question, Wait wait) {
   if (!judged.location.found()) parts_.counters.exposed_unreadable.add();
   answerer_.account_and_learn(question, judged, in_time, blocked);
   in_flight_.end();
+  spending_.add(asker, from, monotonic_ns());
   return true;
 }
 
@@ -160,11 +254,13 @@ void Gate::rescue(const std::atomic<bool>& stop, int stop_fd) {
     pollfd stopped{stop_fd, POLLIN, 0};
     poll(&stopped, 1, step_ms);
     if (in_flight_.answer_late(monotonic_ns(), deadline_ns_)) parts_.counters.exposed_deadline.add();
+    rescue_queued();
     if (heartbeat_.age_ns() < std::max<std::uint64_t>(deadline_ns_, 2ull * kBeatMs * 1'000'000)) continue;
     // One at a time, for as long as the gate does not move: it answers better.
     const std::uint64_t limit = std::max<std::uint64_t>(deadline_ns_, 2ull * kBeatMs * 1'000'000);
     while (heartbeat_.age_ns() >= limit && !stop.load(std::memory_order_relaxed)) {
       watchdog_urgency_.pace(beat(watchdog_heartbeat_));
+      rescue_queued();
       if (!rescue_parked() && !rescue_one(parts_.groups.identity) && !rescue_one(parts_.groups.gate)) break;
     }
   }
@@ -183,27 +279,20 @@ bool Gate::rescue_parked() {
   return one;
 }
 
+// A question that has waited for its turn for too long is answered, though the gate moves.
+void Gate::rescue_queued() {
+  const std::uint64_t now = monotonic_ns();
+  if (now < deadline_ns_) return;
+  while (const auto question = queue_.take_older(now - deadline_ns_)) {
+    watchdog_urgency_.pace(beat(watchdog_heartbeat_));
+    rescue(*question, false);
+  }
+}
+
 bool Gate::rescue_one(const FanotifyGroup& group) {
-  alignas(fanotify_event_metadata) std::array<char, sizeof(fanotify_event_metadata)> buffer;
-  bool unreadable = false;
-  if (group.read(buffer, unreadable) == 0) {
-    if (unreadable) parts_.counters.exposed_unreadable.add();
-    return unreadable;
-  }
-  const auto& event = *reinterpret_cast<const fanotify_event_metadata*>(buffer.data());
-  if (event.mask & FAN_Q_OVERFLOW) {
-    parts_.counters.kernel_queue_overflow.add();
-    parts_.counters.exposed_overflow.add();
-    return true;
-  }
-  const Question question{.group = &group, .event = event, .object = UniqueFd(event.fd), .asked_ns = monotonic_ns(), .container = 0, .waits_for = {}};
-  if (event.pid == self_) {
-    group.respond(event.fd, true, false);
-    parts_.counters.asked_self.add();
-    return true;
-  }
-  rescue(question, false);
-  return true;
+  bool more = false;
+  if (const auto question = read_one(group, more)) rescue(*question, false);
+  return more;
 }
 
 // By the published policy. Only what that cannot judge is allowed.

@@ -23,9 +23,13 @@ rlim_t limit_now() {
 
 std::size_t descriptor_reserve() { return std::min(kReserve, limit_now() / 8); }
 
-UniqueFd outside_reserve(UniqueFd fd, const std::string& what) {
+bool in_reserve(int fd) {
   static const rlim_t first = limit_now() - descriptor_reserve();
-  if (fd && static_cast<rlim_t>(fd.get()) >= first) throw Error::system(EMFILE, "hold", what);
+  return fd >= 0 && static_cast<rlim_t>(fd) >= first;
+}
+
+UniqueFd outside_reserve(UniqueFd fd, const std::string& what) {
+  if (in_reserve(fd.get())) throw Error::system(EMFILE, "hold", what);
   return fd;
 }
 

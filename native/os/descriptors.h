@@ -19,4 +19,7 @@ std::size_t descriptor_reserve();
 // kernel gives the lowest free number: if that is high, all below are in use.
 UniqueFd outside_reserve(UniqueFd fd, const std::string& what);
 
+// Whether the descriptor is one of the reserve.
+bool in_reserve(int fd);
+
 }  // namespace janus

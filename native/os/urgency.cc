@@ -30,6 +30,10 @@ void Urgency::look(std::uint64_t now_ns) {
   ran_ns_ = ran_ns;
 }
 
+void Urgency::resume(std::uint64_t now_ns) {
+  if (!is_urgent() && look_ns_ != UINT64_MAX) begin(priority_, now_ns);
+}
+
 bool Urgency::set(bool urgent) {
   if (is_urgent() == urgent) return true;
   const sched_param parameters{.sched_priority = urgent ? priority_ : 0};

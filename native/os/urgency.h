@@ -25,6 +25,9 @@ class Urgency {
     if (now_ns >= look_ns_) look(now_ns);
   }
 
+  // It takes less from now on: it is urgent again, if it may be, without waiting.
+  void resume(std::uint64_t now_ns);
+
   bool is_urgent() const { return urgent_.load(std::memory_order_relaxed); }
 
  private:
