@@ -20,6 +20,9 @@ constexpr int kParkedMs = 20;
 constexpr std::size_t kInARow = 32;
 constexpr std::uint64_t kAtOnceNs = 100'000;
 
+// So many are answered as they come: nobody waits long behind them.
+constexpr std::size_t kFew = 8;
+
 // Questions that are read and wait for their turn. Each is a descriptor.
 constexpr std::size_t kQueued = 4096;
 
@@ -85,7 +88,7 @@ void Gate::run(const std::atomic<bool>& stop, int stop_fd) {
 }
 
 void Gate::step(const FanotifyGroup& group) {
-  if (!queue_.empty() || in_a_row_ >= kInARow || spending_.any_over(asked_from_ns_)) return read_all(group);
+  if (queue_.size() > kFew || in_a_row_ >= kInARow || spending_.any_over(asked_from_ns_)) return read_all(group);
   bool more = false;
   auto question = read_one(group, more);
   if (!question) return;
@@ -94,8 +97,8 @@ void Gate::step(const FanotifyGroup& group) {
 }
 
 void Gate::read_all(const FanotifyGroup& group) {
-  int got = 0;
-  for (bool more = true; got < kReadAtOnce && queue_.size() < kQueued; ++got) {
+  bool more = true;
+  for (int got = 0; got < kReadAtOnce && queue_.size() < kQueued; ++got) {
     const std::uint64_t from = monotonic_ns();
     auto question = read_one(group, more);
     if (!more) break;
@@ -107,7 +110,7 @@ void Gate::read_all(const FanotifyGroup& group) {
     queue_.add(std::move(*question));
     if (last) break;
   }
-  if (got <= 1 && queue_.size() <= 1 && !spending_.any_over(monotonic_ns())) in_a_row_ = 0;
+  if (queue_.size() <= kFew && !spending_.any_over(monotonic_ns())) in_a_row_ = 0;
 }
 
 std::uint64_t Gate::container_of(std::int32_t pid) const {

@@ -22,7 +22,7 @@ class Spending {
   static constexpr std::uint64_t kFreeNs = kSliceNs / 3;
   static constexpr std::uint64_t kLittleNs = kSliceNs / 5;
   // Who has asked within so long is one who asks.
-  static constexpr std::uint64_t kRecentNs = 1'000'000'000;
+  static constexpr std::uint64_t kRecentNs = 200'000'000;
 
   // The container asks.
   void ask(std::uint64_t container, std::uint64_t now_ns) {
