@@ -36,7 +36,7 @@ bool EventRing::push(FileEvent header, std::string_view path, std::string_view e
   copy_in(tail_ + sizeof(header), path.data(), path.size());
   copy_in(tail_ + sizeof(header) + path.size(), exe.data(), exe.size());
   copy_in(tail_ + sizeof(header) + path.size() + exe.size(), ancestry.data(), ancestry.size());
-  copy_in(tail_ + sizeof(header) + strings, deniers.data(), deniers.size_bytes());
+  if (!deniers.empty()) copy_in(tail_ + sizeof(header) + strings, deniers.data(), deniers.size_bytes());
   tail_ += size;
   ++written_;
   return was_empty;

@@ -30,9 +30,9 @@ std::vector<Read> drain(EventRing& ring, std::size_t room = 1 << 16) {
       read.path.assign(text, read.header.path_len);
       read.exe.assign(text + read.header.path_len, read.header.exe_len);
       read.ancestry.assign(text + read.header.path_len + read.header.exe_len, read.header.ancestry_len);
-      read.deniers.resize(read.header.deniers);
-      std::memcpy(read.deniers.data(), text + read.path.size() + read.exe.size() + read.ancestry.size(),
-                  read.deniers.size() * sizeof(std::uint32_t));
+      text += read.path.size() + read.exe.size() + read.ancestry.size();
+      for (std::uint16_t i = 0; i < read.header.deniers; ++i, text += sizeof(std::uint32_t))
+        std::memcpy(&read.deniers.emplace_back(), text, sizeof(std::uint32_t));
       at += read.header.size;
       all.push_back(read);
     }
