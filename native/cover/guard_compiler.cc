@@ -154,6 +154,11 @@ Resolved GuardCompiler::resolve_watched(const Where& where, const What& what, Co
   if (names_ == nullptr || !where.first) return resolved;
   const std::uint64_t container = where.view.info().cgroup;
   const auto watch = [&] {
+    if (!names_->has_room(container, resolved.names.size())) {
+      refusals_.add(container, "names");
+      throw Error(ErrorCode::exhausted, "cannot be watched: the guards of container " + where.view.info().id +
+                                            " have used up its share of names on the way to guarded paths");
+    }
     std::vector<NameWatch::Watched>& watched = guard.names[container];
     const std::size_t before = watched.size();
     const auto outcome = names_->watch(resolved, {container, guard.spec.key}, watched);

@@ -20,6 +20,7 @@
 #include "ebpf/locator.h"
 #include "os/unique_fd.h"
 #include "policy/policy.h"
+#include "record/refusals.h"
 #include "record/stats.h"
 
 namespace janus {
@@ -75,8 +76,8 @@ class GuardCompiler {
   using StatsOf = std::function<std::shared_ptr<SubjectStats>(std::uint32_t subject)>;
 
   // `audit`: the kernel takes FAN_AUDIT.
-  GuardCompiler(const BpfPrograms& programs, Locator& locator, EngineCounters& counters, bool audit)
-      : programs_(programs), locator_(locator), counters_(counters), audit_(audit) {}
+  GuardCompiler(const BpfPrograms& programs, Locator& locator, EngineCounters& counters, Refusals& refusals, bool audit)
+      : programs_(programs), locator_(locator), counters_(counters), refusals_(refusals), audit_(audit) {}
 
   void set_name_watch(NameWatch* names) { names_ = names; }
 
@@ -120,6 +121,7 @@ class GuardCompiler {
   const BpfPrograms& programs_;
   Locator& locator_;
   EngineCounters& counters_;
+  Refusals& refusals_;
   const bool audit_;
   NameWatch* names_ = nullptr;
   std::map<std::uint64_t, std::set<std::uint32_t>> passed_by_;  // mounts, by container

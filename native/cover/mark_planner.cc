@@ -28,7 +28,7 @@ UniqueFd held_of(const BpfPrograms& programs, std::uint32_t pid, std::uint32_t m
 MarkPlanner::MarkPlanner(Parts parts)
     : parts_(parts),
       locator_(parts.programs, LocatorSlot::planner),
-      compiler_(parts.programs, locator_, parts.counters, parts.audit),
+      compiler_(parts.programs, locator_, parts.counters, parts.refusals, parts.audit),
       marks_(parts.programs, parts.groups, locator_, parts.counters) {}
 
 MarkPlan MarkPlanner::plan(const Devices& devices) {

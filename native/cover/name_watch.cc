@@ -72,8 +72,8 @@ auto place_in(Guards& guards, std::uint32_t guard) {
 
 }  // namespace
 
-NameWatch::NameWatch(const Groups& groups, Changed changed)
-    : groups_(groups), changed_(std::move(changed)), inotify_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {}
+NameWatch::NameWatch(const Groups& groups, Changed changed, std::size_t limit)
+    : groups_(groups), changed_(std::move(changed)), limit_(limit), inotify_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {}
 
 std::uint32_t NameWatch::Owners::add(const NameOwner& owner) {
   Guards& guards = guards_[owner.container];
@@ -96,6 +96,12 @@ void NameWatch::Owners::tell(std::set<NameOwner>& owners) const {
     for (const auto& [guard, count] : guards) owners.insert({container, guard});
 }
 
+bool NameWatch::has_room(std::uint64_t container, std::size_t more) const {
+  const std::lock_guard lock(mutex_);
+  const auto theirs = by_container_.find(container);
+  return (theirs == by_container_.end() ? 0 : theirs->second) + more <= limit_;
+}
+
 // Known before it is marked: nobody drains an event that means nothing yet.
 bool NameWatch::watch_name(int directory, const std::string& name, const NameOwner& owner, std::vector<Watched>& watched,
                            bool& is_new) {
@@ -104,6 +110,7 @@ bool NameWatch::watch_name(int directory, const std::string& name, const NameOwn
     is_new = watchers.owners.add(owner) == 1 || is_new;
     if (changes) file_systems_[key.substr(0, kFileSystemBytes)][name].owners.add(owner);
     if (watchers.what == nullptr) watchers.what = std::make_shared<const Name>(Name{std::move(key), name, changes});
+    ++by_container_[owner.container];
     watched.push_back({.what = watchers.what});
   };
   bool changes = false;
@@ -139,6 +146,8 @@ NameWatch::Outcome NameWatch::watch(const Resolved& resolved, const NameOwner& o
 
 void NameWatch::forget(const Watched& watched, const NameOwner& owner) {
   const Name& what = *watched.what;
+  if (const auto theirs = by_container_.find(owner.container); theirs != by_container_.end() && --theirs->second == 0)
+    by_container_.erase(theirs);
   leave(directories_, what.directory, what.name, owner);
   if (what.changes) leave(file_systems_, what.directory.substr(0, kFileSystemBytes), what.name, owner);
 }

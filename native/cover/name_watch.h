@@ -47,7 +47,13 @@ class NameWatch {
  public:
   using Changed = std::function<void(const std::set<NameOwner>& owners)>;
 
-  NameWatch(const Groups& groups, Changed changed);
+  // What one container may have watched: a container makes its paths as long as it likes.
+  static constexpr std::size_t kNamesOfOne = 65536;
+
+  NameWatch(const Groups& groups, Changed changed, std::size_t limit = kNamesOfOne);
+
+  // Whether the container may have so many more names watched.
+  bool has_room(std::uint64_t container, std::size_t more) const;
 
   // A name in a directory. All who watch it share one.
   struct Name {
@@ -109,11 +115,13 @@ class NameWatch {
 
   const Groups& groups_;
   const Changed changed_;
+  const std::size_t limit_;
   const UniqueFd inotify_;
   mutable std::mutex mutex_;
   std::unordered_map<std::string, std::unordered_map<std::string, Watchers>> directories_;  // -> name
   // Of each file system whose directories get other handles, whatever the directory.
   std::unordered_map<std::string, std::unordered_map<std::string, Watchers>> file_systems_;
+  std::map<std::uint64_t, std::size_t> by_container_;  // names that are watched
   std::set<int> watches_;  // of inotify
   std::atomic<std::size_t> marks_{0};
 };

@@ -30,7 +30,8 @@ struct Base {
 };
 
 struct Bench {
-  Bench() {
+  explicit Bench(std::size_t names_of_one = NameWatch::kNamesOfOne)
+      : names{groups, [](const std::set<NameOwner>&) {}, names_of_one} {
     programs.set_identity_group(groups.identity.fd());
     planner.set_name_watch(&names);
     for (TestContainer* each : {&one, &two}) {
@@ -117,7 +118,7 @@ struct Bench {
   IdentityTable identities{groups, programs, trees, refusals, 1000};
   IgnoreLearner learner{groups, policy, counters, 100, 0};
   MarkPlanner planner{{programs, tracker, groups, policy, identities, learner, counters, refusals, false}};
-  NameWatch names{groups, [](const std::set<NameOwner>&) {}};
+  NameWatch names;
   Locator sweeping{programs, LocatorSlot::scanner};
   std::uint32_t next_subject = 1;
   MarkPlanner::ScanJobs jobs;
@@ -300,6 +301,21 @@ void replans() {
   CHECK(bench.state().pins == 3);
 }
 
+// A container has its share of names that are watched. Who needs more is refused, and named.
+void without_names() {
+  Bench bench(6);
+  CHECK(!bench.apply(bench.guard(1, {bench.subject(bench.one, {"/data/s/token"})})));
+  const auto before = bench.state();
+  CHECK(bench.apply(bench.guard(2, {bench.subject(bench.one, {"/etc/open", "/data/s/deep"})})) == ErrorCode::exhausted);
+  CHECK(bench.state() == before && bench.where.second == "/data/s/deep");
+  const auto refused = bench.refusals.all();
+  CHECK(refused.size() == 1 && refused[0].resource == "names" && refused[0].container == bench.one.id());
+  // Another container has its own, and what is given back can be had again.
+  CHECK(!bench.apply(bench.guard(3, {bench.subject(bench.two, {"/data/s/token"})})));
+  bench.remove(1);
+  CHECK(!bench.apply(bench.guard(2, {bench.subject(bench.one, {"/etc/open", "/data/s/deep"})})));
+}
+
 }  // namespace
 
 int main() {
@@ -308,5 +324,6 @@ int main() {
   comes_and_goes();
   scans();
   replans();
+  without_names();
   return tap::done();
 }
