@@ -60,8 +60,8 @@ UniqueFd ProcessDir::open(const char* file, int flags) const {
 
 UniqueFd ProcessDir::root() const { return open("root", O_PATH | O_DIRECTORY); }
 
-// A pidfd, which is no file. To open ns/mnt asks each permission group with a mark on
-// the namespace: a container with CAP_SYS_ADMIN may have one that never answers.
+// A pidfd: no permission group is asked about it. ns/mnt is a file that a container with
+// CAP_SYS_ADMIN may mark. (Linux 6.18 takes the mark, and asks nobody.)
 UniqueFd ProcessDir::namespaces() const {
   for (const unsigned flags : {0u, kPidfdThread}) {
     UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid_, flags)));

@@ -105,12 +105,3 @@ for (const [group, wait] of [
     await next.stop();
   });
 }
-t.test("a group on its own mount namespace never answers", async (t) => {
-  const daemon = await startDaemon({}, t);
-  const container = await hostile(t);
-  await listen(container, "inode", "pre", "/proc/1/ns/mnt");
-  await guarded(daemon, container, "bad", "/data/s", "/own");
-  await neighbourIsServed(t, daemon, "neighbour");
-  await isWell(t, daemon);
-  await daemon.stop();
-});
