@@ -45,8 +45,9 @@ void Ground::want(Part& part, const Entry& entry, bool answered, int by) {
   adjust(part.wanted, std::pair{gate, observer}, by);
 }
 
-void Ground::put(const Placed& placed, bool answered, RuleTable::Edit& edit) {
+void Ground::put(const Placed& placed, RuleTable::Edit& edit) {
   const Entry& entry = *placed.entry;
+  const bool answered = depends(entry) ? edit.denied_around(entry.path) : entry.action != Action::watch;
   Part& part = parts_[placed.container];
   part.entries.insert(std::ranges::upper_bound(part.entries, std::string_view(entry.path), {}, path_of), placed.entry);
   want(part, entry, answered, 1);
@@ -58,12 +59,8 @@ void Ground::put(const Placed& placed, bool answered, RuleTable::Edit& edit) {
 
 void Ground::take(const Placed& placed, RuleTable::Edit& edit) {
   const Entry& entry = *placed.entry;
-  bool answered = entry.action == Action::deny || (entry.action == Action::allow && !depends(entry));
-  if (const auto dependent = dependent_.find(placed.entry); dependent != dependent_.end()) {
-    answered = dependent->second.second;
-    dependent_.erase(dependent);
-  }
-  edit.remove(entry);
+  const bool answered = edit.remove(entry);
+  dependent_.erase(placed.entry);
   if (placed.owned) --owned_;
   if (entry.action == Action::deny) adjust(denied_, permission_mask(entry.subject->events), -1);
   const auto part = parts_.find(placed.container);
@@ -80,12 +77,9 @@ void Ground::change(std::span<const Placed* const> gone, std::span<const Placed*
   for (const Placed* placed : gone) take(*placed, edit);
   // What others depend on comes first.
   for (const Placed* placed : come)
-    if (denies(placed)) put(*placed, true, edit);
-  for (const Placed* placed : come) {
-    const Entry& entry = *placed->entry;
-    if (denies(placed)) continue;
-    put(*placed, entry.action == Action::allow && (!depends(entry) || edit.denied_around(entry.path)), edit);
-  }
+    if (denies(placed)) put(*placed, edit);
+  for (const Placed* placed : come)
+    if (!denies(placed)) put(*placed, edit);
   if (!dependent_.empty() && (std::ranges::any_of(gone, denies) || std::ranges::any_of(come, denies))) {
     for (auto& [entry, how] : dependent_) {
       auto& [container, answered] = how;

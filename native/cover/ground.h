@@ -49,7 +49,7 @@ class Ground {
 
   // An `allow` that is answered only where a `deny` overlaps it.
   static bool depends(const Entry& entry);
-  void put(const Placed& placed, bool answered, RuleTable::Edit& edit);
+  void put(const Placed& placed, RuleTable::Edit& edit);
   void take(const Placed& placed, RuleTable::Edit& edit);
   static void want(Part& part, const Entry& entry, bool answered, int by);
 

@@ -57,13 +57,12 @@ class MarkSet {
   UniqueFd find(const MarkKey& key, const PlannedMark& mark);
   std::optional<Added> add_one(const MarkKey& key, const PlannedMark& want, const PlannedMark& have, bool renew);
   void undo(const Added& added) const;
+  void count();
 
   const BpfPrograms& programs_;
   const Groups& groups_;
   Locator& locator_;
   EngineCounters& counters_;
-  void count();
-
   std::map<MarkKey, PlannedMark> marks_;
   std::atomic<std::size_t> superblocks_{0}, mounts_{0};
 };

@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <vector>
 
 #include "os/unique_fd.h"
 
@@ -23,22 +25,15 @@ void close_between(int low, int high) {
   if (low <= high) close_range(static_cast<unsigned>(low), static_cast<unsigned>(high), 0);
 }
 
-// In the child: only system calls. It ends when the parent has no descriptor of `fds` any
-// more, so that its own are the last. The kernel frees its memory before it releases them.
-[[noreturn]] void outlive(std::span<const int> fds, int parent) {
+// In the child: only system calls. It ends when the parent has no descriptor any more of
+// those that it keeps, so that its own are the last. The kernel frees its memory before it
+// releases them. `kept`: in ascending order, `parent` among them.
+[[noreturn]] void outlive(std::span<const int> kept, int parent) {
   prctl(PR_SET_NAME, "janusd-end");
   int next = 0;
-  for (const int fd : fds) {
-    if (parent >= next && parent < fd) {
-      close_between(next, parent - 1);
-      next = parent + 1;
-    }
+  for (const int fd : kept) {
     close_between(next, fd - 1);
     next = fd + 1;
-  }
-  if (parent >= next) {
-    close_between(next, parent - 1);
-    next = parent + 1;
   }
   close_range(static_cast<unsigned>(next), ~0u, 0);
   char byte = 0;
@@ -57,12 +52,14 @@ void close_apart(std::span<const int> fds) {
   UniqueFd writer(ends[1]);
   pid_t child = -1;
   if (piped) {
+    std::vector<int> kept(fds.begin(), fds.end());
+    kept.insert(std::ranges::upper_bound(kept, reader.get()), reader.get());
     // A handler of ours is not to run in the child.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     child = _Fork();
-    if (child == 0) outlive(fds, reader.get());
+    if (child == 0) outlive(kept, reader.get());
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
   const UniqueFd nothing(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

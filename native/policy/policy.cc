@@ -160,14 +160,8 @@ std::vector<const Entry*> SuperblockPolicy::denying_anything(FileEventKind kind,
 }
 
 const Entry* SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor) const {
-  const Entry* denying = nullptr;
-  rules_.each([&](const Rule& rule) {
-    const Entry& entry = *rule.entry;
-    if (rule.answered && entry.action == Action::deny && concerns(entry, kind, true, actor) && !exempts(entry, actor))
-      denying = &entry;
-    return denying != nullptr;
-  });
-  return denying;
+  const auto denying = denying_anything(kind, actor, 1);
+  return denying.empty() ? nullptr : denying.front();
 }
 
 template <typename Visit>

@@ -35,13 +35,13 @@ const RuleTable::Node* RuleTable::find(std::string_view path) const {
 
 const RuleTable::Node* RuleTable::Edit::find(std::string_view path) const {
   const auto drafted = drafts_.find(std::string(path));
-  return drafted == drafts_.end() ? from_.find(path) : &drafted->second.node;
+  return drafted == drafts_.end() ? next_.find(path) : &drafted->second.node;
 }
 
 RuleTable::Edit::Draft& RuleTable::Edit::draft(std::string_view path) {
   const auto [at, is_new] = drafts_.try_emplace(std::string(path));
   if (is_new) {
-    if (const Node* was = from_.find(path)) at->second.node = *was;
+    if (const Node* was = next_.find(path)) at->second.node = *was;
     else at->second.node.path = path;
   }
   return at->second;
@@ -72,20 +72,22 @@ void RuleTable::Edit::count(const Entry& entry, bool answered, int by) {
 void RuleTable::Edit::add(Rule rule) {
   const Entry& entry = *rule.entry;
   const std::uint32_t guard = entry.subject->guard;
-  longest_ = std::max(longest_, entry.path.size());
-  if (guard_ == 0) guard_ = guard;
-  several_guards_ = several_guards_ || guard_ != guard;
+  next_.longest_ = std::max(next_.longest_, entry.path.size());
+  if (next_.guard_ == 0) next_.guard_ = guard;
+  next_.several_guards_ = next_.several_guards_ || next_.guard_ != guard;
   count(entry, rule.answered, 1);
   Rules& rules = rules_of(draft(entry.path));
   const auto at = std::ranges::upper_bound(rules, guard, {}, [](const Rule& other) { return other.entry->subject->guard; });
   rules.insert(at, std::move(rule));
 }
 
-void RuleTable::Edit::remove(const Entry& entry) {
+bool RuleTable::Edit::remove(const Entry& entry) {
   Rules& rules = rules_of(draft(entry.path));
   const auto at = std::ranges::find(rules, &entry, [](const Rule& rule) { return rule.entry.get(); });
-  count(entry, at->answered, -1);
+  const bool answered = at->answered;
+  count(entry, answered, -1);
   rules.erase(at);
+  return answered;
 }
 
 bool RuleTable::Edit::denied_around(std::string_view path) const {
@@ -98,17 +100,14 @@ bool RuleTable::Edit::denied_around(std::string_view path) const {
 }
 
 RuleTable RuleTable::Edit::done() && {
-  RuleTable next = from_;
   std::unordered_map<std::size_t, std::shared_ptr<Shard>> copies;
   for (auto& [path, draft] : drafts_) {
     if (draft.own != nullptr && draft.own->empty()) draft.node.rules = nullptr;
     const std::size_t hash = hash_of(path);
     const std::size_t number = hash % kShards;
     auto& shard = copies[number];
-    if (shard == nullptr) {
-      shard = from_.shards_[number] == nullptr ? std::make_shared<Shard>() : std::make_shared<Shard>(*from_.shards_[number]);
-      next.shards_[number] = shard;
-    }
+    auto& place = next_.shards_[number];
+    if (shard == nullptr) place = shard = place == nullptr ? std::make_shared<Shard>() : std::make_shared<Shard>(*place);
     const auto at = place_in(*shard, hash, path);
     const bool there = at != shard->end() && at->first == hash;
     if (draft.node.empty()) {
@@ -121,11 +120,8 @@ RuleTable RuleTable::Edit::done() && {
     else shard->emplace(at, hash, std::move(node));
   }
   for (const auto& [number, shard] : copies)
-    if (shard->empty()) next.shards_[number] = nullptr;
-  next.longest_ = std::max(from_.longest_, longest_);
-  if (next.guard_ == 0) next.guard_ = guard_;
-  next.several_guards_ = from_.several_guards_ || several_guards_ || (guard_ != 0 && next.guard_ != guard_);
-  return next;
+    if (shard->empty()) next_.shards_[number] = nullptr;
+  return std::move(next_);
 }
 
 }  // namespace janus

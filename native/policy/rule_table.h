@@ -80,12 +80,11 @@ class RuleTable {
 // Makes a table from another one.
 class RuleTable::Edit {
  public:
-  // The table must live until done().
-  explicit Edit(const RuleTable& from) : from_(from) {}
+  explicit Edit(const RuleTable& from) : next_(from) {}
 
   void add(Rule rule);
-  // The rule of this entry, which is there.
-  void remove(const Entry& entry);
+  // The rule of this entry, which is there. Whether it was answered.
+  bool remove(const Entry& entry);
   // Whether a rule above, at or below `path` denies.
   bool denied_around(std::string_view path) const;
   RuleTable done() &&;
@@ -100,11 +99,8 @@ class RuleTable::Edit {
   const Node* find(std::string_view path) const;
   void count(const Entry& entry, bool answered, int by);
 
-  const RuleTable& from_;
+  RuleTable next_;  // as it was, but for what drafts_ say
   std::unordered_map<std::string, Draft> drafts_;
-  std::size_t longest_ = 0;
-  bool several_guards_ = false;
-  std::uint32_t guard_ = 0;
 };
 
 }  // namespace janus
