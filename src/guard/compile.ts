@@ -20,6 +20,7 @@ export interface LiveContainer {
 export interface CompiledSubject {
   readonly id: number;
   readonly guard: Guard;
+  readonly subject: Subject;
   /** Of `guard.subjects`. */
   readonly subjectIndex: number;
   readonly container: LiveContainer;
@@ -39,11 +40,11 @@ export function compileGuard(
 ): CompiledSubject[] {
   return containers.flatMap((container) =>
     guard.subjects.map((subject, subjectIndex) => {
-      const about = aboutSubject({ guard, subjectIndex, container }, node);
+      const on = { guard, subject, subjectIndex, container };
       const signature = createHash("sha256")
-        .update(JSON.stringify([policyOf(subject), about, String(container.info.cgroupId)]))
+        .update(JSON.stringify([policyOf(subject), aboutSubject(on, node), String(container.info.cgroupId)]))
         .digest("base64url");
-      return { id: idOf(signature), guard, subjectIndex, container, signature };
+      return { ...on, id: idOf(signature), signature };
     }),
   );
 }
@@ -54,13 +55,13 @@ export function contextOf(subject: CompiledSubject, node: string): SubjectContex
 }
 
 function aboutSubject(
-  { guard, subjectIndex, container }: Pick<CompiledSubject, "guard" | "subjectIndex" | "container">,
+  { guard, subject, subjectIndex, container }: Omit<CompiledSubject, "id" | "signature">,
   node: string,
 ) {
   return {
     guard: guard.name,
     subjectIndex,
-    tags: guard.subjects[subjectIndex]?.tags ?? {},
+    tags: subject.tags,
     node: guard.nodeName || node,
     pod: guard.podName,
     namespace: guard.namespace,

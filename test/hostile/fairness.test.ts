@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import t from "tap";
 import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
-import { freeze } from "../support/freeze.js";
+import { freeze, stateOf } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
 const askers = 400;
@@ -13,7 +13,7 @@ function waiting(path: string): number {
   const waits = (pid: string): boolean => {
     try {
       const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-      return stat[stat.lastIndexOf(")") + 2] === "D" && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(path);
+      return stateOf(stat) === "D" && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(path);
     } catch {
       return false; // it has ended
     }
@@ -22,7 +22,7 @@ function waiting(path: string): number {
 }
 
 async function guarded(daemon: Daemon, container: Container, name: string): Promise<void> {
-  await daemon.createGuard({ ...guardOn(container, { deny: ["/data/s"], recursive: true }), name, podName: name });
+  await daemon.createGuard(guardOn(container, { deny: ["/data/s"], recursive: true }, { name, podName: name }));
 }
 
 t.test("a neighbour asks after hundreds of questions of another container", { timeout: 90_000 }, async (t) => {

@@ -31,8 +31,7 @@ async function listen(container: Container, ...args: readonly string[]): Promise
 }
 
 async function guarded(daemon: Daemon, container: Container, name: string, ...deny: readonly string[]): Promise<void> {
-  const guard = guardOn(container, { deny: [...deny], recursive: true });
-  await daemon.createGuard({ ...guard, name, podName: name });
+  await daemon.createGuard(guardOn(container, { deny: [...deny], recursive: true }, { name, podName: name }));
 }
 
 /** A neighbour with a tree so large that a thread goes on with it. All of it is pinned. */

@@ -22,7 +22,7 @@ export async function freeze(daemon: Daemon, thread: string): Promise<() => Prom
 }
 
 /** The state of a thread, as in proc_pid_stat(5). The name before it may contain anything. */
-const stateOf = (stat: string) => stat.slice(stat.lastIndexOf(")") + 2)[0];
+export const stateOf = (stat: string) => stat.slice(stat.lastIndexOf(")") + 2)[0];
 
 /**
  * Stops a process, and returns when each of its threads has stopped. kill(2) returns earlier: a thread on another
