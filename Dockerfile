@@ -23,7 +23,7 @@ ENV JANUSD_COMMIT=$COMMIT
 WORKDIR /opt/janusd
 COPY --from=builder /src/package.json /src/LICENSE ./
 COPY --from=builder /src/node_modules node_modules
-COPY --from=builder /src/native/build/Release/janusd.node /src/native/build/Release/janusd-keeper native/build/Release/
+COPY --from=builder /src/native/build/Release/janusd.node /src/native/build/Release/janusd-keeper /src/native/build/Release/janusd-canary native/build/Release/
 COPY --from=builder /src/bin bin
 COPY --from=builder /src/dist dist
 RUN ln -s /opt/janusd/bin/janusd /opt/janusd/bin/janusctl /usr/local/bin/

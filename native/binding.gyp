@@ -4,7 +4,7 @@
       "target_name": "janusd",
       "sources": [
         "addon/addon.cc",
-        "cover/border.cc", "cover/container_view.cc", "cover/directory_lister.cc", "cover/ground.cc", "cover/guard_compiler.cc", "cover/identity_scanner.cc", "cover/ignore_learner.cc", "cover/mark_planner.cc", "cover/mark_set.cc", "cover/mount_cloner.cc", "cover/mounts.cc", "cover/name_watch.cc", "cover/path_note.cc", "cover/replanner.cc", "cover/tree_walk.cc",
+        "cover/border.cc", "cover/canary.cc", "cover/container_view.cc", "cover/directory_lister.cc", "cover/ground.cc", "cover/guard_compiler.cc", "cover/identity_scanner.cc", "cover/ignore_learner.cc", "cover/mark_planner.cc", "cover/mark_set.cc", "cover/mount_cloner.cc", "cover/mounts.cc", "cover/name_watch.cc", "cover/path_note.cc", "cover/replanner.cc", "cover/tree_walk.cc",
         "decide/answerer.cc", "decide/gate.cc", "decide/observer.cc", "decide/recorder.cc",
         "ebpf/attachments.cc", "ebpf/bpf_programs.cc", "ebpf/libbpf_log.cc", "ebpf/locator.cc", "ebpf/map_sizes.cc", "ebpf/probe.cc", "ebpf/record_stream.cc",
         "hold/held.cc", "hold/holder.cc", "hold/keeper_process.cc",
@@ -29,6 +29,12 @@
       "cflags_cc!": ["-std=gnu++17"],
       "cflags_cc": ["-std=c++20", "-fexceptions", "-Wall", "-Wextra", "-Werror"],
       "libraries": ["-lbpf"]
+    },
+    {
+      "target_name": "janusd-canary",
+      "type": "executable",
+      "sources": ["cover/canary_opener.cc"],
+      "cflags_cc": ["-Wall", "-Wextra", "-Werror"]
     }
   ]
 }

@@ -52,6 +52,7 @@ struct Engine::Running {
         probe(probe_kernel()),
         groups(probe.audit.works()),
         programs(map_sizes(Machine::read(), options.identity_limit)),
+        canary(groups.gate, policy),
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen = [this](std::uint64_t container, std::uint32_t tid,
                                                     std::uint64_t mnt_ns) { replanner.namespace_seen(container, tid, mnt_ns); }}),
@@ -345,6 +346,7 @@ struct Engine::Running {
   PolicyBox policy;
   Groups groups;
   BpfPrograms programs;
+  Canary canary;
   Tracker tracker;
   TreeWatch trees;
   IdentityTable identities;
@@ -433,6 +435,8 @@ void Engine::apply(std::span<const GuardSpec> specs) {
   for (const ScanJob& job : jobs) all.scanner.scan(job);
 }
 
+int Engine::canary() { return running().canary.root(); }
+
 bool Engine::remove(std::uint32_t key) {
   Running& all = running();
   bool existed = false;
@@ -484,6 +488,7 @@ EngineStats Engine::stats() {
   const EngineCounters& counters = all.counters;
   stats.asked = {{"guarded", counters.asked_guarded.get()},
                  {"unguarded", counters.asked_unguarded.get()},
+                 {"canary", counters.asked_canary.get()},
                  {"self", counters.asked_self.get()},
                  {"unplanned", counters.asked_unplanned.get()},
                  {"late", counters.exposed_deadline.get()}};

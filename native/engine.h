@@ -25,6 +25,7 @@
 #include "decide/gate.h"
 #include "hold/holder.h"
 #include "os/last_resort.h"
+#include "cover/canary.h"
 #include "cover/identity_scanner.h"
 #include "track/inspector.h"
 #include "cover/mark_planner.h"
@@ -85,6 +86,8 @@ class Engine {
   std::vector<ContainerSummary> list_containers(bool all);
   std::vector<ProcessSummary> list_processes(const std::string& container);
   void apply(std::span<const GuardSpec> specs);
+  // The root directory of the canary's file system. The descriptor stays the engine's.
+  int canary();
   bool remove(std::uint32_t key);
   void retry(std::uint32_t key);
   std::vector<PathNote> path_notes(std::uint32_t key);

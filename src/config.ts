@@ -48,6 +48,8 @@ export interface Config {
   readonly nodeName: string;
   /** How long CreateGuard waits for containers that aren't there yet. Milliseconds. */
   readonly containerWaitMs: number;
+  /** Between two opens of the canary; 0: none. */
+  readonly canaryMs: number;
   readonly logFormat: "text" | "json";
   readonly logLevel: LogLevel;
   readonly engine: Omit<EngineOptions, "stalls">;
@@ -200,6 +202,14 @@ const OPTIONS = {
     help: "Milliseconds that CreateGuard waits for containers that don't run yet, before it says `NOT_FOUND`; 0 doesn't wait. At most 4500: the controller gives up after 5 s.",
     parse: wholeNumber(0, 4500),
   }),
+  canary: row({
+    flag: "canary",
+    env: "JANUSD_CANARY",
+    value: "ms",
+    default: 2000,
+    help: "Milliseconds between two opens of a file that is denied to everybody, on a file system of the daemon's own, by a process of its own (janusd-canary). Each has to be denied, and its record has to arrive: readiness is lost where that was not proven for 8 s. `0`: never; else 100 to 4000.",
+    parse: zeroOr(wholeNumber(100, 4000)),
+  }),
   logFormat: row<"text" | "json">({
     flag: "log-format",
     env: "JANUSD_LOG_FORMAT",
@@ -327,6 +337,7 @@ export function parseConfig(
     stateFile: values.stateFile === "" ? undefined : values.stateFile,
     nodeName: values.nodeName === "" ? hostname() : values.nodeName,
     containerWaitMs: values.containerWait,
+    canaryMs: values.canary,
     logFormat: values.logFormat,
     logLevel: values.logLevel,
     engine: {

@@ -5,6 +5,7 @@
 import { formatAddress } from "./address.js";
 import { SocketLocks, tryAddresses } from "./bind.js";
 import type { BuildInfo } from "./build.js";
+import { Canary } from "./canary.js";
 import type { Config } from "./config.js";
 import { assertLayout } from "./event/layout.js";
 import { EventPipeline } from "./event/pipeline.js";
@@ -92,7 +93,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     await tryAddresses([["--http", config.http], ...addresses], locks);
     const file = config.stateFile;
     const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
-    const { engine, pipeline, registry, sinks } = startEnforcing(addon, config, state, log, steps);
+    const { engine, pipeline, registry, sinks, canary } = startEnforcing(addon, config, state, log, steps);
     const notices = new Notices(log);
     const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
     steps.push({ what: "notices", close: () => clearInterval(noticing) });
@@ -117,6 +118,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       stateFile: state,
       guardFile: fileGuards,
       tls,
+      canary,
       drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
       programs,
     });
@@ -134,6 +136,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       certificateExpires: () => tls?.expires,
       refusals: refusals.counts,
       pipeline: () => pipeline.stats,
+      proofs: () => canary?.proofs,
       sinks,
       blockedBoundsSeconds: addon.blockedBoundsSeconds,
     });
@@ -187,6 +190,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     signal.throwIfAborted();
     await http.open();
 
+    canary?.start();
     const follow = (): void => {
       const report = health.assess();
       http.report(report);
@@ -240,6 +244,7 @@ function startEnforcing(addon: Addon, config: Config, state: StateFile | undefin
     lookup: registry.lookup,
     sinks,
     bufferBytes: BATCH_BYTES,
+    onCanary: (timeMs) => canary?.heard(timeMs),
     onFailure: (what, error) => log.error({ err: error }, `${what} failed`),
   });
   // Ends after the engine, whose ring can still be read: every event that was decided is delivered.
@@ -260,6 +265,10 @@ function startEnforcing(addon: Addon, config: Config, state: StateFile | undefin
       engine.stop();
     },
   });
+  const { canaryMs: intervalMs } = config;
+  const boundsSeconds = addon.blockedBoundsSeconds;
+  const canary = intervalMs === 0 ? undefined : new Canary({ root: engine.canary(), intervalMs, boundsSeconds });
+  steps.push({ what: "the canary", close: () => canary?.close() });
   if (state !== undefined) {
     restoreGuards(state, registry, log);
     state.follow({
@@ -269,7 +278,7 @@ function startEnforcing(addon: Addon, config: Config, state: StateFile | undefin
     });
     steps.push({ what: "the state file", close: () => state.close() });
   }
-  return { engine, pipeline, registry, sinks };
+  return { engine, pipeline, registry, sinks, canary };
 }
 
 function restoreGuards(state: StateFile, registry: GuardRegistry, log: Log): void {

@@ -31,6 +31,8 @@ export interface HealthOptions {
   readonly guardFile?: { readonly failure: string | undefined } | undefined;
   /** The TLS files. Undefined: there are none. */
   readonly tls?: { readonly failure: string | undefined; readonly expires: Date } | undefined;
+  /** What proves that denying works. Undefined: nothing does, as was asked. */
+  readonly canary?: { readonly failure: string | undefined } | undefined;
   /** eBPF programs that were attached at the start. */
   readonly programs: readonly string[];
   /** Milliseconds, monotonic. */
@@ -66,6 +68,7 @@ export class Health {
       })),
       this.#programs(programs),
       this.#ring(ring),
+      ...this.#canary(),
       this.#pending(),
       ...this.#stateFile(),
       ...this.#guardFile(),
@@ -79,6 +82,13 @@ export class Health {
     const pending = this.#options.pending();
     const reasons = pending.map(({ guard, reason }) => `${guard}: ${reason}`).join("; ");
     return { name: "guards", ok: pending.length === 0, detail: pending.length === 0 ? "none pending" : reasons };
+  }
+
+  #canary(): Check[] {
+    const { canary } = this.#options;
+    if (canary === undefined) return [];
+    const { failure } = canary;
+    return [{ name: "canary", ok: failure === undefined, detail: failure ?? "opens of a denied file are denied" }];
   }
 
   #stateFile(): Check[] {

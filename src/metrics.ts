@@ -6,6 +6,7 @@
  * in the pipeline, in the sinks): an event costs nothing here.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { Proofs } from "./canary.js";
 import { EVENT_KINDS, RESPONSE_DENY } from "./event/layout.js";
 import type { PipelineStats } from "./event/pipeline.js";
 import type { Sink } from "./event/sink.js";
@@ -43,6 +44,8 @@ export interface MetricsOptions {
   /** gRPC connections and calls that were refused, by reason. */
   readonly refusals: Readonly<Record<string, number>>;
   readonly pipeline: () => PipelineStats;
+  /** Undefined: there is no canary. */
+  readonly proofs: () => Proofs | undefined;
   readonly sinks: readonly Sink[];
   /** Upper bounds of the native histogram's buckets. */
   readonly blockedBoundsSeconds: readonly number[];
@@ -198,6 +201,16 @@ const DEFINITIONS: readonly Definition[] = [
     help: "How long the actor waited, from the question being read to its answer.",
     labels: ["namespace", "guard", "response"],
     read: ({ totals }) => totals.blocked(),
+  },
+  {
+    name: "janusd_canary_seconds",
+    type: "histogram",
+    help: "How long the canary took each time: from the request to open a denied file until the record of its denial had come by the whole way.",
+    labels: [],
+    read: ({ options }) => {
+      const proofs = options.proofs();
+      return proofs === undefined ? [] : [{ labels: {}, ...proofs }];
+    },
   },
   {
     name: "janusd_asked_total",

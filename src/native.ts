@@ -272,7 +272,7 @@ export interface Refused {
 export interface EngineStats extends EngineVitals {
   readonly decisions: readonly DecisionCount[];
   readonly blocked: readonly BlockedHistogram[];
-  /** Every permission event read, guarded or not: `guarded`, `unguarded`, `self`, `late`. */
+  /** Every permission event read, guarded or not: `guarded`, `unguarded`, `canary`, `self`, `late`. */
   readonly asked: Readonly<Record<string, number>>;
   /** Records or events lost, by cause: `ring_full`, `kernel_queue_overflow`, `bpf_ring_full`. */
   readonly losses: Readonly<Record<string, number>>;
@@ -316,6 +316,8 @@ export interface Engine {
    * has changed nothing.
    */
   apply(guards: readonly NativeGuard[]): void;
+  /** Descriptor of the canary's file system (native/cover/canary.h). It is the engine's, and ends with it. */
+  canary(): number;
   /** False if there is no such guard. */
   remove(key: number): boolean;
   /** Looks again at the paths of a guard that could not be guarded. */

@@ -25,6 +25,7 @@ t.test("defaults", async (t) => {
     stateFile: "/var/lib/janusd/guards.json",
     nodeName: hostname(),
     containerWaitMs: 3000,
+    canaryMs: 2000,
     logFormat: "text",
     logLevel: "info",
     engine: {

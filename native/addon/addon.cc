@@ -149,6 +149,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                         InstanceMethod<&JsEngine::list_containers>("listContainers"),
                         InstanceMethod<&JsEngine::list_processes>("listProcesses"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
+                        InstanceMethod<&JsEngine::canary>("canary"),
                         InstanceMethod<&JsEngine::retry>("retry"),
                         InstanceMethod<&JsEngine::path_notes>("pathNotes"),
                         InstanceMethod<&JsEngine::take_ended>("takeEnded"), InstanceMethod<&JsEngine::drain>("drain"),
@@ -250,6 +251,10 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
       out.Set(i, item);
     }
     return out;
+  }
+
+  Napi::Value canary(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), guarded(info.Env(), [&] { return engine_->canary(); }));
   }
 
   void apply(const Napi::CallbackInfo& info) {

@@ -73,7 +73,7 @@ void Answerer::count(const Question& question, const Judged& judged, bool elsewh
   if (judged.verdict.decision.entry == nullptr) parts_.counters.asked_unguarded.add();
   if (judged.verdict.decision.entry == nullptr || elsewhere) return;
   const Decision& decision = judged.verdict.decision;
-  parts_.counters.asked_guarded.add();
+  (decision.entry->subject->id == kCanarySubject ? parts_.counters.asked_canary : parts_.counters.asked_guarded).add();
   // What is in the ring happened before: who it is, and what that runs.
   parts_.tracker.drain();
   const auto flags = static_cast<std::uint16_t>(kFlagAnswered | (judged.audited() && in_time ? kFlagAudited : 0) |

@@ -29,6 +29,9 @@ enum class FileEventKind : std::uint8_t {
 };
 inline constexpr int kFileEventKinds = 13;
 
+// The canary's (native/cover/canary.h). No guard's subject has it: those are below.
+inline constexpr std::uint32_t kCanarySubject = 1u << 31;
+
 enum FileEventFlag : std::uint16_t {
   kFlagDirectory = 1,  // the object is a directory
   kFlagAnswered = 2,   // a permission event: the actor waited for our answer

@@ -74,6 +74,7 @@ struct EngineCounters {
   // What became of each permission event that was read.
   Counter asked_guarded;    // a subject decided
   Counter asked_unguarded;  // no subject cares: allowed
+  Counter asked_canary;     // the canary's
   Counter asked_self;       // our own: allowed
   Counter asked_unplanned;  // answered strictly: where guarded paths lead was not planned in time
 

@@ -83,6 +83,12 @@ export class FileEventView {
     return rfc3339(this.#u32[word + 1] as number, this.#u32[word] as number);
   }
 
+  /** The same, in milliseconds. */
+  get timeMs(): number {
+    const word = this.#word + FILE_EVENT.time_ns / WORD;
+    return ((this.#u32[word + 1] as number) * TWO_32 + (this.#u32[word] as number)) / 1e6;
+  }
+
   /** Of the actor's guarded container; 0n if it is in none. */
   get cgroupId(): bigint {
     return this.#u64[(this.#start + FILE_EVENT.cgroup_id) / 8] as bigint;

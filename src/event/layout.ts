@@ -58,6 +58,9 @@ export const FLAG = {
 
 export const RESPONSE_DENY = 1;
 
+/** `kCanarySubject`. */
+export const CANARY_SUBJECT = 2 ** 31;
+
 /** `enum FileEventKind`, by number: the names that a guard's `event` list uses. */
 export const EVENT_KINDS = [
   "open",

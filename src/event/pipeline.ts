@@ -12,7 +12,7 @@ import type { Engine } from "../native.js";
 import { type Deniers, NO_DENIERS, type SubjectLookup } from "../subject.js";
 import { FileEventView } from "./decode.js";
 import { Fanout } from "./fanout.js";
-import { DENIER_BYTES, DENIERS, FILE_EVENT, FLAG } from "./layout.js";
+import { CANARY_SUBJECT, DENIER_BYTES, DENIERS, FILE_EVENT, FLAG } from "./layout.js";
 import type { Sink } from "./sink.js";
 
 /** No record is larger: its strings at the most that their length fields can say. */
@@ -26,6 +26,8 @@ export interface PipelineOptions {
   readonly sinks: readonly Sink[];
   /** Of the batch buffer; raised to what one record of the largest size needs. */
   readonly bufferBytes: number;
+  /** Gets the canary's records instead of the sinks: when each was decided, by the wall clock. */
+  readonly onCanary?: (timeMs: number) => void;
   /** Hears of the first failure of a kind (a sink that throws, a batch that makes no sense). */
   readonly onFailure?: (what: string, error: unknown) => void;
 }
@@ -46,6 +48,7 @@ export interface PipelineStats {
 export class EventPipeline {
   readonly #engine: Pick<Engine, "drain">;
   readonly #lookup: SubjectLookup;
+  readonly #onCanary: ((timeMs: number) => void) | undefined;
   readonly #fanout: Fanout;
   readonly #view: FileEventView;
   readonly #onFailure: (what: string, error: unknown) => void;
@@ -62,6 +65,7 @@ export class EventPipeline {
   constructor(options: PipelineOptions) {
     this.#engine = options.engine;
     this.#lookup = options.lookup;
+    this.#onCanary = options.onCanary;
     this.#onFailure = options.onFailure ?? (() => undefined);
     this.#fanout = new Fanout(options.sinks, (sink, error) => this.#onFailure(`sink ${sink}`, error));
     this.#view = new FileEventView(Math.max(options.bufferBytes, LARGEST_RECORD));
@@ -128,6 +132,10 @@ export class EventPipeline {
     const seq = view.seq;
     if (seq > this.#nextSeq) this.#missing += seq - this.#nextSeq;
     this.#nextSeq = seq + 1;
+    if (view.subjectId === CANARY_SUBJECT) {
+      this.#onCanary?.(view.timeMs);
+      return;
+    }
     const subject = this.#lookup(view.subjectId);
     if (subject === undefined) {
       this.#unattributed++;

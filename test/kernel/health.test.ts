@@ -87,12 +87,12 @@ async function checksOf(daemon: Daemon): Promise<{ all: string[]; failed: string
 t.test("each thread is looked at, and what else there is", async (t) => {
   const daemon = await startDaemon({}, t);
   const { all } = await checksOf(daemon);
-  t.same(all, [...Object.keys(threads), "ebpf", "ring", "guards", "state-file", "loop"].sort());
+  t.same(all, [...Object.keys(threads), "canary", "ebpf", "ring", "guards", "state-file", "loop"].sort());
   await daemon.stop();
 });
 
 t.test("threads that stand still are told by their names", async (t) => {
-  const daemon = await startDaemon({}, t);
+  const daemon = await startDaemon({ flags: ["--canary=0"] }, t);
   // Not the gate and its watchdog at once: the keeper would end the daemon.
   const { watchdog, ...others } = threads;
   for (const some of [others, { watchdog }]) {
@@ -115,7 +115,7 @@ t.test("a pipeline that has stopped: nobody reads the ring, which is told; guard
   const stopped = join(mkdtempSync(join(workspaceDirectory(), "pipeline-")), "stopped");
   const preload = new URL("../support/stop-pipeline.cjs", import.meta.url).pathname;
   const env = { NODE_OPTIONS: `--require=${preload}`, STOP_PIPELINE: stopped };
-  const daemon = await startDaemon({ env }, t);
+  const daemon = await startDaemon({ flags: ["--canary=0"], env }, t);
   const container = await startContainer({ files: { "/etc/secret": "" } }, t);
   const actor = await container.actor();
   await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));

@@ -7,6 +7,8 @@ export const WITHIN = {
   report: 1_000,
   /** docs/architecture/failures.md: `/readyz` after 5 s; and the report. */
   standingStill: 5_000 + 1_000,
+  /** src/canary.ts: what was not proven for 8 s; its next open after 2 s, since the flag is not given; and the report. */
+  unproven: 8_000 + 2_000 + 1_000,
   /** docs/operations.md, "Who may command", *Rotation*: new TLS files are in use some 4 s after they are there. */
   tlsFiles: 4_000,
   /** docs/operations.md, "Changing the guard file": looked at each second, read after two looks that see the same. */
