@@ -75,7 +75,7 @@ generate: $(NPM_STAMP) ## Generate src/gen from proto/
 	npm run --silent generate
 
 .PHONY: docs
-docs: $(TS_STAMP) ## Generate docs/configuration.md and docs/metrics.md
+docs: $(TS_STAMP) ## Generate pages of docs/, and the dashboard and alerts of deploy/monitoring
 	npm run --silent docs
 
 .PHONY: fmt
@@ -86,7 +86,7 @@ fmt: $(NPM_STAMP) ## Format the sources
 check: $(NPM_STAMP) ## Generate, lint and type-check; fails if anything generated was out of date
 	@$(MAKE) generate docs
 	npm run --silent check
-	git diff --exit-code -- src/gen docs
+	git diff --exit-code -- src/gen docs deploy
 
 ## Trying and testing
 

@@ -191,7 +191,7 @@ const DEFINITIONS: readonly Definition[] = [
   {
     name: "janusd_decisions_total",
     type: "counter",
-    help: "Permission events of a guard that were answered while the actor waited.",
+    help: "Permission events of a guard that were answered while the actor waited. From 0, as soon as the guard is held.",
     labels: ["namespace", "guard", "response"],
     read: ({ totals }) => totals.decisions(),
   },
@@ -442,6 +442,8 @@ function register(definition: Definition, registry: Registry, bounds: readonly n
     const gauge = new Gauge(configuration);
     return (snapshot) => {
       gauge.reset();
+      // A gauge without labels is reset to 0. One that has no value now is to have no sample.
+      if (definition.labels.length === 0) gauge.remove();
       for (const { labels, value } of definition.read(snapshot)) gauge.set(labels, value);
     };
   }
@@ -546,6 +548,16 @@ class GuardTotals {
     this.#turn = undefined;
     this.#foldDecisions(stats, previous);
     this.#foldBlocked(stats, previous);
+    this.#startDecisions();
+  }
+
+  /** Each guard that is held counts from 0: an increase from no sample to one is none to Prometheus. */
+  #startDecisions(): void {
+    for (const guard of this.#names()) {
+      const labels = this.#labelsFor(guard);
+      if (labels === OTHER_GUARDS) continue;
+      for (const response of ["allow", "deny"]) add(this.#decisions, { ...labels, response }, 0);
+    }
   }
 
   #foldDecisions(stats: EngineStats, previous: ReadonlyMap<number, Labels>): void {
@@ -590,8 +602,11 @@ class GuardTotals {
 
   #newLabels(subjectId: number): Labels {
     const subject = this.#lookup(subjectId);
-    if (subject === undefined) return OTHER_GUARDS;
-    const labels = labelsOf(subject);
+    return subject === undefined ? OTHER_GUARDS : this.#labelsFor(subject);
+  }
+
+  #labelsFor(guard: GuardName): Labels {
+    const labels = labelsOf(guard);
     const key = keyOf(labels);
     const room = this.#guards.has(key) || this.#guards.size < GUARD_LABELS || this.#makeRoom(key);
     return room ? getOrMake(this.#guards, key, () => labels) : OTHER_GUARDS;

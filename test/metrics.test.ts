@@ -59,7 +59,12 @@ const sink: Sink = {
 };
 
 /** Metrics of an engine that says what `state` says. */
-function metricsOf(state: { stats: EngineStats; subjects: Map<number, SubjectContext>; held?: GuardName[] }): Metrics {
+function metricsOf(state: {
+  stats: EngineStats;
+  subjects: Map<number, SubjectContext>;
+  held?: GuardName[];
+  certificateExpires?: Date | undefined;
+}): Metrics {
   return new Metrics({
     stats: () => state.stats,
     lookup: (id) => state.subjects.get(id),
@@ -74,7 +79,7 @@ function metricsOf(state: { stats: EngineStats; subjects: Map<number, SubjectCon
     pathsUnguarded: () => 1,
     guardChanges: (change, source) => (change === "removed" && source === "container" ? 7 : 0),
     stateErrors: () => 2,
-    certificateExpires: () => new Date(1_700_000_000_000),
+    certificateExpires: () => ("certificateExpires" in state ? state.certificateExpires : new Date(1_700_000_000_000)),
     refusals: { plaintext: 3, no_certificate: 0 },
     pipeline: () => pipeline,
     proofs: () => ({ buckets: bounds.map(() => 1).concat(0), sum: 0.5 }),
@@ -195,6 +200,24 @@ t.test("every number has its place", async (t) => {
   t.match(text, /^nodejs_eventloop_lag_p99_seconds /m);
 });
 
+t.test("without TLS there is no time at which the certificate expires", async (t) => {
+  const metrics = metricsOf({ stats: statsOf(), subjects: new Map(), certificateExpires: undefined });
+  const expiry = async () => (await ours(metrics)).filter((line) => line.includes("expiry"));
+  t.same(await expiry(), []);
+  t.same(await expiry(), []);
+});
+
+t.test("a guard's decisions are 0 as soon as it is held", async (t) => {
+  const state = { stats: statsOf(), subjects: new Map<number, SubjectContext>(), held: [subjectOf({ guard: "a" })] };
+  t.same(
+    (await ours(metricsOf(state))).filter((line) => line.includes("guard=")),
+    [
+      'janusd_decisions_total{namespace="default",guard="a",response="allow"} 0',
+      'janusd_decisions_total{namespace="default",guard="a",response="deny"} 0',
+    ],
+  );
+});
+
 t.test("events, decisions and blocked time by guard, all its subjects together", async (t) => {
   const subjects = new Map([
     [1, subjectOf({ guard: "a" })],
@@ -221,6 +244,8 @@ t.test("events, decisions and blocked time by guard, all its subjects together",
     'janusd_events_total{guard="b",event="delete",response="allow"} 6',
     'janusd_decisions_total{namespace="default",guard="a",response="deny"} 5',
     'janusd_decisions_total{namespace="default",guard="a",response="allow"} 4',
+    'janusd_decisions_total{guard="b",response="allow"} 0',
+    'janusd_decisions_total{guard="b",response="deny"} 0',
     'janusd_decision_blocked_seconds_bucket{le="0.00001",namespace="default",guard="a",response="deny"} 1',
     'janusd_decision_blocked_seconds_bucket{le="0.001",namespace="default",guard="a",response="deny"} 3',
     'janusd_decision_blocked_seconds_bucket{le="1",namespace="default",guard="a",response="deny"} 4',
@@ -297,7 +322,8 @@ t.test("labels of guards that are gone are taken by guards that are held, of tho
     const of = (metric: string) =>
       new Map(
         lines.flatMap((line) => {
-          const [, guard, value] = new RegExp(`^${metric}\\{.*guard="(\\w+)".* (\\d+)$`).exec(line) ?? [];
+          const [, guard, value] =
+            new RegExp(`^${metric}\\{.*guard="(\\w+)".*response="deny".* (\\d+)$`).exec(line) ?? [];
           return guard === undefined ? [] : [[guard, Number(value)] as const];
         }),
       );
