@@ -69,3 +69,17 @@ t.test("the controller finds the daemons, and they start with these arguments", 
   t.equal(service?.getIn(["spec", "selector", "daemon"]), "janusd");
   t.equal(daemonSet?.getIn(["spec", "template", "metadata", "labels", "daemon"]), "janusd");
 });
+
+t.test("the recipes for log shippers look where the DaemonSet's pods log", async (t) => {
+  const [, daemonSet] = manifest("janusd.yaml");
+  const text = (path: Path) => String(daemonSet?.getIn(path));
+  const template = ["spec", "template"];
+  const [vector] = manifest("logging/vector.yaml");
+  const selector = `daemon=${text([...template, "metadata", "labels", "daemon"])}`;
+  t.equal(vector?.getIn(["sources", "janusd", "extra_label_selector"]), selector);
+  const [fluentBit] = manifest("logging/fluent-bit.yaml");
+  const [namespace, name] = [text(["metadata", "namespace"]), text(["metadata", "name"])];
+  const container = text([...template, "spec", "containers", 0, "name"]);
+  const logs = `/var/log/containers/${name}-*_${namespace}_${container}-*.log`;
+  t.equal(fluentBit?.getIn(["pipeline", "inputs", 0, "path"]), logs);
+});
