@@ -183,10 +183,11 @@ t.test("what is deployed is what the sources say", async (t) => {
   t.ok(operations.includes(alertsMarkdown()));
 });
 
-t.test("no panel lies on another, and each has a title of its own", async (t) => {
+t.test("no panel lies on another, and each has a title and an id of its own", async (t) => {
   const { panels = [] } = dashboard();
   const titles = panels.map(({ title }) => title);
   t.same([...new Set(titles)], titles);
+  t.equal(new Set(panels.map(({ id }) => id)).size, panels.length);
   const places = panels.flatMap(({ gridPos }) => gridPos ?? []);
   t.equal(places.length, panels.length);
   const cells = places.flatMap(({ x, y, w, h }) =>
