@@ -35,6 +35,10 @@ const stays = (series: string): Trial => ({
 const TRIALS: Readonly<Record<string, Trial>> = {
   JanusdDown: { fires: { [up]: "1x20 0x10" }, quiet: { [up]: "1x28 0x2" } },
   JanusdAbsent: { fires: { [up]: "1x10 _x20" }, quiet: { [up]: "_x20 1x10" } },
+  JanusdNotProven: {
+    fires: { [on("janusd_canary_seconds_count")]: "0+30x10 300x20" },
+    quiet: { [on("janusd_canary_seconds_count")]: "0+1x30" },
+  },
   JanusdGuardsPending: stays(on("janusd_guards_pending")),
   JanusdPathsUnguarded: stays(on("janusd_paths_unguarded")),
   JanusdThreadStuck: {

@@ -33,6 +33,14 @@ export const ALERTS: readonly Alert[] = [
     action: "is the DaemonSet there, and do the scrape configuration's `job` and labels fit?",
   },
   {
+    name: "JanusdNotProven",
+    expr: "increase(janusd_canary_seconds_count[2m]) == 0",
+    for: "1m",
+    severity: "critical",
+    means: "the canary doesn't prove any more that denying works",
+    action: "`/readyz` says where the way from the kernel's question to the record ends",
+  },
+  {
     name: "JanusdGuardsPending",
     expr: "min_over_time(janusd_guards_pending[5m]) > 0",
     severity: "critical",

@@ -50,7 +50,7 @@ function queryOf({ expr, legend }: Query, index: number): DataqueryBuilder {
     .legendFormat(legend);
 }
 
-function stat({ expr, bad, below, title, description = "", unit = "short", span = 4 }: StatAbout): StatBuilder {
+function stat({ expr, bad, below, title, description = "", unit = "short", span = 3 }: StatAbout): StatBuilder {
   const [low, high, limit] = below === undefined ? ["green", "red", bad] : ["red", "green", below];
   const steps = [{ value: null, color: low }, ...(limit === undefined ? [] : [{ value: limit, color: high }])];
   return new StatBuilder()
@@ -139,6 +139,14 @@ export function dashboard(): Dashboard {
     .withRow(new RowBuilder("Is every node guarding?"))
     .withPanel(stat({ title: "Daemons that answer", expr: `sum(up{${NODE}})`, below: 1 }))
     .withPanel(stat({ title: "Daemons that don't", expr: `count(up{${NODE}} == 0) or vector(0)`, bad: 1 }))
+    .withPanel(
+      stat({
+        title: "Daemons without proof",
+        description: "Their canary has not shown for two minutes that denying works.",
+        expr: `count(increase(janusd_canary_seconds_count{${NODE}}[2m]) == 0) or vector(0)`,
+        bad: 1,
+      }),
+    )
     .withPanel(stat({ title: "Guards held", expr: `sum(janusd_guards{${NODE}})` }))
     .withPanel(
       stat({
@@ -163,6 +171,14 @@ export function dashboard(): Dashboard {
         unit: "s",
         expr: `max(janusd_thread_heartbeat_age_seconds{${NODE}})`,
         bad: 10,
+      }),
+    )
+    .withPanel(
+      stat({
+        title: "The canary's way, 99 %",
+        description: "From the request to open a denied file to its record.",
+        unit: "s",
+        expr: `histogram_quantile(0.99, sum by (le) (rate(janusd_canary_seconds_bucket{${NODE}}${RANGE})))`,
       }),
     )
     .withPanel(
