@@ -551,6 +551,7 @@ spec:
     - { id: my-runc-container, name: web }
   podName: web-1         # optional, as podUid and nodeName: for events only
   logFormat: "<{response}> {event} {path}"
+  mode: enforce          # or audit: allowed, and recorded as what would have been denied
   subjects:
     - deny: [/etc/secrets]
       allow: [/etc/secrets/public]

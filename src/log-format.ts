@@ -11,7 +11,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { FileEventView } from "./event/decode.js";
-import { FLAG, RESPONSE_DENY } from "./event/layout.js";
+import { FLAG, RESPONSES } from "./event/layout.js";
 import { printableString } from "./event/text.js";
 import { type Deniers, guardName, type SubjectContext } from "./subject.js";
 
@@ -20,6 +20,9 @@ export const DEFAULT_LOG_FORMAT = "<{response}> {event} {ftype} '{path}' ({pod}:
 
 /** Where several guards deny, and the guard that the line is of has no format of its own. */
 export const SEVERAL_LOG_FORMAT = `${DEFAULT_LOG_FORMAT} denied by {guards}`;
+
+/** Where several guards would, and none that enforces does. */
+export const SEVERAL_AUDIT_LOG_FORMAT = `${DEFAULT_LOG_FORMAT} would be denied by {guards}`;
 
 /** Of a line with its newline; containerd and CRI-O cut at 16 KiB. Bytes. */
 export const LINE_LIMIT = 16_384;
@@ -50,6 +53,8 @@ export interface LogFormat {
 
 type EventPart = (view: FileEventView, subject: SubjectContext, deniers: Deniers) => string;
 type SubjectPart = (subject: SubjectContext) => string;
+
+const RESPONSE_NAMES = RESPONSES.map((name) => name.toUpperCase());
 
 /** By FileEventKind, as fanotify names them. */
 const EVENT_NAMES = [
@@ -82,7 +87,7 @@ export function eventName(view: FileEventView): string {
 }
 
 export function responseName(view: FileEventView): string {
-  return view.response === RESPONSE_DENY ? "DENY" : "ALLOW";
+  return RESPONSE_NAMES[view.response] ?? `UNKNOWN_${view.response}`;
 }
 
 export function fileType(view: FileEventView): string {
@@ -119,9 +124,13 @@ const SUBJECT_PARTS: ReadonlyMap<string, SubjectPart> = new Map<string, SubjectP
 /** What may stand between braces. */
 export const LOG_FORMAT_SPECIFIERS: readonly string[] = [...SUBJECT_PARTS.keys(), ...EVENT_PARTS.keys()];
 
-/** The guard that decided; all that deny, if several do. */
-function guardsText(_view: FileEventView, subject: SubjectContext, { others, cut }: Deniers): string {
-  const names = [subject, ...others].map((one) => printableString(guardName(one)).replaceAll(",", "\\x2c"));
+/** The guard that decided; all that deny, if several do. Of a denial, those that only audit are marked. */
+function guardsText(view: FileEventView, subject: SubjectContext, { others, cut }: Deniers): string {
+  const denied = RESPONSES[view.response] === "deny";
+  const names = [subject, ...others].map((one) => {
+    const name = printableString(guardName(one)).replaceAll(",", "\\x2c");
+    return denied && one.mode === "audit" ? `${name} (audit)` : name;
+  });
   return [...names, ...(cut ? ["..."] : [])].join(", ");
 }
 

@@ -7,7 +7,7 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { Proofs } from "./canary.js";
-import { EVENT_KINDS, RESPONSE_DENY } from "./event/layout.js";
+import { EVENT_KINDS, RESPONSES } from "./event/layout.js";
 import type { PipelineStats } from "./event/pipeline.js";
 import type { Sink } from "./event/sink.js";
 import { CHANGE_SOURCES, type ChangeSource, GUARD_CHANGES, type GuardChange } from "./guard/audit.js";
@@ -556,7 +556,7 @@ class GuardTotals {
     for (const guard of this.#names()) {
       const labels = this.#labelsFor(guard);
       if (labels === OTHER_GUARDS) continue;
-      for (const response of ["allow", "deny"]) add(this.#decisions, { ...labels, response }, 0);
+      for (const response of RESPONSES) add(this.#decisions, { ...labels, response }, 0);
     }
   }
 
@@ -656,7 +656,7 @@ function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
 }
 
 function responseLabel(response: number): string {
-  return response === RESPONSE_DENY ? "deny" : "allow";
+  return RESPONSES[response] ?? "unknown";
 }
 
 function single(value: number): Sample[] {
@@ -695,7 +695,8 @@ ${rows.join("\n")}
 - \`guard\` is the guard's name, \`namespace\` its namespace (absent if the controller sent none). ${GUARD_LABELS} guards have
   labels of their own; further ones count together as \`${OTHER_GUARDS["guard"]}\`. A guard that is gone keeps its series until a guard that is
   held needs its labels; then they end. A guard of that name that comes back starts from 0.
-- \`event\` is one of ${EVENT_KINDS.map((kind) => `\`${kind}\``).join(", ")}. \`response\` is \`allow\` or \`deny\`.
+- \`event\` is one of ${EVENT_KINDS.map((kind) => `\`${kind}\``).join(", ")}. \`response\` is \`allow\`, \`deny\`, or
+  \`audit\`: allowed, and a guard in mode \`audit\` would have denied it. An open counts once, for the guard that its record is of.
 - Counters by guard are kept natively and by guard, not by subject: they stay exact when event records are lost, and never go
   down when a guard is replaced or removed.
 `;

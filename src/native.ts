@@ -116,6 +116,12 @@ export interface SubjectPolicy {
   readonly exact: boolean;
 }
 
+/** ... and what its guard says. */
+export interface NativePolicy extends SubjectPolicy {
+  /** False: what it denies is allowed, and recorded as what would have been denied. */
+  readonly enforced: boolean;
+}
+
 /** What is worth telling about where a path of a subject leads; see native/cover/path_note.h. */
 export interface PathNote {
   readonly subjectId: number;
@@ -143,7 +149,7 @@ export interface NativeSubject {
 export interface NativeGuard {
   /** The caller's key: applying the same key again replaces. 1 .. 2^31-1. */
   readonly key: number;
-  readonly policies: readonly SubjectPolicy[];
+  readonly policies: readonly NativePolicy[];
   readonly subjects: readonly NativeSubject[];
   /**
    * A path that cannot be guarded now costs itself only: `pathNotes` tells of it, and it is guarded when `retry`, or a
@@ -216,7 +222,7 @@ export interface DecisionCount {
   readonly subjectId: number;
   /** FileEventKind. */
   readonly kind: number;
-  /** 0 allow, 1 deny. */
+  /** RESPONSES of event/layout.ts, by number. */
   readonly response: number;
   /** Answered (the actor waited), or only seen. */
   readonly answered: boolean;

@@ -1,3 +1,6 @@
+/** `enforce`: what a guard denies is denied. `audit`: it is recorded, and allowed. */
+export type Mode = "enforce" | "audit";
+
 /** A guard, as metrics and logs name it. */
 export interface GuardName {
   /** "" = none. */
@@ -22,9 +25,10 @@ export interface SubjectContext extends GuardName {
   readonly containerName: string;
   /** "" = the default format. */
   readonly logFormat: string;
+  readonly mode: Mode;
 }
 
-/** Which guards deny an open besides the one that it is attributed to. */
+/** Which guards deny an open, or only audit and would, besides the one that it is attributed to. */
 export interface Deniers {
   /** A subject of each. */
   readonly others: readonly SubjectContext[];

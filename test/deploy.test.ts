@@ -47,6 +47,7 @@ t.test("the resource has every field and event that a guard file has", async (t)
   t.ok(fields.includes("deny"));
   t.same(fields.sort(), knownFields().sort());
   t.same(textsAt(crd, [...subject, "events", "items", "enum"]), [...EVENT_MASKS.keys()]);
+  t.same(textsAt(crd, [...version, "mode", "enum"]), ["enforce", "audit"]);
   t.same(textsAt(crd, ["spec", "names", "shortNames"]), ["jg"]);
 });
 

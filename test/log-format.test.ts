@@ -96,6 +96,12 @@ t.test("permission names for what allow and deny paths judge, plain names for wh
   t.end();
 });
 
+t.test("what became of it", (t) => {
+  const names = [0, 1, 2, 3].map((response) => render("{response}", { response }));
+  t.same(names, ["ALLOW", "DENY", "AUDIT", "UNKNOWN_3"]);
+  t.end();
+});
+
 t.test("tags are sorted and comma-separated", (t) => {
   t.equal(render("{tags}", {}, { tags: { b: "2", a: "1", c: "" } }), "a=1,b=2,c=");
   t.end();
@@ -115,6 +121,8 @@ t.test("{guards}: all that deny, the one whose line it is first; none forges ano
   t.equal(line(NO_DENIERS), "default/passwords passwords");
   t.equal(line({ others, cut: false }), "default/passwords, default/keys, a\\x2c b\\x0a\\x27 passwords");
   t.equal(line({ others: [], cut: true }), "default/passwords, ... passwords");
+  const auditing = [subjectOf({ guard: "keys", mode: "audit" })];
+  t.equal(line({ others: auditing, cut: false }), "default/passwords, default/keys (audit) passwords");
   t.end();
 });
 

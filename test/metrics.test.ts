@@ -214,6 +214,7 @@ t.test("a guard's decisions are 0 as soon as it is held", async (t) => {
     [
       'janusd_decisions_total{namespace="default",guard="a",response="allow"} 0',
       'janusd_decisions_total{namespace="default",guard="a",response="deny"} 0',
+      'janusd_decisions_total{namespace="default",guard="a",response="audit"} 0',
     ],
   );
 });
@@ -230,6 +231,7 @@ t.test("events, decisions and blocked time by guard, all its subjects together",
       decision(2, 3),
       decision(2, 4, { response: 0 }),
       decision(2, 5, { response: 0, answered: false }),
+      decision(2, 7, { response: 2 }),
       decision(3, 6, { kind: 8, response: 0, answered: false }),
     ],
     [
@@ -241,11 +243,14 @@ t.test("events, decisions and blocked time by guard, all its subjects together",
   t.same(lines, [
     'janusd_events_total{namespace="default",guard="a",event="open",response="deny"} 5',
     'janusd_events_total{namespace="default",guard="a",event="open",response="allow"} 9',
+    'janusd_events_total{namespace="default",guard="a",event="open",response="audit"} 7',
     'janusd_events_total{guard="b",event="delete",response="allow"} 6',
     'janusd_decisions_total{namespace="default",guard="a",response="deny"} 5',
     'janusd_decisions_total{namespace="default",guard="a",response="allow"} 4',
+    'janusd_decisions_total{namespace="default",guard="a",response="audit"} 7',
     'janusd_decisions_total{guard="b",response="allow"} 0',
     'janusd_decisions_total{guard="b",response="deny"} 0',
+    'janusd_decisions_total{guard="b",response="audit"} 0',
     'janusd_decision_blocked_seconds_bucket{le="0.00001",namespace="default",guard="a",response="deny"} 1',
     'janusd_decision_blocked_seconds_bucket{le="0.001",namespace="default",guard="a",response="deny"} 3',
     'janusd_decision_blocked_seconds_bucket{le="1",namespace="default",guard="a",response="deny"} 4',

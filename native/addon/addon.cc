@@ -111,7 +111,8 @@ std::shared_ptr<const SubjectPolicy> policy_of(const Napi::Object& from) {
                                                              .audit = flag("audit"),
                                                              .recursive = flag("recursive"),
                                                              .only_container = flag("onlyContainer"),
-                                                             .exact = flag("exact")});
+                                                             .exact = flag("exact"),
+                                                             .enforced = flag("enforced")});
 }
 
 GuardSpec guard_of(const Napi::Object& from) {
@@ -362,7 +363,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
 
   static void add_decisions(Napi::Env env, Napi::Array& to, std::uint32_t id, const SubjectCounts& counts) {
     for (std::size_t kind = 0; kind < counts.decisions.size(); ++kind) {
-      for (int response = 0; response < 2; ++response) {
+      for (int response = 0; response < static_cast<int>(kResponses); ++response) {
         for (int answered = 0; answered < 2; ++answered) {
           const std::uint64_t count = counts.decisions[kind][response][answered].get();
           if (count == 0) continue;
@@ -379,7 +380,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
   }
 
   static void add_blocked(Napi::Env env, Napi::Array& to, std::uint32_t id, const SubjectCounts& counts) {
-    for (int response = 0; response < 2; ++response) {
+    for (int response = 0; response < static_cast<int>(kResponses); ++response) {
       const auto& counters = counts.blocked[response];
       if (counts.blocked_ns[response].get() == 0) continue;  // nobody has waited yet
       Napi::Array buckets = Napi::Array::New(env, counters.size());

@@ -99,6 +99,7 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
     subject->recursive = want.recursive;
     subject->only_container = want.only_container;
     subject->exact = want.exact;
+    subject->enforced = want.enforced;
     subject->exclude = want.exclude;
     subject->stats = stats(on.id);
     if (subject->stats == nullptr) subject->stats = std::make_shared<SubjectStats>();

@@ -14,6 +14,7 @@ struct SubjectPolicy {
   std::uint32_t events = 0;
   std::uint32_t max_depth = 0;
   bool only_dir = false, auto_allow_owner = false, audit = false, recursive = false, only_container = false, exact = false;
+  bool enforced = true;  // of its guard: its denials are answered so, or only recorded
 };
 
 // ... on one of them.

@@ -26,9 +26,7 @@ Answerer::Judged Answerer::judge(const fanotify_event_metadata& event, bool stri
   if (superblock != nullptr) {
     const Actor actor = actor_of(location);
     verdict = janus::judge(*superblock->table, parts_.identities, location, actor, kind, false);
-    if (strictly && !verdict.decision.deny)
-      if (const Entry* entry = superblock->table->strictest(kind, actor))
-        verdict = {.decision = {.entry = entry, .deny = true, .owner = false}, .as = {}, .anything = true};
+    if (strictly) verdict = stricter(*superblock->table, actor, kind, std::move(verdict));
   }
   return {std::move(policy), location, kind, superblock, std::move(verdict)};
 }
@@ -71,25 +69,28 @@ Tracker::Actor Answerer::identify(std::int32_t pid, const janus_locate& raw, std
 void Answerer::count(const Question& question, const Judged& judged, bool elsewhere, bool in_time,
                      std::uint64_t blocked_ns) {
   if (judged.verdict.decision.entry == nullptr) parts_.counters.asked_unguarded.add();
-  if (judged.verdict.decision.entry == nullptr || elsewhere) return;
+  if (judged.verdict.decision.entry == nullptr) return;
   const Decision& decision = judged.verdict.decision;
+  const Response response = in_time ? decision.response() : Response::allow;
+  // The identity group is asked first. If it had denied this open, nobody else would be
+  // asked: it allowed it, by the policy of that moment, and now it is denied all the same.
+  if (elsewhere && response != Response::deny) return;
   (decision.entry->subject->id == kCanarySubject ? parts_.counters.asked_canary : parts_.counters.asked_guarded).add();
   // What is in the ring happened before: who it is, and what that runs.
   parts_.tracker.drain();
   const auto flags = static_cast<std::uint16_t>(kFlagAnswered | (judged.audited() && in_time ? kFlagAudited : 0) |
                                                (decision.owner ? kFlagOwner : 0) | (in_time ? 0 : kFlagLate));
   const SuperblockPolicy& table = *judged.superblock->table;
-  const bool denied = decision.deny && in_time;
   parts_.recorder.record(table, *decision.entry, judged.location,
                          {.kind = judged.kind,
-                          .response = static_cast<std::uint8_t>(denied ? 1 : 0),
+                          .response = response,
                           .flags = flags,
                           .blocked_ns = blocked_ns,
                           .actor = identify(question.event.pid, *judged.location.raw, blocked_ns),
                           .time_ns = clock_ns(CLOCK_REALTIME),
-                          .deniers = denied ? other_deniers(table, parts_.identities, judged.location,
-                                                            actor_of(judged.location), judged.kind, judged.verdict)
-                                            : std::vector<std::uint32_t>{}});
+                          .deniers = in_time ? other_deniers(table, parts_.identities, judged.location,
+                                                             actor_of(judged.location), judged.kind, judged.verdict)
+                                             : std::vector<std::uint32_t>{}});
 }
 
 void Answerer::account(const Question& question, const Judged& judged, bool in_time, std::uint64_t blocked_ns) {

@@ -109,7 +109,7 @@ void Observer::take(const fanotify_event_metadata& event, std::uint64_t read_ns)
     const std::uint16_t flags = decision.entry->action == Action::watch ? kFlagWatched : 0;
     parts_.recorder.record(*superblock->table, *decision.entry, location,
                            {.kind = observed.kind,
-                            .response = 0,
+                            .response = Response::allow,
                             .flags = flags,
                             .blocked_ns = 0,
                             .actor = actor,

@@ -22,12 +22,12 @@ class Recorder {
 
   struct What {
     FileEventKind kind;
-    std::uint8_t response = 0;
+    Response response = Response::allow;
     std::uint16_t flags = 0;  // FileEventFlag
     std::uint64_t blocked_ns = 0;
     Tracker::Actor actor;
     std::uint64_t time_ns = 0;  // CLOCK_REALTIME
-    std::vector<std::uint32_t> deniers;  // other guards that deny it, a subject's id of each
+    std::vector<std::uint32_t> deniers;  // other guards that deny it, or would: a subject's id of each
   };
 
   // Counts and records what `entry` decided about `location`.

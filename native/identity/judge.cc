@@ -1,6 +1,7 @@
 #include "identity/judge.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace janus {
 
@@ -8,25 +9,29 @@ Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, co
               const Actor& actor, FileEventKind kind, bool observed) {
   if (!location.has_path()) {
     // It may be inside or outside of what is guarded. Denied if anyone would be.
-    const Entry* entry = observed ? nullptr : table.strictest(kind, actor);
-    return {.decision = {.entry = entry, .deny = entry != nullptr, .owner = false}, .as = {}, .anything = true};
+    return {.decision = observed ? Decision{} : table.strictest(kind, actor), .as = {}, .anything = true};
   }
   Verdict best;
   const bool all = each_path(identities, location, [&](std::string_view path) {
     const Decision other = table.decide(path, location.directory(), kind, actor, observed);
-    if (other.entry != nullptr && (best.decision.entry == nullptr || (other.deny && !best.decision.deny)))
+    if (other.outranks(best.decision))
       best = {.decision = other, .as = path == location.path ? std::string() : std::string(path), .anything = false};
   });
   if (all || best.decision.deny || observed) return best;
-  const Entry* entry = table.strictest(kind, actor);
-  return entry == nullptr ? best : Verdict{.decision = {.entry = entry, .deny = true, .owner = false}, .as = {}, .anything = true};
+  return stricter(table, actor, kind, std::move(best));
+}
+
+Verdict stricter(const SuperblockPolicy& table, const Actor& actor, FileEventKind kind, Verdict than) {
+  if (than.decision.deny) return than;
+  const Decision strictest = table.strictest(kind, actor);
+  return strictest.outranks(than.decision) ? Verdict{.decision = strictest, .as = {}, .anything = true} : than;
 }
 
 std::vector<std::uint32_t> other_deniers(const SuperblockPolicy& table, const IdentityTable& identities,
                                          const Location& location, const Actor& actor, FileEventKind kind,
                                          const Verdict& verdict) {
   std::vector<std::uint32_t> ids;
-  if (!verdict.decision.deny || !table.several_guards()) return ids;
+  if (verdict.decision.response() == Response::allow || !table.several_guards()) return ids;
   std::vector<std::uint32_t> named = {verdict.decision.entry->subject->guard};
   // With the one that decided, and one more that tells that there are more.
   constexpr std::size_t kMost = kDeniers + 2;

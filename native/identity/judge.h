@@ -59,7 +59,10 @@ struct Verdict {
 Verdict judge(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location,
               const Actor& actor, FileEventKind kind, bool observed);
 
-// Which guards deny what was judged, as their subjects' ids: one of each guard
+// The same, where it isn't known that `than` looked at all that it could be.
+Verdict stricter(const SuperblockPolicy& table, const Actor& actor, FileEventKind kind, Verdict than);
+
+// Which guards deny what was judged, or only audit and would, as their subjects' ids: one of each guard
 // other than the one that decided. If they are more than kDeniers, these may not be all.
 std::vector<std::uint32_t> other_deniers(const SuperblockPolicy& table, const IdentityTable& identities,
                                          const Location& location, const Actor& actor, FileEventKind kind,

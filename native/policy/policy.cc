@@ -89,8 +89,10 @@ Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEve
         if (rule.answered == observed || !concerns(entry, kind, directory, actor) || decided.contains(entry)) continue;
         if (!reaches(entry, levels, path.substr(at.size()))) continue;
         const bool exempt = entry.action == Action::deny && exempts(entry, actor);
-        if (entry.action == Action::deny && !exempt) return {&entry, true, false};
-        if (best.entry == nullptr) best = {&entry, false, exempt};
+        Decision one{.entry = &entry, .deny = false, .owner = exempt};
+        if (entry.action == Action::deny && !exempt) one = Decision::denial(entry);
+        if (one.deny) return one;
+        if (one.outranks(best)) best = one;
         if (rules_.several_guards()) here.add(entry);
       }
       if (best.entry != nullptr && !rules_.several_guards()) return best;
@@ -146,12 +148,18 @@ std::vector<const Entry*> SuperblockPolicy::denying(std::string_view path, bool 
   }
 }
 
-std::vector<const Entry*> SuperblockPolicy::denying_anything(FileEventKind kind, const Actor& actor, std::size_t most) const {
-  std::vector<const Entry*> denying;
+template <typename Visit>
+void SuperblockPolicy::each_denying_anything(FileEventKind kind, const Actor& actor, Visit visit) const {
   rules_.each([&](const Rule& rule) {
     const Entry& entry = *rule.entry;
-    if (!rule.answered || entry.action != Action::deny || !concerns(entry, kind, true, actor) || exempts(entry, actor))
-      return false;
+    return rule.answered && entry.action == Action::deny && concerns(entry, kind, true, actor) && !exempts(entry, actor) &&
+           visit(entry);
+  });
+}
+
+std::vector<const Entry*> SuperblockPolicy::denying_anything(FileEventKind kind, const Actor& actor, std::size_t most) const {
+  std::vector<const Entry*> denying;
+  each_denying_anything(kind, actor, [&](const Entry& entry) {
     const std::uint32_t guard = entry.subject->guard;
     if (std::ranges::none_of(denying, [&](const Entry* other) { return other->subject->guard == guard; })) denying.push_back(&entry);
     return denying.size() == most;
@@ -159,9 +167,14 @@ std::vector<const Entry*> SuperblockPolicy::denying_anything(FileEventKind kind,
   return denying;
 }
 
-const Entry* SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor) const {
-  const auto denying = denying_anything(kind, actor, 1);
-  return denying.empty() ? nullptr : denying.front();
+Decision SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor) const {
+  Decision best;
+  each_denying_anything(kind, actor, [&](const Entry& entry) {
+    const Decision one = Decision::denial(entry);
+    if (one.outranks(best)) best = one;
+    return best.deny;
+  });
+  return best;
 }
 
 template <typename Visit>

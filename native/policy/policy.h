@@ -6,7 +6,8 @@
 // not matter here.
 //
 // Rules: within one guard the most specific path wins; on a tie deny wins. Guards
-// don't know of each other: if any denies, it is denied.
+// don't know of each other: if any denies, it is denied. One that only audits is judged
+// in the same way: what it would deny is allowed, unless another denies it.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +37,20 @@ struct Decision {
   const Entry* entry = nullptr;  // null: nobody cares
   bool deny = false;
   bool owner = false;  // allowed by autoAllowOwner
+  bool audit = false;  // allowed, and denied if the guard of `entry` enforced
+
+  Response response() const { return deny ? Response::deny : audit ? Response::audit : Response::allow; }
+  // Whether it says more than `other`: a denial, then what would be one.
+  bool outranks(const Decision& other) const {
+    const auto rank = [](const Decision& of) { return of.deny ? 3 : of.audit ? 2 : of.entry != nullptr ? 1 : 0; };
+    return rank(*this) > rank(other);
+  }
+
+  // That its entry denies it.
+  static Decision denial(const Entry& entry) {
+    const bool enforced = entry.subject->enforced;
+    return {.entry = &entry, .deny = enforced, .owner = false, .audit = !enforced};
+  }
 };
 
 // How one container sees a superblock: where it mounted which part of it.
@@ -57,18 +72,18 @@ class SuperblockPolicy {
   // the directory `path`: then its children may be ignored.
   bool outside(std::string_view directory, bool observed) const;
 
-  // Who denies `actor` this path: an entry for each guard that does, up to so many.
+  // Who denies `actor` this path, or would: an entry for each guard, up to so many.
   std::vector<const Entry*> denying(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
                                     std::size_t most) const;
 
   // Whether more than one guard has anything here.
   bool several_guards() const { return rules_.several_guards(); }
 
-  // Whether an object of unknown place must be denied: somebody denies here,
-  // and we cannot tell that it isn't inside.
-  const Entry* strictest(FileEventKind kind, const Actor& actor) const;
+  // About an object of unknown place. If somebody denies here, it is denied, since we
+  // cannot tell that it isn't inside.
+  Decision strictest(FileEventKind kind, const Actor& actor) const;
 
-  // The same, an entry for each guard, up to so many.
+  // Who denies something here, or would: an entry for each guard, up to so many.
   std::vector<const Entry*> denying_anything(FileEventKind kind, const Actor& actor, std::size_t most) const;
 
   // Who could deny anyone this path; null: nobody. Used to find what to pin.
@@ -101,6 +116,9 @@ class SuperblockPolicy {
   // Entries that could deny anyone this path, until `visit` returns true.
   template <typename Visit>
   void each_denying(std::string_view path, bool directory, Visit visit) const;
+  // Entries that deny `actor` something here, until `visit` returns true.
+  template <typename Visit>
+  void each_denying_anything(FileEventKind kind, const Actor& actor, Visit visit) const;
 
   RuleTable rules_;
   std::vector<View> views_;  // longest root first

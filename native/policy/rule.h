@@ -32,6 +32,7 @@ struct Subject {
   bool recursive = false;
   bool only_container = false;
   bool exact = false;
+  bool enforced = true;  // false: its guard only audits, and denies nobody anything
   std::vector<std::string> exclude;
   std::shared_ptr<SubjectStats> stats;
 };

@@ -32,6 +32,14 @@ inline constexpr int kFileEventKinds = 13;
 // The canary's (native/cover/canary.h). No guard's subject has it: those are below.
 inline constexpr std::uint32_t kCanarySubject = 1u << 31;
 
+// What became of it, or would have.
+enum class Response : std::uint8_t {
+  allow = 0,
+  deny = 1,
+  audit = 2,  // allowed: only guards that audit would have denied it
+};
+inline constexpr std::size_t kResponses = 3;
+
 enum FileEventFlag : std::uint16_t {
   kFlagDirectory = 1,  // the object is a directory
   kFlagAnswered = 2,   // a permission event: the actor waited for our answer
@@ -41,7 +49,7 @@ enum FileEventFlag : std::uint16_t {
   kFlagWatched = 32,   // seen for a `watch` path: nothing was to be answered
   kFlagInside = 64,    // the actor is a process of the subject's container
   kFlagCut = 128,      // there are more ancestors than the record has
-  kFlagDeniersCut = 256,  // more guards deny it than the record has
+  kFlagDeniersCut = 256,  // more guards deny it, or would, than the record has
 };
 
 struct FileEvent {
@@ -57,12 +65,12 @@ struct FileEvent {
   std::int32_t ppid;         // 0 = not known
   std::uint32_t uid;         // real uid in the initial user namespace
   FileEventKind kind;
-  std::uint8_t response;  // 0 allow, 1 deny
+  Response response;
   std::uint16_t flags;    // FileEventFlag
   char comm[16];  // NUL padded
   std::uint64_t start_ns;      // the process's start, CLOCK_REALTIME; 0 = not known
   std::uint16_t ancestry_len;  // bytes
-  std::uint16_t deniers;       // how many other guards deny it
+  std::uint16_t deniers;       // how many other guards deny it, or only audit and would
   std::uint16_t reserved[2];
   // path bytes, then exe bytes, then ancestry, then deniers, then padding to 8.
   // A denier is a subject_id, one for each guard. Not aligned.

@@ -33,24 +33,24 @@ class Counter {
 // What one subject has decided on one container.
 struct SubjectCounts {
   // [kind][response][answered]
-  std::array<std::array<std::array<Counter, 2>, 2>, kFileEventKinds> decisions;
+  std::array<std::array<std::array<Counter, 2>, kResponses>, kFileEventKinds> decisions;
   // [response]
-  std::array<std::array<Counter, kBlockedBoundsNs.size() + 1>, 2> blocked;
-  std::array<Counter, 2> blocked_ns;
+  std::array<std::array<Counter, kBlockedBoundsNs.size() + 1>, kResponses> blocked;
+  std::array<Counter, kResponses> blocked_ns;
 };
 
 // The same, of a subject that may never decide anything, as most never do: it takes
 // memory from the first decision on. Lives as long as anyone counts in it.
 class SubjectStats {
  public:
-  void count(FileEventKind kind, std::uint8_t response, bool answered) {
-    counts().decisions[static_cast<std::size_t>(kind)][response][answered].add();
+  void count(FileEventKind kind, Response response, bool answered) {
+    counts().decisions[static_cast<std::size_t>(kind)][static_cast<std::size_t>(response)][answered].add();
   }
-  void block(std::uint8_t response, std::uint64_t ns) {
+  void block(Response response, std::uint64_t ns) {
     std::size_t at = 0;
     while (at < kBlockedBoundsNs.size() && ns > kBlockedBoundsNs[at]) ++at;
-    counts().blocked[response][at].add();
-    counts().blocked_ns[response].add(ns);
+    counts().blocked[static_cast<std::size_t>(response)][at].add();
+    counts().blocked_ns[static_cast<std::size_t>(response)].add(ns);
   }
   // Null: nothing was decided yet.
   const SubjectCounts* counted() const { return there_.load(std::memory_order_acquire) ? counts_.get() : nullptr; }

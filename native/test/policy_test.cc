@@ -99,6 +99,38 @@ void guards_do_not_loosen_each_other() {
   CHECK(policy.decide("/d/own/x", false, FileEventKind::open, owner, false).entry != nullptr);
 }
 
+void a_guard_that_audits_is_judged_and_denies_nothing() {
+  std::vector<std::shared_ptr<Subject>> of;
+  for (std::uint32_t guard = 1; guard <= 3; ++guard) of.push_back(subject(true)), of.back()->guard = guard;
+  of[0]->enforced = of[2]->enforced = false;
+  of[0]->auto_allow_owner = true;
+  const SuperblockPolicy policy({entry(Action::deny, "/d", of[0]), entry(Action::allow, "/d/pub", of[0]),
+                                 entry(Action::allow, "/d/t", of[0]), entry(Action::deny, "/d/t", of[0]),
+                                 entry(Action::deny, "/d/e", of[1]), entry(Action::allow, "/d/e/f", of[1]),
+                                 entry(Action::deny, "/d/e", of[2])},
+                                {});
+  const Actor owner{.container = 7, .owner = true};
+  const auto decide = [&](const char* path, const Actor& actor = {}) {
+    return policy.decide(path, false, FileEventKind::open, actor, false);
+  };
+  const auto says = [&](const char* path, Response response, std::uint32_t guard, const Actor& actor = {}) {
+    const Decision decision = decide(path, actor);
+    return decision.response() == response && decision.entry != nullptr && decision.entry->subject->guard == guard;
+  };
+  CHECK(says("/d/x", Response::audit, 1) && !decide("/d/x").deny);
+  CHECK(says("/d/t", Response::audit, 1));  // deny wins a tie, as ever
+  CHECK(says("/d/pub", Response::allow, 1));
+  CHECK(says("/d/x", Response::allow, 1, owner) && decide("/d/x", owner).owner);
+  CHECK(says("/d/e/x", Response::deny, 2));  // one that enforces decides, more specific or not
+  CHECK(decide("/d/e/f").audit && !decide("/d/e/f").deny);  // it allows that, and the two others would deny it
+  CHECK(guards_of(policy.denying("/d/e/x", false, FileEventKind::open, {}, 10)) == std::vector<std::uint32_t>({1, 2, 3}));
+  CHECK(policy.strictest(FileEventKind::open, {}).deny);
+  CHECK(policy.deniable("/d/x", false) != nullptr);
+  const SuperblockPolicy alone({entry(Action::deny, "/d", of[0])}, {});
+  CHECK(alone.strictest(FileEventKind::open, {}).response() == Response::audit);
+  CHECK(alone.strictest(FileEventKind::open, owner).entry == nullptr);
+}
+
 void paths_that_are_judged_alike() {
   auto flat = subject(), limited = subject(true, 3), without = subject(true);
   without->exclude = {"*.log"};
@@ -183,8 +215,8 @@ void a_path_of_any_length() {
 
 void unknown_places_are_denied_if_anyone_is() {
   const SuperblockPolicy policy({entry(Action::deny, "/d", subject())}, {});
-  CHECK(policy.strictest(FileEventKind::open, {}) != nullptr);
-  CHECK(policy.strictest(FileEventKind::access, {}) == nullptr);
+  CHECK(policy.strictest(FileEventKind::open, {}).deny);
+  CHECK(policy.strictest(FileEventKind::access, {}).entry == nullptr);
   CHECK(policy.deniable("/d/x", false) && !policy.deniable("/e", false));
 }
 
@@ -203,6 +235,7 @@ int main() {
   the_most_specific_path_wins_and_deny_wins_a_tie();
   each_guard_that_denies_is_named_once();
   guards_do_not_loosen_each_other();
+  a_guard_that_audits_is_judged_and_denies_nothing();
   paths_that_are_judged_alike();
   a_subject_decides_only_about_its_events();
   only_directories();

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type GuardDetails, GuardSource, GuardState } from "../gen/janus/v1/inspection_pb.js";
-import { type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
+import { GuardMode, type JanusdConfig, type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
 import { fileField } from "../guard/file.js";
 import { formatResources, type Resource, resourceOf } from "../guard/file-format.js";
 import { labelOf } from "../guard/registry.js";
@@ -98,7 +98,10 @@ function resourceWithStatus(guard: GuardDetails): Resource {
       complete,
       containers: containers.map(({ id, name, firstPid }) => ({ id, ...(name === "" ? {} : { name }), firstPid })),
       decisions: Object.fromEntries(
-        decisions.map(({ event, allowed, denied }) => [event, { allowed: Number(allowed), denied: Number(denied) }]),
+        decisions.map(({ event, allowed, denied, audited }) => [
+          event,
+          { allowed: Number(allowed), denied: Number(denied), audited: Number(audited) },
+        ]),
       ),
       warnings: warnings.map(({ field, description }) => ({ field: fileField(field), description })),
     },
@@ -114,7 +117,7 @@ function columnsOf(format: "table" | "wide", nowMs: number): Columns<GuardDetail
     ...(wide ? { NODE: ({ nodeName }: GuardDetails) => nodeName } : {}),
     CONTAINERS: ({ containers }) => containers.map(({ id }) => shortId(id)).join(","),
     ...(wide ? { PIDS: ({ containers }: GuardDetails) => containers.map(({ firstPid }) => firstPid).join(",") } : {}),
-    MODE: (guard) => distinct(configOf(guard).subject.map(modeOf)),
+    MODE: (guard) => modesOf(configOf(guard)),
     SCOPE: (guard) => distinct(configOf(guard).subject.map(({ scope }) => (Scope[scope] ?? "").toLowerCase())),
     ...(wide
       ? { EVENTS: (guard: GuardDetails) => distinct(configOf(guard).subject.flatMap(({ event }) => event)) }
@@ -131,9 +134,10 @@ function distinct(words: readonly string[]): string {
   return [...new Set(words)].join(",");
 }
 
-/** Whether a subject answers, or only watches. */
-function modeOf({ allow, deny }: JanusGuardSubject): string {
-  return allow.length + deny.length > 0 ? "enforce" : "watch";
+/** Whether its subjects answer, and how, or only watch. */
+function modesOf({ subject, mode }: JanusdConfig): string {
+  const answers = mode === GuardMode.AUDIT ? "audit" : "enforce";
+  return distinct(subject.map(({ allow, deny }) => (allow.length + deny.length > 0 ? answers : "watch")));
 }
 
 function pathsOf(subjects: readonly JanusGuardSubject[], limit: number): string {
@@ -150,8 +154,10 @@ function pathsOf(subjects: readonly JanusGuardSubject[], limit: number): string 
 }
 
 function decisionsOf(decisions: GuardDetails["decisions"]): string {
-  const sum = (field: "allowed" | "denied"): bigint => decisions.reduce((total, one) => total + one[field], 0n);
-  return `${sum("denied")} denied, ${sum("allowed")} allowed`;
+  const sum = (field: "allowed" | "denied" | "audited"): bigint =>
+    decisions.reduce((total, one) => total + one[field], 0n);
+  const audited = sum("audited");
+  return `${sum("denied")} denied, ${sum("allowed")} allowed${audited === 0n ? "" : `, ${audited} audited`}`;
 }
 
 function stateOf(guard: GuardDetails): string {

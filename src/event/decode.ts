@@ -128,7 +128,7 @@ export class FileEventView {
     return this.bytes[this.#start + FILE_EVENT.kind] as number;
   }
 
-  /** 0 allow, RESPONSE_DENY. */
+  /** Index into RESPONSES. */
   get response(): number {
     return this.bytes[this.#start + FILE_EVENT.response] as number;
   }
@@ -204,7 +204,7 @@ export class FileEventView {
     return parts.join(",");
   }
 
-  /** Of each other guard that denies it, the id of a subject; see FLAG.deniersCut. */
+  /** Of each other guard that denies it, or would, the id of a subject; see FLAG.deniersCut. */
   get denierIds(): number[] {
     const start = this.#exeEnd + this.#ancestryLength;
     return Array.from({ length: this.deniers }, (_, index) => this.bytes.readUInt32LE(start + index * DENIER_BYTES));
@@ -227,7 +227,7 @@ export class FileEventView {
     return this.#u16[(this.#start + FILE_EVENT.ancestry_len) / 2] as number;
   }
 
-  /** How many other guards deny it. */
+  /** How many other guards deny it, or only audit and would. */
   get deniers(): number {
     return this.#u16[(this.#start + FILE_EVENT.deniers) / 2] as number;
   }

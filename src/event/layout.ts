@@ -30,7 +30,7 @@ export const FILE_EVENT = {
 /** `struct FileEventAncestor`, which its two strings follow. Not aligned. */
 export const ANCESTOR = { sizeof: 7, pid: 0, comm_len: 4, exe_len: 5 } as const;
 
-/** A subject's id, of each other guard that denies. Not aligned. */
+/** A subject's id, of each other guard that denies, or only audits and would. Not aligned. */
 export const DENIER_BYTES = 4;
 /** `kDeniers`. */
 export const DENIERS = 15;
@@ -52,11 +52,12 @@ export const FLAG = {
   inside: 64,
   /** There are more ancestors than the record has. */
   cut: 128,
-  /** More guards deny it than the record has. */
+  /** More guards deny it, or would, than the record has. */
   deniersCut: 256,
 } as const;
 
-export const RESPONSE_DENY = 1;
+/** `enum Response`, by number. `audit`: allowed, by guards that only audit and would have denied it. */
+export const RESPONSES = ["allow", "deny", "audit"] as const;
 
 /** `kCanarySubject`. */
 export const CANARY_SUBJECT = 2 ** 31;

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file janus.proto.
  */
 export const file_janus: GenFile = /*@__PURE__*/
-  fileDesc("CgtqYW51cy5wcm90bxIFamFudXMisgIKDEphbnVzZENvbmZpZxIMCgRuYW1lGAEgASgJEhAKCG5vZGVOYW1lGAIgASgJEg8KB3BvZE5hbWUYAyABKAkSCwoDcGlkGAQgAygFEgsKA2NpZBgFIAMoCRIpCgdzdWJqZWN0GAYgAygLMhguamFudXMuSmFudXNHdWFyZFN1YmplY3QSEQoJbG9nRm9ybWF0GAcgASgJEhEKCW5hbWVzcGFjZRgQIAEoCRIOCgZwb2RVaWQYESABKAkSPwoOY29udGFpbmVyTmFtZXMYEiADKAsyJy5qYW51cy5KYW51c2RDb25maWcuQ29udGFpbmVyTmFtZXNFbnRyeRo1ChNDb250YWluZXJOYW1lc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEixwIKEUphbnVzR3VhcmRTdWJqZWN0Eg0KBWFsbG93GAEgAygJEgwKBGRlbnkYAiADKAkSDQoFZXZlbnQYAyADKAkSDwoHb25seURpchgEIAEoCBIWCg5hdXRvQWxsb3dPd25lchgFIAEoCBINCgVhdWRpdBgGIAEoCBIwCgR0YWdzGAcgAygLMiIuamFudXMuSmFudXNHdWFyZFN1YmplY3QuVGFnc0VudHJ5EhEKCXJlY3Vyc2l2ZRgQIAEoCBIQCghtYXhEZXB0aBgRIAEoBRIPCgdleGNsdWRlGBIgAygJEg0KBXdhdGNoGBMgAygJEhsKBXNjb3BlGBQgASgOMgwuamFudXMuU2NvcGUSDQoFZXhhY3QYFSABKAgaKwoJVGFnc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEihAEKDEphbnVzZEhhbmRsZRIQCghub2RlTmFtZRgBIAEoCRIPCgdwb2ROYW1lGAIgASgJEgsKA3BpZBgDIAMoBRIWCg5wcm9jZXNzRXZlbnRmZBgEIAMoBRIMCgRuYW1lGBAgASgJEhEKCW5hbWVzcGFjZRgRIAEoCRILCgNjaWQYEiADKAkiBwoFRW1wdHkqMAoFU2NvcGUSEgoOU0NPUEVfRVZFUllPTkUQABITCg9TQ09QRV9DT05UQUlORVIQATKwAQoGSmFudXNkEjkKC0NyZWF0ZUd1YXJkEhMuamFudXMuSmFudXNkQ29uZmlnGhMuamFudXMuSmFudXNkSGFuZGxlIgASMwoMRGVzdHJveUd1YXJkEhMuamFudXMuSmFudXNkQ29uZmlnGgwuamFudXMuRW1wdHkiABI2Cg1HZXRHdWFyZFN0YXRlEgwuamFudXMuRW1wdHkaEy5qYW51cy5KYW51c2RIYW5kbGUiADABYgZwcm90bzM");
+  fileDesc("CgtqYW51cy5wcm90bxIFamFudXMi0gIKDEphbnVzZENvbmZpZxIMCgRuYW1lGAEgASgJEhAKCG5vZGVOYW1lGAIgASgJEg8KB3BvZE5hbWUYAyABKAkSCwoDcGlkGAQgAygFEgsKA2NpZBgFIAMoCRIpCgdzdWJqZWN0GAYgAygLMhguamFudXMuSmFudXNHdWFyZFN1YmplY3QSEQoJbG9nRm9ybWF0GAcgASgJEhEKCW5hbWVzcGFjZRgQIAEoCRIOCgZwb2RVaWQYESABKAkSPwoOY29udGFpbmVyTmFtZXMYEiADKAsyJy5qYW51cy5KYW51c2RDb25maWcuQ29udGFpbmVyTmFtZXNFbnRyeRIeCgRtb2RlGBMgASgOMhAuamFudXMuR3VhcmRNb2RlGjUKE0NvbnRhaW5lck5hbWVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLHAgoRSmFudXNHdWFyZFN1YmplY3QSDQoFYWxsb3cYASADKAkSDAoEZGVueRgCIAMoCRINCgVldmVudBgDIAMoCRIPCgdvbmx5RGlyGAQgASgIEhYKDmF1dG9BbGxvd093bmVyGAUgASgIEg0KBWF1ZGl0GAYgASgIEjAKBHRhZ3MYByADKAsyIi5qYW51cy5KYW51c0d1YXJkU3ViamVjdC5UYWdzRW50cnkSEQoJcmVjdXJzaXZlGBAgASgIEhAKCG1heERlcHRoGBEgASgFEg8KB2V4Y2x1ZGUYEiADKAkSDQoFd2F0Y2gYEyADKAkSGwoFc2NvcGUYFCABKA4yDC5qYW51cy5TY29wZRINCgVleGFjdBgVIAEoCBorCglUYWdzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKkAQoMSmFudXNkSGFuZGxlEhAKCG5vZGVOYW1lGAEgASgJEg8KB3BvZE5hbWUYAiABKAkSCwoDcGlkGAMgAygFEhYKDnByb2Nlc3NFdmVudGZkGAQgAygFEgwKBG5hbWUYECABKAkSEQoJbmFtZXNwYWNlGBEgASgJEgsKA2NpZBgSIAMoCRIeCgRtb2RlGBMgASgOMhAuamFudXMuR3VhcmRNb2RlIgcKBUVtcHR5KjkKCUd1YXJkTW9kZRIWChJHVUFSRF9NT0RFX0VORk9SQ0UQABIUChBHVUFSRF9NT0RFX0FVRElUEAEqMAoFU2NvcGUSEgoOU0NPUEVfRVZFUllPTkUQABITCg9TQ09QRV9DT05UQUlORVIQATKwAQoGSmFudXNkEjkKC0NyZWF0ZUd1YXJkEhMuamFudXMuSmFudXNkQ29uZmlnGhMuamFudXMuSmFudXNkSGFuZGxlIgASMwoMRGVzdHJveUd1YXJkEhMuamFudXMuSmFudXNkQ29uZmlnGgwuamFudXMuRW1wdHkiABI2Cg1HZXRHdWFyZFN0YXRlEgwuamFudXMuRW1wdHkaEy5qYW51cy5KYW51c2RIYW5kbGUiADABYgZwcm90bzM");
 
 /**
  * @generated from message janus.JanusdConfig
@@ -71,6 +71,11 @@ export type JanusdConfig = Message<"janus.JanusdConfig"> & {
    * @generated from field: map<string, string> containerNames = 18;
    */
   containerNames: { [key: string]: string };
+
+  /**
+   * @generated from field: janus.GuardMode mode = 19;
+   */
+  mode: GuardMode;
 };
 
 /**
@@ -207,6 +212,11 @@ export type JanusdHandle = Message<"janus.JanusdHandle"> & {
    * @generated from field: repeated string cid = 18;
    */
   cid: string[];
+
+  /**
+   * @generated from field: janus.GuardMode mode = 19;
+   */
+  mode: GuardMode;
 };
 
 /**
@@ -230,6 +240,31 @@ export const EmptySchema: GenMessage<Empty> = /*@__PURE__*/
   messageDesc(file_janus, 3);
 
 /**
+ * Whether what a guard denies is denied.
+ *
+ * @generated from enum janus.GuardMode
+ */
+export enum GuardMode {
+  /**
+   * @generated from enum value: GUARD_MODE_ENFORCE = 0;
+   */
+  ENFORCE = 0,
+
+  /**
+   * Judged and recorded as the other is, and allowed.
+   *
+   * @generated from enum value: GUARD_MODE_AUDIT = 1;
+   */
+  AUDIT = 1,
+}
+
+/**
+ * Describes the enum janus.GuardMode.
+ */
+export const GuardModeSchema: GenEnum<GuardMode> = /*@__PURE__*/
+  enumDesc(file_janus, 0);
+
+/**
  * Whose operations a subject judges.
  *
  * @generated from enum janus.Scope
@@ -250,7 +285,7 @@ export enum Scope {
  * Describes the enum janus.Scope.
  */
 export const ScopeSchema: GenEnum<Scope> = /*@__PURE__*/
-  enumDesc(file_janus, 0);
+  enumDesc(file_janus, 1);
 
 /**
  * @generated from service janus.Janusd

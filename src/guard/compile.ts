@@ -38,11 +38,13 @@ export function compileGuard(
   node: string,
   idOf: (signature: string) => number,
 ): CompiledSubject[] {
+  // State files that are older than modes have ids by what is digested without one.
+  const marked = guard.mode === "enforce" ? [] : [guard.mode];
   return containers.flatMap((container) =>
     guard.subjects.map((subject, subjectIndex) => {
       const on = { guard, subject, subjectIndex, container };
       const signature = createHash("sha256")
-        .update(JSON.stringify([policyOf(subject), aboutSubject(on, node), String(container.info.cgroupId)]))
+        .update(JSON.stringify([policyOf(subject), aboutSubject(on, node), String(container.info.cgroupId), ...marked]))
         .digest("base64url");
       return { ...on, id: idOf(signature), signature };
     }),
@@ -51,7 +53,7 @@ export function compileGuard(
 
 /** What sinks are told about the events of a subject. `node`: for a guard that names none. */
 export function contextOf(subject: CompiledSubject, node: string): SubjectContext {
-  return { id: subject.id, ...aboutSubject(subject, node) };
+  return { id: subject.id, ...aboutSubject(subject, node), mode: subject.guard.mode };
 }
 
 function aboutSubject(
@@ -85,7 +87,7 @@ export function nativeGuard(
 ): NativeGuard {
   return {
     key,
-    policies: guard.subjects.map(policyOf),
+    policies: guard.subjects.map((subject) => ({ ...policyOf(subject), enforced: guard.mode === "enforce" })),
     subjects: subjects.map(({ id, subjectIndex, container }) => ({
       id,
       containerId: container.info.id,

@@ -2,7 +2,7 @@
 import { stringify } from "yaml";
 import { type JanusdConfig, type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
 import { API_VERSION, KIND, SCOPES } from "./file.js";
-import { containerId } from "./guard.js";
+import { containerId, modeOf } from "./guard.js";
 
 /** What `readGuardFile` reads as the same guard. Without what is as it would be anyway. */
 export type Resource = Readonly<Record<string, unknown>>;
@@ -15,7 +15,7 @@ export function resourceOf(config: JanusdConfig): Resource {
     kind: KIND,
     metadata: said({ name, namespace }),
     spec: said({
-      ...{ podName, podUid, nodeName, logFormat },
+      ...{ podName, podUid, nodeName, logFormat, mode: modeOf(config) === "audit" ? "audit" : "" },
       containers: containersOf(config),
       subjects: config.subject.map(subjectOf),
     }),

@@ -15,7 +15,13 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type Document, isNode, LineCounter, parseAllDocuments } from "yaml";
 import { JanusdError } from "../errors.js";
-import { type JanusdConfig, JanusdConfigSchema, type JanusGuardSubjectSchema, Scope } from "../gen/janus_pb.js";
+import {
+  GuardMode,
+  type JanusdConfig,
+  JanusdConfigSchema,
+  type JanusGuardSubjectSchema,
+  Scope,
+} from "../gen/janus_pb.js";
 import { parseGuard } from "./guard.js";
 
 export const API_VERSION = "januscontroller.clustergarage.io/v1alpha1";
@@ -139,16 +145,28 @@ function readDocument(content: Mapping, refuse: Refuse): JanusdConfig {
   const subject = spec
     .list("subjects")
     .map((item, index) => readSubject(new Fields(item, ["spec", "subjects", index], refuse), refuse));
+  const mode = (): GuardMode => {
+    const known = MODES.get(spec.text("mode"));
+    if (known === undefined) refuse(["spec", "mode"], "must be enforce or audit");
+    return known ?? GuardMode.ENFORCE;
+  };
   const config = create(JanusdConfigSchema, {
     ...{ name, namespace, cid, containerNames, subject },
     podName: spec.text("podName"),
     podUid: spec.text("podUid"),
     nodeName: spec.text("nodeName"),
     logFormat: spec.text("logFormat"),
+    mode: mode(),
   });
   for (const fields of [spec, metadata, document]) fields.done();
   return config;
 }
+
+const MODES: ReadonlyMap<string, GuardMode> = new Map([
+  ["", GuardMode.ENFORCE],
+  ["enforce", GuardMode.ENFORCE],
+  ["audit", GuardMode.AUDIT],
+]);
 
 export const SCOPES: ReadonlyMap<string, Scope> = new Map([
   ["", Scope.EVERYONE],

@@ -4,9 +4,10 @@
  */
 import { Buffer } from "node:buffer";
 import { type FieldViolation, JanusdError } from "../errors.js";
-import { type JanusdConfig, type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
+import { GuardMode, type JanusdConfig, type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
 import { compileLogFormat, LogFormatError } from "../log-format.js";
 import type { EventMask, SubjectPolicy } from "../native.js";
+import type { Mode } from "../subject.js";
 
 export interface Guard {
   readonly name: string;
@@ -17,6 +18,7 @@ export interface Guard {
   readonly nodeName: string;
   /** "" = the default format. */
   readonly logFormat: string;
+  readonly mode: Mode;
   /** At least one; no id twice. */
   readonly containers: readonly ContainerRef[];
   /** At least one. */
@@ -89,12 +91,21 @@ export function parseGuard(config: JanusdConfig): Guard {
     if (problem !== undefined) refuse("logFormat", problem);
   }
 
-  if (violations.length > 0) throw JanusdError.invalid(violations);
+  const mode = modeOf(config);
+  if (mode === undefined) refuse("mode", "unknown; known are GUARD_MODE_ENFORCE and GUARD_MODE_AUDIT");
+
+  if (violations.length > 0 || mode === undefined) throw JanusdError.invalid(violations);
   const { name, namespace, podName, podUid, nodeName, logFormat } = config;
-  return { name, namespace, podName, podUid, nodeName, logFormat, containers, subjects };
+  return { name, namespace, podName, podUid, nodeName, logFormat, mode, containers, subjects };
 }
 
 type Refuse = (field: string, description: string) => void;
+
+/** Undefined: none that is known. */
+export function modeOf({ mode }: Pick<JanusdConfig, "mode">): Mode | undefined {
+  if (mode === GuardMode.ENFORCE) return "enforce";
+  return mode === GuardMode.AUDIT ? "audit" : undefined;
+}
 
 function parseContainers(config: JanusdConfig, refuse: Refuse): ContainerRef[] {
   if (config.cid.length === 0) refuse("cid", "a guard needs at least one container id");

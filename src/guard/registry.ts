@@ -11,7 +11,7 @@ import { type FieldViolation, isNativeError, JanusdError } from "../errors.js";
 import type { JanusdConfig } from "../gen/janus_pb.js";
 import type { Log } from "../log.js";
 import type { ContainerInfo, Engine, NativeError } from "../native.js";
-import type { GuardName, SubjectContext } from "../subject.js";
+import type { GuardName, Mode, SubjectContext } from "../subject.js";
 import { AuditTrail, type ReloadCause, type Requester } from "./audit.js";
 import { type CompiledSubject, compileGuard, contextOf, type LiveContainer, nativeGuard } from "./compile.js";
 import { type ContainerRef, containerId, type Guard, normalisePath, parseGuard } from "./guard.js";
@@ -61,6 +61,7 @@ export interface GuardHandle {
   readonly containerIds: readonly string[];
   /** False: a container of it ended, or a path cannot be guarded now; what is left is enforced. */
   readonly complete: boolean;
+  readonly mode: Mode;
 }
 
 /** All that is known of a guard, held or not. */
@@ -750,6 +751,7 @@ export class GuardRegistry {
       subjectIds: subjects.map(({ id }) => id),
       containerIds: containers.map(({ info }) => info.id),
       complete: complete && !this.#incomplete.has(identity(guard)),
+      mode: guard.mode,
     };
   }
 }

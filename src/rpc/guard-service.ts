@@ -5,7 +5,14 @@
 import { create } from "@bufbuild/protobuf";
 import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { JanusdError } from "../errors.js";
-import { type Empty, EmptySchema, type JanusdConfig, type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
+import {
+  type Empty,
+  EmptySchema,
+  GuardMode,
+  type JanusdConfig,
+  type JanusdHandle,
+  JanusdHandleSchema,
+} from "../gen/janus_pb.js";
 import type { GuardIntake } from "../guard/intake.js";
 import type { GuardHandle, GuardRegistry } from "../guard/registry.js";
 import type { Log } from "../log.js";
@@ -59,6 +66,7 @@ function messageOf(guard: GuardHandle): JanusdHandle {
     name: guard.name,
     namespace: guard.namespace,
     cid: [...guard.containerIds],
+    mode: guard.mode === "audit" ? GuardMode.AUDIT : GuardMode.ENFORCE,
   });
 }
 

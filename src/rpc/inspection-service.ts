@@ -6,10 +6,11 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { JanusdError } from "../errors.js";
-import { EVENT_KINDS, RESPONSE_DENY } from "../event/layout.js";
+import { EVENT_KINDS, RESPONSES } from "../event/layout.js";
 import {
   type GetStatusResponse,
   GetStatusResponseSchema,
+  type GuardDecisionsSchema,
   type GuardDetailsSchema,
   type GuardSchema,
   GuardSource,
@@ -148,13 +149,11 @@ function decisionsBySubject({ decisions }: Pick<EngineStats, "decisions">): Map<
 }
 
 /** By event. */
-function sumOf(decisions: EngineStats["decisions"]): { event: string; allowed: bigint; denied: bigint }[] {
+function sumOf(decisions: EngineStats["decisions"]): MessageInitShape<typeof GuardDecisionsSchema>[] {
   return [...Map.groupBy(decisions, ({ kind }) => kind)].map(([kind, ofKind]) => {
-    const sum = (denied: boolean): bigint =>
-      BigInt(
-        ofKind.reduce((total, { response, count }) => total + ((response === RESPONSE_DENY) === denied ? count : 0), 0),
-      );
-    return { event: EVENT_KINDS[kind] ?? "unknown", allowed: sum(false), denied: sum(true) };
+    const sum = (name: (typeof RESPONSES)[number]): bigint =>
+      BigInt(ofKind.reduce((total, { response, count }) => total + (RESPONSES[response] === name ? count : 0), 0));
+    return { event: EVENT_KINDS[kind] ?? "unknown", allowed: sum("allow"), denied: sum("deny"), audited: sum("audit") };
   });
 }
 

@@ -13,6 +13,7 @@ import {
   fileType,
   type LogFormat,
   responseName,
+  SEVERAL_AUDIT_LOG_FORMAT,
   SEVERAL_LOG_FORMAT,
 } from "../log-format.js";
 import { type Deniers, guardName, type SubjectContext } from "../subject.js";
@@ -83,6 +84,7 @@ class LogSink implements Sink {
 class TextLines implements LineRenderer {
   readonly #default = compileLogFormat(DEFAULT_LOG_FORMAT);
   readonly #several = compileLogFormat(SEVERAL_LOG_FORMAT);
+  readonly #severalAudit = compileLogFormat(SEVERAL_AUDIT_LOG_FORMAT);
   readonly #formats = new WeakMap<SubjectContext, LogFormat>();
 
   render(view: FileEventView, subject: SubjectContext, deniers: Deniers): string {
@@ -90,7 +92,10 @@ class TextLines implements LineRenderer {
   }
 
   #formatOf(subject: SubjectContext, { others, cut }: Deniers): LogFormat {
-    if (subject.logFormat === "") return others.length === 0 && !cut ? this.#default : this.#several;
+    if (subject.logFormat === "") {
+      if (others.length === 0 && !cut) return this.#default;
+      return subject.mode === "audit" ? this.#severalAudit : this.#several;
+    }
     let format = this.#formats.get(subject);
     if (format === undefined) {
       format = compileLogFormat(subject.logFormat);
@@ -103,7 +108,10 @@ class TextLines implements LineRenderer {
 /** Nothing, if one guard decided: `guard` says which. */
 function guardsJson(subject: SubjectContext, { others, cut }: Deniers): string {
   if (others.length === 0 && !cut) return "";
-  return `,"guards":${quoteJson([subject, ...others].map(guardName))},"guardsCut":${cut}`;
+  const all = [subject, ...others];
+  const auditing = all.filter(({ mode }) => mode === "audit");
+  const marked = auditing.length === 0 ? "" : `,"auditGuards":${quoteJson(auditing.map(guardName))}`;
+  return `,"guards":${quoteJson(all.map(guardName))},"guardsCut":${cut}${marked}`;
 }
 
 /** Put together by hand, since the keys are known; what isn't plain text by quoteJson(). */

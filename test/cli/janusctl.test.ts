@@ -213,6 +213,7 @@ t.test("create reads standard input, and prints JSON", async (t) => {
     name: "second",
     namespace: "",
     cid: [containerId],
+    mode: "GUARD_MODE_ENFORCE",
   });
 });
 

@@ -114,6 +114,10 @@ t.test("what is refused", async (t) => {
   t.match(changed("events: [open]", "events: [open], maxDepth: 1.5"), [{ field: "spec.subjects[0].maxDepth" }]);
   t.match(changed("events: [open]", "events: [open], tags: { a: 1 }"), [{ field: "spec.subjects[0].tags.a" }]);
   t.match(problems(`${minimal}  logFormat: "{"\n`), [{ line: 7, field: "spec.logFormat" }]);
+  t.match(problems(`${minimal}  mode: Audit\n`), [
+    { line: 7, field: "spec.mode", description: "must be enforce or audit" },
+  ]);
+  t.match(problems(`${minimal}  mode: [audit]\n`), [{ line: 7, field: "spec.mode", description: "must be a string" }]);
   t.match(problems(`${minimal}---\n${minimal}`), [{ document: 2, line: 10, field: "metadata.name" }]);
   t.match(problems("- a\n"), [{ line: 1, field: "", description: "must be a mapping" }]);
   t.match(problems(`${minimal}---\na: [\n`), [{ document: 2, line: 9, field: "" }]);

@@ -1,7 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import t from "tap";
 import { JanusdError } from "../../src/errors.js";
-import { JanusdConfigSchema } from "../../src/gen/janus_pb.js";
+import { GuardMode, JanusdConfigSchema } from "../../src/gen/janus_pb.js";
 import { GuardRegistry, identity } from "../../src/guard/registry.js";
 import { EngineRecorder, LogRecorder } from "../support/engine-recorder.js";
 
@@ -262,9 +262,26 @@ t.test("what sinks are told about a subject", async (t) => {
     containerId: A,
     containerName: "web",
     logFormat: "{path}",
+    mode: "enforce",
   });
   registry.create(config({ name: "h" }));
   t.equal(registry.lookup(2)?.node, "node");
+});
+
+t.test("a guard that only audits: said to engine, sinks and clients; to switch is to replace", async (t) => {
+  const { engine, registry } = setUp();
+  const auditing = registry.create(config({ mode: GuardMode.AUDIT }));
+  t.equal(engine.applied.get(1)?.policies[0]?.enforced, false);
+  t.same([auditing.mode, registry.lookup(1)?.mode], ["audit", "audit"]);
+  t.equal(registry.create(config()).mode, "enforce");
+  t.same(engine.take(), ["apply 1 1", "apply 1 2"], "another subject: its counts are its own");
+  t.same([engine.applied.get(1)?.policies[0]?.enforced, registry.lookup(1)?.mode], [true, "audit"]);
+});
+
+t.test("a state file that is older than modes keeps its subjects' ids", async (t) => {
+  const { registry } = setUp();
+  registry.create(config());
+  t.same([...(registry.stored()[0]?.ids.keys() ?? [])], ["gTUNy4LOnE39YR1KBYrtfZO_zKGvtLWj8jNsw7SkvDo"]);
 });
 
 t.test("what the engine is told", async (t) => {
@@ -279,6 +296,7 @@ t.test("what the engine is told", async (t) => {
       {
         ...{ allow: [], deny: [], watch: ["/w"], exclude: ["*.x"], events: 128, maxDepth: 2 },
         ...{ onlyDir: false, autoAllowOwner: false, audit: false, recursive: true, onlyContainer: false, exact: false },
+        enforced: true,
       },
     ],
     subjects: [{ id: 1, containerId: A, policy: 0 }],

@@ -146,6 +146,7 @@ t.test("inspection: guards as they were applied, held or pending, with what they
   engine.decisions.push(
     { ...decision, kind: 2, response: 1 },
     { ...decision, answered: false },
+    { ...decision, response: 2, count: 5 },
     { ...decision, subjectId: 9 },
   );
   const [held, ...rest] = await client.listGuards({});
@@ -158,7 +159,7 @@ t.test("inspection: guards as they were applied, held or pending, with what they
       { id: B, name: "side", firstPid: 101 },
     ],
     decisions: [
-      { event: "open", allowed: 4n, denied: 3n },
+      { event: "open", allowed: 4n, denied: 3n, audited: 5n },
       { event: "exec", allowed: 0n, denied: 2n },
     ],
     warnings: [{ field: "subject[0].deny[0]", description: /^no such path yet in a{12}: / }],

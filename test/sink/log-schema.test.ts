@@ -2,14 +2,17 @@
 import { closeSync, mkdtempSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
-import { EVENT_KINDS, FLAG, RESPONSE_DENY } from "../../src/event/layout.js";
+import { EVENT_KINDS, FLAG, RESPONSES } from "../../src/event/layout.js";
 import { openLogSink } from "../../src/sink/log.js";
 import { NO_DENIERS } from "../../src/subject.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { schemaFaults } from "../support/log-schema.js";
 import { type RecordFields, subjectOf, viewOf } from "../support/records.js";
 
-const deniers = { others: [subjectOf({ guard: "second" }), subjectOf({ guard: "third", namespace: "" })], cut: true };
+const deniers = {
+  others: [subjectOf({ guard: "second" }), subjectOf({ guard: "third", namespace: "", mode: "audit" })],
+  cut: true,
+};
 
 async function lines(events: readonly RecordFields[]): Promise<string[]> {
   const file = join(mkdtempSync(join(workspaceDirectory(), "log-")), "log");
@@ -25,7 +28,7 @@ async function lines(events: readonly RecordFields[]): Promise<string[]> {
 
 t.test("every kind, response and flag", async (t) => {
   const events = EVENT_KINDS.flatMap((_, kind) =>
-    [0, RESPONSE_DENY].flatMap((response) =>
+    RESPONSES.flatMap((_, response) =>
       [0, ...Object.values(FLAG)].map((flags): RecordFields => ({ kind, response, flags })),
     ),
   );

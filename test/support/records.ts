@@ -90,6 +90,7 @@ export function subjectOf(fields: Partial<SubjectContext> = {}): SubjectContext 
     containerId: "c".repeat(64),
     containerName: "web",
     logFormat: "",
+    mode: "enforce",
     ...fields,
   };
 }

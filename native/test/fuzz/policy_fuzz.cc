@@ -1,5 +1,6 @@
-// Rules and paths against the rules' definition: the most specific path wins, deny wins a tie. And against each other:
-// what decides, what is pinned (`deniable`) and what is ignored (`outside`) must not contradict one another.
+// Rules and paths against the rules' definition: the most specific path wins, deny wins a tie, any guard that enforces
+// denies. And against each other: what decides, what is pinned (`deniable`) and what is ignored (`outside`) must not
+// contradict one another.
 // sources: policy/policy.cc policy/rule_table.cc policy/glob.cc
 #include "policy/policy.h"
 
@@ -31,6 +32,8 @@ std::vector<Rule> rules_from(fuzz::Input& input) {
     subject->auto_allow_owner = flags & 8;
     subject->only_container = flags & 16;
     subject->max_depth = more % 4;
+    subject->guard = 1 + (more >> 5) % 4;
+    subject->enforced = subject->guard <= 2;
     for (const FileEventKind kind : kKinds)
       if (input.flag()) subject->events |= mask_of(kind);
     if (flags & 32) subject->exclude.emplace_back(kPatterns[more % 5]);
@@ -66,18 +69,31 @@ int says(const Rule& rule, const std::string& path, bool directory, FileEventKin
   return static_cast<int>(entry.path.size());
 }
 
-Decision by_definition(const std::vector<Rule>& rules, const std::string& path, bool directory, FileEventKind kind,
-                       const Actor& actor, bool observed) {
+Decision of_guard(std::uint32_t guard, const std::vector<Rule>& rules, const std::string& path, bool directory,
+                  FileEventKind kind, const Actor& actor, bool observed) {
   int nearest = -1;
   Decision best;
   for (const Rule& rule : rules) {
+    if (rule.entry->subject->guard != guard) continue;
     const int near = says(rule, path, directory, kind, actor, observed);
     if (near < 0 || near < nearest) continue;
     const Subject& subject = *rule.entry->subject;
     const bool exempt = subject.auto_allow_owner && actor.owner && actor.container == subject.container;
     const bool deny = rule.entry->action == Action::deny && !exempt;
-    if (near > nearest || (deny && !best.deny)) best = {rule.entry.get(), deny, rule.entry->action == Action::deny && exempt};
+    if (near > nearest || (deny && !best.deny && !best.audit))
+      best = {rule.entry.get(), deny && guard <= 2, rule.entry->action == Action::deny && exempt, deny && guard > 2};
     nearest = near;
+  }
+  return best;
+}
+
+// Guards don't know of each other: a denial comes first, then what would be one.
+Decision by_definition(const std::vector<Rule>& rules, const std::string& path, bool directory, FileEventKind kind,
+                       const Actor& actor, bool observed) {
+  Decision best;
+  for (std::uint32_t guard = 1; guard <= 4; ++guard) {
+    const Decision one = of_guard(guard, rules, path, directory, kind, actor, observed);
+    if (one.deny || (one.audit && !best.deny) || best.entry == nullptr) best = one;
   }
   return best;
 }
@@ -106,10 +122,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const FileEventKind kind : kKinds) {
       const Decision got = policy.decide(path, directory, kind, actor, observed);
       const Decision right = by_definition(rules, path, directory, kind, actor, observed);
-      CLAIM((got.entry == nullptr) == (right.entry == nullptr) && got.deny == right.deny, path);
+      CLAIM((got.entry == nullptr) == (right.entry == nullptr) && got.deny == right.deny && got.audit == right.audit, path);
       // Whoever is denied, is denied something that is pinned, and asked about.
-      if (got.deny) CLAIM(policy.deniable(path, directory), path);
-      if (got.deny) CLAIM(policy.strictest(kind, actor) != nullptr, path);
+      if (got.deny || got.audit) CLAIM(policy.deniable(path, directory), path);
+      CLAIM(!got.outranks(policy.strictest(kind, actor)) || got.response() == Response::allow, path);
       if (got.entry != nullptr && !path.empty()) CLAIM(!policy.outside(parent_of(path), observed), path);
     }
     policy.seen_by(actor.container, path);
