@@ -218,6 +218,15 @@ export function dashboard(): Dashboard {
     )
     .withPanel(
       graph(
+        { title: "Would be denied, by guard", unit: "ops", description: "By guards in mode audit: allowed so far." },
+        {
+          expr: `topk(10, ${perSecond("namespace, guard", "janusd_decisions_total", `${GUARD},response="audit"`)})`,
+          legend: "{{namespace}}/{{guard}}",
+        },
+      ),
+    )
+    .withPanel(
+      graph(
         { title: "Denied, by node", unit: "ops" },
         {
           expr: `topk(10, ${perSecond("instance", "janusd_decisions_total", `${GUARD},response="deny"`)})`,
@@ -233,7 +242,7 @@ export function dashboard(): Dashboard {
     )
     .withPanel(
       table(
-        { title: "Denied in this time, most first", span: 24 },
+        { title: "Denied in this time, most first", span: 16 },
         `sort_desc(topk(20, sum by (namespace, guard, instance) (increase(janusd_decisions_total{${GUARD},response="deny"}[$__range])) > 0))`,
       ),
     )

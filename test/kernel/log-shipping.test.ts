@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import t from "tap";
+import { GuardMode } from "../../src/gen/janus_pb.js";
 import { killAtExit, workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
@@ -23,7 +24,10 @@ async function openBoth(daemon: Daemon, container: Container): Promise<void> {
 }
 
 t.test("every line of a real daemon is as the schema says", async (t) => {
-  const container = await startContainer({ files: { "/etc/secret": "", "/etc/public": "", "/etc/other": "" } }, t);
+  const container = await startContainer(
+    { files: { "/etc/secret": "", "/etc/public": "", "/etc/other": "", "/etc/audited": "" } },
+    t,
+  );
   const guards = join(mkdtempSync(join(workspaceDirectory(), "guards-")), "guards.yaml");
   const guardFile = (name: string) =>
     `apiVersion: januscontroller.clustergarage.io/v1alpha1
@@ -34,8 +38,15 @@ spec: { containers: ["${container.id}"], subjects: [{ watch: [/etc/other], event
   writeFileSync(guards, guardFile("first"));
   const daemon = await startDaemon({ flags: ["--log-format=json", `--guards=${guards}`] }, t);
   await openBoth(daemon, container);
-  await (await container.actor()).open("/etc/other");
-  for (const event of ['"response":"ALLOW","event":"OPEN_PERM"', '"response":"DENY"', '"event":"OPEN"']) {
+  await daemon.createGuard(guardOn(container, { deny: ["/etc/audited"] }, { name: "auditing", mode: GuardMode.AUDIT }));
+  const actor = await container.actor();
+  for (const path of ["/etc/other", "/etc/audited"]) await actor.open(path);
+  for (const event of [
+    '"response":"AUDIT"',
+    '"response":"ALLOW","event":"OPEN_PERM"',
+    '"response":"DENY"',
+    '"event":"OPEN"',
+  ]) {
     await daemon.waitForLine((line) => line.includes(event));
   }
   writeFileSync(guards, guardFile("second"));

@@ -35,6 +35,7 @@ t.test("every kind, response and flag", async (t) => {
   const printed = await lines(events);
   t.equal(printed.length, events.length);
   t.same(printed.flatMap(schemaFaults), []);
+  t.match(printed.join("\n"), /"response":"AUDIT".*"auditGuards":\["third"\]/);
 });
 
 t.test("extremes", async (t) => {
