@@ -50,7 +50,9 @@ export interface Config {
   readonly containerWaitMs: number;
   /** Between two opens of the canary; 0: none. */
   readonly canaryMs: number;
-  readonly logFormat: "text" | "json";
+  readonly logFormat: LogFormatName;
+  /** Of an OpenTelemetry collector; undefined: none gets the events. */
+  readonly otlpEndpoint: URL | undefined;
   readonly logLevel: LogLevel;
   readonly engine: Omit<EngineOptions, "stalls">;
 }
@@ -59,6 +61,8 @@ export interface Config {
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
+
+export type LogFormatName = "text" | "json" | "off";
 
 /** `--help` or `--version` was asked for: print `text` and leave. */
 export class HelpRequested extends Error {
@@ -210,13 +214,22 @@ const OPTIONS = {
     help: "Milliseconds between two opens of a file that is denied to everybody, on a file system of the daemon's own, by a process of its own (janusd-canary). Each has to be denied, and its record has to arrive: readiness is lost where that was not proven for 8 s. `0`: never; else 100 to 4000.",
     parse: zeroOr(wholeNumber(100, 4000)),
   }),
-  logFormat: row<"text" | "json">({
+  logFormat: row<LogFormatName>({
     flag: "log-format",
     env: "JANUSD_LOG_FORMAT",
     value: "format",
     default: "text",
-    help: "The event log on standard output: `text` (each guard's `logFormat`) or `json`.",
-    parse: choice(["text", "json"]),
+    help: "The event log on standard output: `text` (each guard's `logFormat`), `json`, or `off`.",
+    parse: choice(["text", "json", "off"]),
+  }),
+  otlpEndpoint: row<URL | undefined>({
+    flag: "otlp-endpoint",
+    env: "JANUSD_OTLP_ENDPOINT",
+    value: "url",
+    default: undefined,
+    defaultText: "none",
+    help: "OpenTelemetry collector that gets the events as log records, by OTLP over HTTP: `http://HOST:4318`, to which `/v1/logs` is added. Headers and certificates: the SDK's own variables, such as `OTEL_EXPORTER_OTLP_HEADERS`.",
+    parse: parseHttpUrl,
   }),
   logLevel: row<LogLevel>({
     flag: "log-level",
@@ -339,6 +352,7 @@ export function parseConfig(
     containerWaitMs: values.containerWait,
     canaryMs: values.canary,
     logFormat: values.logFormat,
+    otlpEndpoint: values.otlpEndpoint,
     logLevel: values.logLevel,
     engine: {
       ringBytes: values.ringSize,
@@ -458,6 +472,15 @@ function parseAllowedClient(text: string): AllowedClient {
     throw new Error("must be NAME, NAME=admin or NAME=read");
   }
   return { name, role };
+}
+
+function parseHttpUrl(text: string): URL {
+  const url = URL.parse(text);
+  if (url === null || !["http:", "https:"].includes(url.protocol)) throw new Error("must be an http or https URL");
+  if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {
+    throw new Error("must be an address and a path, no more");
+  }
+  return url;
 }
 
 function parseSize(text: string): number {

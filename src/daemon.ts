@@ -9,6 +9,7 @@ import { Canary } from "./canary.js";
 import type { Config } from "./config.js";
 import { assertLayout } from "./event/layout.js";
 import { EventPipeline } from "./event/pipeline.js";
+import type { Sink } from "./event/sink.js";
 import { FileGuards, openGuardFile } from "./guard/file-guards.js";
 import { GuardIntake } from "./guard/intake.js";
 import { GuardRegistry } from "./guard/registry.js";
@@ -93,7 +94,10 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     await tryAddresses([["--http", config.http], ...addresses], locks);
     const file = config.stateFile;
     const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
-    const { engine, pipeline, registry, sinks, canary } = startEnforcing(addon, config, state, log, steps);
+    const { engine, pipeline, registry, sinks, canary } = startEnforcing(
+      { addon, config, state, log, sinks: await openSinks(config, build) },
+      steps,
+    );
     const notices = new Notices(log);
     const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
     steps.push({ what: "notices", close: () => clearInterval(noticing) });
@@ -218,8 +222,28 @@ interface Step {
   readonly close: () => void | Promise<void>;
 }
 
+interface Beginnings {
+  readonly addon: Addon;
+  readonly config: Config;
+  readonly state: StateFile | undefined;
+  readonly log: Log;
+  readonly sinks: readonly Sink[];
+}
+
+/** Nothing has to be closed before the pipeline has them. */
+async function openSinks({ logFormat, otlpEndpoint, nodeName }: Config, { version }: BuildInfo): Promise<Sink[]> {
+  const sinks: Sink[] = [];
+  if (logFormat !== "off") sinks.push(openLogSink({ format: logFormat, fd: 1 }));
+  if (otlpEndpoint !== undefined) {
+    // Loaded by who wants it only: it takes memory.
+    const { OtlpSink } = await import("./sink/otlp.js");
+    sinks.push(new OtlpSink({ endpoint: otlpEndpoint, node: nodeName, version }));
+  }
+  return sinks;
+}
+
 /** The engine with its threads, and the way of its events out. */
-function startEnforcing(addon: Addon, config: Config, state: StateFile | undefined, log: Log, steps: Step[]) {
+function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps: Step[]) {
   let running = true;
   const { stallFile } = config.engine;
   const stall = stallFile === "" ? undefined : readStall(stallFile);
@@ -232,7 +256,6 @@ function startEnforcing(addon: Addon, config: Config, state: StateFile | undefin
     }
     pipeline.wake();
   });
-  const sinks = [openLogSink({ format: config.logFormat, fd: 1 })];
   const registry = new GuardRegistry({
     engine,
     node: config.nodeName,

@@ -369,7 +369,7 @@ const DEFINITIONS: readonly Definition[] = [
   {
     name: "janusd_log_lines_dropped_total",
     type: "counter",
-    help: "Events that a sink could not deliver: its reader is slow or gone, or the disk is full.",
+    help: "Events that a sink could not deliver: its reader is slow or gone, the disk is full, or a collector rejects them.",
     labels: ["reason"],
     read: ({ options }) => byLabel("reason", sumOf(options.sinks.map((sink) => sink.drops))),
   },

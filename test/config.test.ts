@@ -27,6 +27,7 @@ t.test("defaults", async (t) => {
     containerWaitMs: 3000,
     canaryMs: 2000,
     logFormat: "text",
+    otlpEndpoint: undefined,
     logLevel: "info",
     engine: {
       ringBytes: 8 * 1024 * 1024,
@@ -127,6 +128,9 @@ t.test("what makes no sense is refused in one line that names it", async (t) => 
     [["--listen", "unix:a"], /^--listen "unix:a": must be unix:\/\/\/path, with an absolute path/],
     [["--http", "a:99999"], /--http/],
     [["--log-format=xml"], /text, json/],
+    [["--otlp-endpoint=collector:4318"], /^--otlp-endpoint "collector:4318": must be an http or https URL/],
+    [["--otlp-endpoint=http://a:b@c"], /must be an address and a path/],
+    [["--canary=50"], /from 100 to/],
     [["--ring-size=1"], /64K/],
     [["--ring-size=1G"], /64K/],
     [["--deadline=0"], /from 1 to/],

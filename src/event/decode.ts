@@ -89,6 +89,17 @@ export class FileEventView {
     return ((this.#u32[word + 1] as number) * TWO_32 + (this.#u32[word] as number)) / 1e6;
   }
 
+  /** The same, as whole seconds and the rest in nanoseconds. */
+  get hrTime(): [number, number] {
+    const word = this.#word + FILE_EVENT.time_ns / WORD;
+    return secondsAndRest(this.#u32[word + 1] as number, this.#u32[word] as number);
+  }
+
+  /** Of its record, with its strings. Bytes. */
+  get size(): number {
+    return this.#next - this.#start;
+  }
+
   /** Of the actor's guarded container; 0n if it is in none. */
   get cgroupId(): bigint {
     return this.#u64[(this.#start + FILE_EVENT.cgroup_id) / 8] as bigint;
@@ -266,19 +277,25 @@ let cachedSecond = -1;
 let cachedPrefix = "";
 
 /**
- * Formats 64 bits of nanoseconds since the epoch. Long division by halves of a
- * word keeps every step exact in a double, without a BigInt per event.
+ * Of 64 bits of nanoseconds. Long division by halves of a word keeps every step exact in a double, without a BigInt
+ * per event.
  */
-function rfc3339(high: number, low: number): string {
+function secondsAndRest(high: number, low: number): [number, number] {
   const upper = (high % NS_PER_SECOND) * 0x10000 + (low >>> 16);
   const lower = (upper % NS_PER_SECOND) * 0x10000 + (low & 0xffff);
   const second =
     Math.floor(high / NS_PER_SECOND) * TWO_32 +
     Math.floor(upper / NS_PER_SECOND) * 0x10000 +
     Math.floor(lower / NS_PER_SECOND);
+  return [second, lower % NS_PER_SECOND];
+}
+
+/** 64 bits of nanoseconds since the epoch. */
+function rfc3339(high: number, low: number): string {
+  const [second, rest] = secondsAndRest(high, low);
   if (second !== cachedSecond) {
     cachedSecond = second;
     cachedPrefix = new Date(second * 1000).toISOString().slice(0, -"000Z".length);
   }
-  return `${cachedPrefix}${String(lower % NS_PER_SECOND).padStart(9, "0")}Z`;
+  return `${cachedPrefix}${String(rest).padStart(9, "0")}Z`;
 }
