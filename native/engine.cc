@@ -63,6 +63,7 @@ struct Engine::Running {
         replanner([this](std::uint64_t container, const Replanner::Change& change) { plan_again(container, change); }),
         names(groups, [this](const std::set<NameOwner>& owners) { replanner.names_changed(owners); }),
         scanner({programs, policy, identities, learner, trees, planner, counters, refusals}),
+        explainer({programs, policy, identities, planner, tracker}),
         recorder(ring, tracker, [this] { wake(); }),
         keeper(options.keeper),
         holder(programs, options.hold, options.hold_limit),
@@ -355,6 +356,7 @@ struct Engine::Running {
   Replanner replanner;
   NameWatch names;
   IdentityScanner scanner;
+  Explainer explainer;
   Recorder recorder;
   KeeperProcess keeper;
   Holder holder;
@@ -421,6 +423,12 @@ std::vector<ContainerSummary> Engine::list_containers(bool all) {
 std::vector<ProcessSummary> Engine::list_processes(const std::string& container) {
   Running& parts = running();
   return Inspector(parts.programs, parts.tracker).processes(container);
+}
+
+Explanation Engine::explain(const std::string& container, const std::string& path, FileEventKind kind, std::uint32_t pid) {
+  Running& parts = running();
+  parts.tracker.drain();
+  return parts.explainer.explain(container, path, kind, pid);
 }
 
 void Engine::apply(std::span<const GuardSpec> specs) {

@@ -22,6 +22,7 @@
 #include "record/event_ring.h"
 #include "record/refusals.h"
 #include "os/fanotify_group.h"
+#include "decide/explainer.h"
 #include "decide/gate.h"
 #include "hold/holder.h"
 #include "os/last_resort.h"
@@ -85,6 +86,7 @@ class Engine {
   std::vector<std::string> missing_containers(const std::vector<std::string>& ids);
   std::vector<ContainerSummary> list_containers(bool all);
   std::vector<ProcessSummary> list_processes(const std::string& container);
+  Explanation explain(const std::string& container, const std::string& path, FileEventKind kind, std::uint32_t pid);
   void apply(std::span<const GuardSpec> specs);
   // The root directory of the canary's file system. The descriptor stays the engine's.
   int canary();

@@ -194,6 +194,47 @@ export interface ProcessSummary {
   readonly child: boolean;
 }
 
+/** How a rule at or above a path stands to it; see native/policy/policy.h. */
+export type Bearing = "applies" | "shadowed" | "otherEvent" | "otherActor" | "onlyDirectories" | "tooDeep" | "excluded";
+
+/** How an open of a path would be judged; see native/decide/explainer.h. Bytes that are not UTF-8 are replaced. */
+export interface Explanation {
+  readonly container: string;
+  readonly seen: string;
+  readonly exists: boolean;
+  readonly directory: boolean;
+  readonly links: number;
+  readonly fileSystem: string;
+  readonly judgedAs: readonly string[];
+  readonly rules: readonly {
+    readonly subjectId: number;
+    readonly action: string;
+    readonly path: string;
+    readonly bearing: Bearing;
+    readonly answered: boolean;
+  }[];
+  readonly verdicts: readonly {
+    readonly who: "container" | "owner" | "node" | "process";
+    readonly judged: boolean;
+    readonly answered: boolean;
+    readonly response: number;
+    readonly owner: boolean;
+    readonly anything: boolean;
+    readonly subjectId: number;
+    readonly action: string;
+    readonly path: string;
+    readonly otherIds: readonly number[];
+  }[];
+  readonly cover: {
+    readonly identity: boolean;
+    readonly superblock: boolean;
+    readonly mount: boolean;
+    readonly told: boolean;
+    readonly ignored: boolean;
+    readonly never: string;
+  };
+}
+
 /**
  * What the addon throws. `code`:
  * - NOT_FOUND: no running container of that id
@@ -317,6 +358,12 @@ export interface Engine {
   listContainers(all: boolean): ContainerSummary[];
   /** Of any container. Throws as findContainer does. */
   listProcesses(id: string): ProcessSummary[];
+  /**
+   * How the open of `path` would be judged, by the gate's own code. `kind`: a FileEventKind that can be answered. `pid`:
+   * of a process to be judged, too; 0: none. Throws as findContainer does, and INVALID: with a path, that leads nowhere;
+   * without, there is no such process.
+   */
+  explain(id: string, path: string, kind: number, pid: number): Explanation;
   /**
    * Creates or replaces them all, at one moment and with no unguarded one. Enforces when it returns. Throws, and then
    * has changed nothing.

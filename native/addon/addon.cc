@@ -138,6 +138,62 @@ HoldMode hold_mode_of(const std::string& name) {
   return name == "syscalls" ? HoldMode::syscalls : HoldMode::automatic;
 }
 
+Napi::Object explanation_of(Napi::Env env, const Explanation& said) {
+  constexpr const char* kActions[] = {"allow", "deny", "watch"};
+  constexpr const char* kWho[] = {"container", "owner", "node", "process"};
+  constexpr const char* kBearings[] = {"applies",     "shadowed", "otherEvent", "otherActor", "onlyDirectories", "tooDeep", "excluded"};
+  const auto flag = [&](bool value) { return Napi::Boolean::New(env, value); };
+  const auto action = [&](Action of) { return kActions[static_cast<std::size_t>(of)]; };
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("container", said.container);
+  out.Set("seen", said.seen);
+  out.Set("exists", flag(said.exists));
+  out.Set("directory", flag(said.directory));
+  out.Set("links", Napi::Number::New(env, said.links));
+  out.Set("fileSystem", said.file_system);
+  out.Set("judgedAs", array_of(env, said.judged_as));
+  Napi::Array rules = Napi::Array::New(env, said.lines.size());
+  for (std::uint32_t i = 0; i < said.lines.size(); ++i) {
+    const Explanation::Line& line = said.lines[i];
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("subjectId", Napi::Number::New(env, line.subject));
+    item.Set("action", action(line.action));
+    item.Set("path", line.path);
+    item.Set("bearing", kBearings[static_cast<std::size_t>(line.bearing)]);
+    item.Set("answered", flag(line.answered));
+    rules.Set(i, item);
+  }
+  out.Set("rules", rules);
+  Napi::Array verdicts = Napi::Array::New(env, said.answers.size());
+  for (std::uint32_t i = 0; i < said.answers.size(); ++i) {
+    const Explanation::Answer& answer = said.answers[i];
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("who", kWho[static_cast<std::size_t>(answer.who)]);
+    item.Set("judged", flag(answer.judged));
+    item.Set("answered", flag(answer.answered));
+    item.Set("response", Napi::Number::New(env, static_cast<double>(answer.response)));
+    item.Set("owner", flag(answer.owner));
+    item.Set("anything", flag(answer.anything));
+    item.Set("subjectId", Napi::Number::New(env, answer.subject));
+    item.Set("action", action(answer.action));
+    item.Set("path", answer.path);
+    Napi::Array others = Napi::Array::New(env, answer.others.size());
+    for (std::uint32_t at = 0; at < answer.others.size(); ++at) others.Set(at, Napi::Number::New(env, answer.others[at]));
+    item.Set("otherIds", others);
+    verdicts.Set(i, item);
+  }
+  out.Set("verdicts", verdicts);
+  Napi::Object cover = Napi::Object::New(env);
+  cover.Set("identity", flag(said.cover.identity));
+  cover.Set("superblock", flag(said.cover.superblock));
+  cover.Set("mount", flag(said.cover.mount));
+  cover.Set("told", flag(said.cover.told));
+  cover.Set("ignored", flag(said.cover.ignored));
+  cover.Set("never", said.cover.never);
+  out.Set("cover", cover);
+  return out;
+}
+
 // ---- the engine ---------------------------------------------------------------
 
 class JsEngine : public Napi::ObjectWrap<JsEngine> {
@@ -149,6 +205,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                         InstanceMethod<&JsEngine::missing_containers>("missingContainers"),
                         InstanceMethod<&JsEngine::list_containers>("listContainers"),
                         InstanceMethod<&JsEngine::list_processes>("listProcesses"),
+                        InstanceMethod<&JsEngine::explain>("explain"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
                         InstanceMethod<&JsEngine::canary>("canary"),
                         InstanceMethod<&JsEngine::retry>("retry"),
@@ -256,6 +313,15 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
 
   Napi::Value canary(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), guarded(info.Env(), [&] { return engine_->canary(); }));
+  }
+
+  Napi::Value explain(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto number = [&](std::size_t at) { return info[at].As<Napi::Number>().Uint32Value(); };
+    return explanation_of(env, guarded(env, [&] {
+      return engine_->explain(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value(),
+                              static_cast<FileEventKind>(number(2)), number(3));
+    }));
   }
 
   void apply(const Napi::CallbackInfo& info) {

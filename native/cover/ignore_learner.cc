@@ -28,7 +28,7 @@ void IgnoreLearner::learn(bool observed, Locator& locator, Location location, co
   const std::uint64_t inode = location.raw->parent_inode;
   const Device device = location.raw->dev;
   const Base* base = superblock->base_for(directory);
-  if (base == nullptr || !superblock->table->outside(directory, observed)) return;
+  if (base == nullptr || !superblock->table->ignorable(directory, observed)) return;
 
   const std::lock_guard lock(mutex_);
   // A newer policy has been published, and forget() may be through already.

@@ -126,6 +126,12 @@ class MarkPlanner {
   // Of the guard's paths, as they were resolved last. Looks at no file.
   std::vector<PathNote> notes(std::uint32_t key) const;
 
+  // The mark on a superblock (`mount` 0) or a mount.
+  PlannedMark mark_at(const MarkKey& key) const {
+    const std::lock_guard lock(mutex_);
+    return marks_.at(key);
+  }
+
   // These two wait for no lock that is held while something is planned.
   MarkSet::Counts mark_counts() const { return marks_.counts(); }
   // Of current subjects, and of those that were removed in the last minutes.

@@ -44,6 +44,11 @@ class MarkSet {
   // As of the last change. Any thread.
   Counts counts() const { return {superblocks_.load(std::memory_order_relaxed), mounts_.load(std::memory_order_relaxed)}; }
   std::size_t size() const { return marks_.size(); }
+  // What the mark on a superblock (`mount` 0) or a mount asks and tells; nothing: there is none.
+  PlannedMark at(const MarkKey& key) const {
+    const auto mark = marks_.find(key);
+    return mark == marks_.end() ? PlannedMark{} : mark->second;
+  }
 
  private:
   // What a call has added to one mark.

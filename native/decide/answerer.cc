@@ -42,16 +42,7 @@ std::vector<Replanner::Ticket> Answerer::depends_on(const Judged& judged) const 
 // directory is pinned: it keeps the account. (The gate's own question is spared
 // by an ignore mark, but those may be forgotten any time.)
 bool Answerer::asked_twice(const Question& question, const Location& location) const {
-  if (question.group != &parts_.groups.gate) return false;
-  for (std::uint32_t i = 0; i < location.hits(); ++i) {
-    const std::string_view below = location.after(i);
-    const bool own = i == 0 && location.pinned();
-    const bool directory = below.size() > 1 && !location.cut() && below.find('/', 1) == std::string_view::npos;
-    if (!own && !directory) continue;
-    const auto identity = parts_.identities.find(location.raw->hit_id[i]);
-    if (identity && (identity->mask & question.event.mask) != 0) return true;
-  }
-  return false;
+  return question.group == &parts_.groups.gate && identity_asks(parts_.identities, location, question.event.mask);
 }
 
 // A process that was killed while it waited has to be looked up: it was there

@@ -51,6 +51,18 @@ std::vector<std::uint32_t> other_deniers(const SuperblockPolicy& table, const Id
   return ids;
 }
 
+bool identity_asks(const IdentityTable& identities, const Location& location, std::uint64_t mask) {
+  for (std::uint32_t i = 0; i < location.hits(); ++i) {
+    const std::string_view below = location.after(i);
+    const bool own = i == 0 && location.pinned();
+    const bool directory = below.size() > 1 && !location.cut() && below.find('/', 1) == std::string_view::npos;
+    if (!own && !directory) continue;
+    const auto identity = identities.find(location.raw->hit_id[i]);
+    if (identity && (identity->mask & mask) != 0) return true;
+  }
+  return false;
+}
+
 std::vector<std::string> reasons_of(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location) {
   std::vector<std::string> reasons;
   each_path(identities, location, [&](std::string_view path) {

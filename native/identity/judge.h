@@ -48,6 +48,10 @@ bool each_path(const IdentityTable& identities, const Location& location, Visit 
 // Those of its paths at which anybody is denied it.
 std::vector<std::string> reasons_of(const SuperblockPolicy& table, const IdentityTable& identities, const Location& location);
 
+// Whether the identity group asks about the object: it is pinned, or the directory that
+// holds it is, for any of these permission events.
+bool identity_asks(const IdentityTable& identities, const Location& location, std::uint64_t mask);
+
 struct Verdict {
   Decision decision;
   std::string as;  // the path that decided, if not the object's own

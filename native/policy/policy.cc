@@ -8,25 +8,37 @@ namespace janus {
 
 namespace {
 
-// Whether an entry reaches an object `levels` below its path. Directories'
+// How far an entry reaches: to an object `levels` below its path? Directories'
 // own entries are one level below; deeper takes `recursive`.
-bool reaches(const Entry& entry, std::uint32_t levels, std::string_view tail) {
+Bearing reach(const Entry& entry, std::uint32_t levels, std::string_view tail) {
   const Subject& subject = *entry.subject;
   const std::uint32_t depth = entry.depth + levels;
-  if (depth > 1 && !subject.recursive) return false;
-  if (depth > 1 && subject.max_depth != 0 && depth > subject.max_depth) return false;
-  if (subject.exclude.empty() || depth == 0) return true;
+  if (depth > 1 && !subject.recursive) return Bearing::too_deep;
+  if (depth > 1 && subject.max_depth != 0 && depth > subject.max_depth) return Bearing::too_deep;
+  if (subject.exclude.empty() || depth == 0) return Bearing::applies;
   std::string relative = entry.relative;
   relative += tail;
   const std::string_view below = std::string_view(relative).substr(relative.starts_with('/') ? 1 : 0);
-  return std::none_of(subject.exclude.begin(), subject.exclude.end(),
-                      [&](const std::string& pattern) { return glob_covers(pattern, below); });
+  const bool excluded = std::any_of(subject.exclude.begin(), subject.exclude.end(),
+                                    [&](const std::string& pattern) { return glob_covers(pattern, below); });
+  return excluded ? Bearing::excluded : Bearing::applies;
+}
+
+bool reaches(const Entry& entry, std::uint32_t levels, std::string_view tail) {
+  return reach(entry, levels, tail) == Bearing::applies;
+}
+
+// Whether an entry is about such an event, wherever it reaches.
+Bearing concern(const Entry& entry, FileEventKind kind, bool directory, const Actor& actor) {
+  const Subject& subject = *entry.subject;
+  if (!(subject.events & mask_of(kind))) return Bearing::other_event;
+  if (!directory && subject.only_dir) return Bearing::only_directories;
+  if (subject.only_container && actor.container != subject.container) return Bearing::other_actor;
+  return Bearing::applies;
 }
 
 bool concerns(const Entry& entry, FileEventKind kind, bool directory, const Actor& actor) {
-  const Subject& subject = *entry.subject;
-  return (subject.events & mask_of(kind)) && (directory || !subject.only_dir) &&
-         (!subject.only_container || actor.container == subject.container);
+  return concern(entry, kind, directory, actor) == Bearing::applies;
 }
 
 // Guards that have decided about a path.
@@ -103,10 +115,9 @@ Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEve
   }
 }
 
-bool SuperblockPolicy::outside(std::string_view directory, bool observed) const {
+bool SuperblockPolicy::untouched(std::string_view directory, std::uint32_t levels, bool observed) const {
   const RuleTable::Node* node = rules_.find(directory);
   if (node != nullptr && (observed ? node->observed_children : node->answered_children) > 0) return false;
-  std::uint32_t levels = 1;
   for (std::string_view at = comparable(directory, levels);; ++levels) {
     if (const RuleTable::Rules* rules = rules_at(at)) {
       for (const Rule& rule : *rules) {
@@ -144,6 +155,31 @@ std::vector<const Entry*> SuperblockPolicy::denying(std::string_view path, bool 
       decided.add(here);
     }
     if (at.empty()) return denying;
+    at = parent_of(at);
+  }
+}
+
+std::vector<RuleBearing> SuperblockPolicy::bearings(std::string_view path, bool directory, FileEventKind kind,
+                                                    const Actor& actor, std::size_t most) const {
+  std::vector<RuleBearing> all;
+  std::uint32_t levels = 0;
+  Guards answered, observed;  // that have decided by a path that is more specific
+  for (std::string_view at = comparable(path, levels);; ++levels) {
+    if (const RuleTable::Rules* rules = rules_at(at)) {
+      Guards answered_here, observed_here;
+      for (const Rule& rule : *rules) {
+        if (all.size() == most) return all;
+        const Entry& entry = *rule.entry;
+        Bearing bearing = concern(entry, kind, directory, actor);
+        if (bearing == Bearing::applies) bearing = reach(entry, levels, path.substr(at.size()));
+        if (bearing == Bearing::applies && (rule.answered ? answered : observed).contains(entry)) bearing = Bearing::shadowed;
+        if (bearing == Bearing::applies) (rule.answered ? answered_here : observed_here).add(entry);
+        all.push_back({&rule, bearing});
+      }
+      answered.add(answered_here);
+      observed.add(observed_here);
+    }
+    if (at.empty()) return all;
     at = parent_of(at);
   }
 }

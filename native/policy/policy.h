@@ -53,6 +53,22 @@ struct Decision {
   }
 };
 
+// How a rule at or above a path stands to it.
+enum class Bearing : std::uint8_t {
+  applies,
+  shadowed,          // it would, but its guard says something more specific
+  other_event,       // it is not about that event
+  other_actor,       // ... or not about who acts
+  only_directories,  // ... or about directories only
+  too_deep,          // the path is further below than it reaches
+  excluded,
+};
+
+struct RuleBearing {
+  const Rule* rule = nullptr;  // lives as long as the table
+  Bearing bearing = Bearing::applies;
+};
+
 // How one container sees a superblock: where it mounted which part of it.
 struct View {
   std::uint64_t container = 0;
@@ -69,11 +85,19 @@ class SuperblockPolicy {
   Decision decide(std::string_view path, bool directory, FileEventKind kind, const Actor& actor, bool observed) const;
 
   // Whether no entry, answered or observed as asked, can ever match a child of
-  // the directory `path`: then its children may be ignored.
-  bool outside(std::string_view directory, bool observed) const;
+  // the directory `path`: then nothing in it has to be looked for.
+  bool outside(std::string_view directory, bool observed) const { return untouched(directory, 1, observed); }
+
+  // Whether none can match the directory itself, nor a child of it: an ignore mark on it
+  // silences both.
+  bool ignorable(std::string_view directory, bool observed) const { return untouched(directory, 0, observed); }
 
   // Who denies `actor` this path, or would: an entry for each guard, up to so many.
   std::vector<const Entry*> denying(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
+                                    std::size_t most) const;
+
+  // All rules at and above the path, the most specific first, up to so many.
+  std::vector<RuleBearing> bearings(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
                                     std::size_t most) const;
 
   // Whether more than one guard has anything here.
@@ -105,6 +129,9 @@ class SuperblockPolicy {
   // the rest has: a container can make paths of any length, and must not make
   // us look at each of its prefixes.
   std::string_view comparable(std::string_view path, std::uint32_t& levels) const;
+
+  // Whether no entry is a child of the directory, or reaches what is `levels` below it.
+  bool untouched(std::string_view directory, std::uint32_t levels, bool observed) const;
 
   // Null: none.
   const RuleTable::Rules* rules_at(std::string_view path) const;

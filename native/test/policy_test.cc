@@ -193,7 +193,8 @@ void excludes_are_relative_to_the_subjects_path() {
 
 void what_may_be_ignored() {
   const SuperblockPolicy policy({entry(Action::deny, "/a/b/secret", subject()), entry(Action::deny, "/tree", subject(true)),
-                                 entry(Action::allow, "/seen", subject(true), false)},
+                                 entry(Action::allow, "/seen", subject(true), false), entry(Action::allow, "/flat", subject()),
+                                 entry(Action::watch, "/look", subject(), false)},
                                 {});
   CHECK(!policy.outside("/a/b", false));  // the guarded name may appear there
   CHECK(policy.outside("/a", false));
@@ -202,6 +203,9 @@ void what_may_be_ignored() {
   CHECK(policy.outside("/seen/x", false) && !policy.outside("/seen/x", true));
   CHECK(policy.outside("/tree", true));
   CHECK(policy.outside("", false) == false);  // holds /tree
+  // A directory's own entries may be guarded without what is in them.
+  CHECK(policy.outside("/flat/x", false) && !policy.ignorable("/flat/x", false) && policy.ignorable("/flat/x/y", false));
+  CHECK(policy.outside("/look/x", true) && !policy.ignorable("/look/x", true) && policy.ignorable("/look/x", false));
 }
 
 void a_path_of_any_length() {

@@ -10,6 +10,8 @@ import { BadRequestSchema } from "../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../gen/google/rpc/status_pb.js";
 import {
   type Container,
+  type ExplainRequestSchema,
+  type ExplainResponse,
   type GetStatusResponse,
   type GuardDetails,
   InspectionService,
@@ -75,6 +77,10 @@ export class JanusClient {
   /** `container` as in a guard's `cid`. */
   async listProcesses(container: string): Promise<Process[]> {
     return (await this.#unary(InspectionService.method.listProcesses, { container })).processes;
+  }
+
+  explain(question: MessageInitShape<typeof ExplainRequestSchema>): Promise<ExplainResponse> {
+    return this.#unary(InspectionService.method.explain, question);
   }
 
   /** Held or pending; each of the fields that is given must fit. */

@@ -1,6 +1,8 @@
 /** The commands with their arguments and flags: what is parsed, and what help, completion and the manual say. */
-import { Argument, type Command, Option } from "commander";
+import { Argument, type Command, InvalidArgumentError, Option } from "commander";
+import { ANSWERED_KINDS } from "../event/layout.js";
 import { completionScript, SHELLS } from "./completion.js";
+import { EXPLAIN_FORMATS, explain } from "./explain.js";
 import * as guards from "./guard-commands.js";
 import { LIST_FORMATS } from "./guard-list.js";
 import { manualPage } from "./manual.js";
@@ -81,6 +83,18 @@ export function addCommands(program: Command, { online, offline }: Runner): void
     .action((container, options) => online((session) => node.processes(session, container, options)));
 
   program
+    .command("explain")
+    .argument("<container>", "id (64 or 12 hex characters, with or without a scheme) or the runtime's name")
+    .argument("<path>", "in the container; it need not exist")
+    .description("say how an open of a path would be judged, and why; status 2 if that makes no sense")
+    .addOption(
+      new Option("--event <event>", "what is done to it").choices(ANSWERED_KINDS).default(ANSWERED_KINDS[0] ?? ""),
+    )
+    .addOption(new Option("--pid <pid>", "also for this process of the node").argParser(pidOf))
+    .addOption(output(EXPLAIN_FORMATS))
+    .action((container, path, options) => online((session) => explain(session, container, path, options)));
+
+  program
     .command("doctor")
     .description("say what this machine lets the daemon do, and what is missing; needs no daemon")
     .addOption(output(["table", "json"]))
@@ -115,6 +129,12 @@ function files(help = "JanusGuard resources, YAML; - reads standard input; may b
   return new Option("-f, --file <file>", help)
     .argParser((file: string, before: readonly string[] = []) => [...before, file])
     .makeOptionMandatory();
+}
+
+function pidOf(text: string): number {
+  if (!/^[1-9]\d{0,9}$/.test(text) || Number(text) >= 2 ** 31)
+    throw new InvalidArgumentError("Not a process's number.");
+  return Number(text);
 }
 
 /** `-o`; the first is the default. */

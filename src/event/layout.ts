@@ -79,6 +79,9 @@ export const EVENT_KINDS = [
   "moveself",
 ] as const;
 
+/** Those that a permission event asks about. */
+export const ANSWERED_KINDS = ["open", "access", "exec"] as const satisfies readonly (typeof EVENT_KINDS)[number][];
+
 /** Throws if the addon was built from another `struct FileEvent` than this file describes. */
 export function assertLayout(native: NativeLayout): void {
   const wrong = Object.entries(FILE_EVENT).filter(([field, offset]) => native[field] !== offset);

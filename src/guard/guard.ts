@@ -192,8 +192,8 @@ function parseEvents(names: readonly string[], answers: boolean, at: string, ref
   return mask;
 }
 
-/** Undefined: fine. */
-function pathProblem(path: string): string | undefined {
+/** What is wrong with a path in a container. Undefined: nothing. */
+export function pathProblem(path: string): string | undefined {
   if (path === "") return "is empty; the container's whole root is written /";
   if (path.includes("\0")) return "holds a NUL";
   if (!path.startsWith("/")) return "is relative; paths are absolute, as the container sees them";

@@ -5,9 +5,13 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/grpc-js";
-import { JanusdError } from "../errors.js";
-import { EVENT_KINDS, RESPONSES } from "../event/layout.js";
+import { isNativeError, JanusdError } from "../errors.js";
+import { ANSWERED_KINDS, EVENT_KINDS, RESPONSES } from "../event/layout.js";
 import {
+  Actor,
+  type ExplainRequest,
+  type ExplainResponse,
+  ExplainResponseSchema,
   type GetStatusResponse,
   GetStatusResponseSchema,
   type GuardDecisionsSchema,
@@ -25,12 +29,16 @@ import {
   type ListProcessesResponse,
   ListProcessesResponseSchema,
   ProcessRole,
+  RuleBearing,
+  Verdict,
 } from "../gen/janus/v1/inspection_pb.js";
-import { CONTAINER_ID_HELP, containerId } from "../guard/guard.js";
+import { GuardMode } from "../gen/janus_pb.js";
+import { CONTAINER_ID_HELP, containerId, normalisePath, pathProblem } from "../guard/guard.js";
 import { type GuardDetails, type GuardRegistry, isMeant } from "../guard/registry.js";
 import type { Check } from "../health.js";
 import type { Log } from "../log.js";
-import type { Engine, EngineStats, Probe, ProcessSummary } from "../native.js";
+import type { Bearing, Engine, EngineStats, Explanation, Probe, ProcessSummary } from "../native.js";
+import type { SubjectLookup } from "../subject.js";
 import { failure, unary } from "./unary.js";
 
 /** What the daemon says of itself. */
@@ -50,8 +58,10 @@ export interface DaemonStatus {
 }
 
 export interface InspectionServiceOptions {
-  readonly engine: Pick<Engine, "listContainers" | "listProcesses"> & { stats(): Pick<EngineStats, "decisions"> };
-  readonly registry: Pick<GuardRegistry, "list">;
+  readonly engine: Pick<Engine, "listContainers" | "listProcesses" | "explain"> & {
+    stats(): Pick<EngineStats, "decisions">;
+  };
+  readonly registry: Pick<GuardRegistry, "list" | "lookup">;
   /** Held or pending. */
   readonly guards: () => readonly GuardDetails[];
   readonly status: () => DaemonStatus;
@@ -84,9 +94,7 @@ export function inspectionService({
     }),
 
     listProcesses: unary(log, "ListProcesses", ({ container }: ListProcessesRequest): ListProcessesResponse => {
-      const id = containerId(container);
-      if (id === undefined) throw JanusdError.invalid([{ field: "container", description: CONTAINER_ID_HELP }]);
-      const processes = engine.listProcesses(id).map((process) => ({
+      const processes = engine.listProcesses(idOf(container)).map((process) => ({
         pid: process.pid,
         ppid: process.ppid,
         started: timestampFromMs(process.startedMs),
@@ -97,6 +105,18 @@ export function inspectionService({
         mountNamespace: process.mountNamespace,
       }));
       return create(ListProcessesResponseSchema, { processes });
+    }),
+
+    explain: unary(log, "Explain", (request: ExplainRequest): ExplainResponse => {
+      const { event, ...asked } = questionOf(request);
+      try {
+        const said = engine.explain(asked.container, asked.path, EVENT_KINDS.indexOf(event), asked.pid);
+        return create(ExplainResponseSchema, { event, ...explanationOf(said, asked.pid, registry.lookup) });
+      } catch (error) {
+        if (!isNativeError(error) || error.code !== "INVALID") throw error;
+        const field = error.path === undefined ? "pid" : "path";
+        throw JanusdError.invalid([{ field, description: error.message }], { cause: error });
+      }
     }),
 
     getStatus: unary(log, "GetStatus", (): GetStatusResponse => {
@@ -121,6 +141,77 @@ export function inspectionService({
         call.emit("error", failure(log, "ListGuards", thrown));
       }
     },
+  };
+}
+
+/** Throws JanusdError (kind `invalid`). */
+function idOf(container: string): string {
+  const id = containerId(container);
+  if (id === undefined) throw JanusdError.invalid([{ field: "container", description: CONTAINER_ID_HELP }]);
+  return id;
+}
+
+/** The same, with all that is wrong. */
+function questionOf({ container, path, event, pid }: ExplainRequest) {
+  const kind = ANSWERED_KINDS.find((known) => known === (event || "open"));
+  const violations = [
+    { field: "container", description: containerId(container) === undefined ? CONTAINER_ID_HELP : undefined },
+    { field: "path", description: pathProblem(path) },
+    {
+      field: "event",
+      description: kind === undefined ? `is answered by nobody; these are: ${ANSWERED_KINDS.join(", ")}` : undefined,
+    },
+    { field: "pid", description: pid < 0 ? "must be a process's number, or 0 for none" : undefined },
+  ].flatMap(({ field, description }) => (description === undefined ? [] : { field, description }));
+  if (kind === undefined || violations.length > 0) throw JanusdError.invalid(violations);
+  return { container: idOf(container), path: normalisePath(path), event: kind, pid };
+}
+
+const BEARINGS = {
+  applies: RuleBearing.APPLIES,
+  shadowed: RuleBearing.SHADOWED,
+  otherEvent: RuleBearing.OTHER_EVENT,
+  otherActor: RuleBearing.OTHER_ACTOR,
+  onlyDirectories: RuleBearing.ONLY_DIRECTORIES,
+  tooDeep: RuleBearing.TOO_DEEP,
+  excluded: RuleBearing.EXCLUDED,
+} as const satisfies Record<Bearing, RuleBearing>;
+
+const ACTORS = {
+  container: Actor.CONTAINER,
+  owner: Actor.OWNER,
+  node: Actor.NODE,
+  process: Actor.PROCESS,
+} as const satisfies Record<Explanation["verdicts"][number]["who"], Actor>;
+
+const VERDICTS = { allow: Verdict.ALLOW, deny: Verdict.DENY, audit: Verdict.AUDIT } as const;
+
+function explanationOf(
+  { seen, rules, verdicts, judgedAs, ...plain }: Explanation,
+  pid: number,
+  lookup: SubjectLookup,
+): MessageInitShape<typeof ExplainResponseSchema> {
+  const guardOf = (subjectId: number) => {
+    const { guard = "", namespace = "", pod = "" } = lookup(subjectId) ?? {};
+    return { name: guard, namespace, podName: pod };
+  };
+  return {
+    ...{ ...plain, path: seen, judgedAs: [...judgedAs] },
+    rules: rules.map(({ subjectId, bearing, ...rule }) => ({
+      ...rule,
+      guard: guardOf(subjectId),
+      mode: lookup(subjectId)?.mode === "audit" ? GuardMode.AUDIT : GuardMode.ENFORCE,
+      subject: lookup(subjectId)?.subjectIndex ?? 0,
+      bearing: BEARINGS[bearing],
+    })),
+    verdicts: verdicts.map(({ who, judged, response, subjectId, otherIds, ...verdict }) => {
+      const actor = { actor: ACTORS[who], pid: who === "process" ? pid : 0 };
+      if (!judged) return { ...actor, verdict: Verdict.UNJUDGED };
+      return {
+        ...{ ...actor, ...verdict, verdict: VERDICTS[RESPONSES[response] ?? "allow"] },
+        ...{ guard: guardOf(subjectId), subject: lookup(subjectId)?.subjectIndex ?? 0, others: otherIds.map(guardOf) },
+      };
+    }),
   };
 }
 

@@ -34,6 +34,7 @@ import type { TlsMaterial } from "./tls-files.js";
 const DRAIN_MS = 1000;
 
 export interface RpcServerOptions extends GuardServiceOptions, InspectionServiceOptions {
+  readonly registry: GuardServiceOptions["registry"] & InspectionServiceOptions["registry"];
   readonly listen: readonly Address[];
   /** Of Unix sockets. */
   readonly locks: SocketLocks;

@@ -9,6 +9,7 @@ import type {
   ContainerSummary,
   DecisionCount,
   Engine,
+  Explanation,
   NativeErrorCode,
   NativeGuard,
   PathNote,
@@ -23,6 +24,7 @@ export class EngineRecorder
       | "missingContainers"
       | "listContainers"
       | "listProcesses"
+      | "explain"
       | "apply"
       | "remove"
       | "retry"
@@ -51,6 +53,18 @@ export class EngineRecorder
   /** The next apply throws this. */
   refuse(code: NativeErrorCode, details: object = {}): void {
     this.#refusal = nativeError(code, details);
+  }
+
+  /** What explain() says but for the container. */
+  explanation: Omit<Explanation, "container"> = {
+    ...{ seen: "/", exists: true, directory: true, links: 1, fileSystem: "overlay" },
+    ...{ judgedAs: [], rules: [], verdicts: [] },
+    cover: { identity: false, superblock: false, mount: false, told: false, ignored: false, never: "" },
+  };
+
+  explain(id: string, path: string, kind: number, pid: number): Explanation {
+    this.calls.push(`explain ${path} ${kind} ${pid}`);
+    return { ...this.explanation, container: this.findContainer(id).id };
   }
 
   /** How often somebody looked for a container. */

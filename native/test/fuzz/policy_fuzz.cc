@@ -127,6 +127,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (got.deny || got.audit) CLAIM(policy.deniable(path, directory), path);
       CLAIM(!got.outranks(policy.strictest(kind, actor)) || got.response() == Response::allow, path);
       if (got.entry != nullptr && !path.empty()) CLAIM(!policy.outside(parent_of(path), observed), path);
+      if (got.entry != nullptr && directory) CLAIM(!policy.ignorable(path, observed), path);
     }
     policy.seen_by(actor.container, path);
   }

@@ -9,7 +9,7 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { JanusdConfig } from "../../janus_pb.js";
+import type { GuardMode, JanusdConfig } from "../../janus_pb.js";
 import { file_janus } from "../../janus_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file janus/v1/inspection.proto.
  */
 export const file_janus_v1_inspection: GenFile = /*@__PURE__*/
-  fileDesc("ChlqYW51cy92MS9pbnNwZWN0aW9uLnByb3RvEghqYW51cy52MSIkChVMaXN0Q29udGFpbmVyc1JlcXVlc3QSCwoDYWxsGAEgASgIIkEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USJwoKY29udGFpbmVycxgBIAMoCzITLmphbnVzLnYxLkNvbnRhaW5lciK8AQoJQ29udGFpbmVyEgoKAmlkGAEgASgJEhMKC2Nncm91cF9wYXRoGAIgASgJEhYKDmNncm91cF92ZXJzaW9uGAMgASgFEhEKCWZpcnN0X3BpZBgEIAEoBRIVCg1wcm9jZXNzX2NvdW50GAUgASgFEisKB3N0YXJ0ZWQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh8KBmd1YXJkcxgHIAMoCzIPLmphbnVzLnYxLkd1YXJkIjoKBUd1YXJkEgwKBG5hbWUYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEhAKCHBvZF9uYW1lGAMgASgJIikKFExpc3RQcm9jZXNzZXNSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCSI9ChVMaXN0UHJvY2Vzc2VzUmVzcG9uc2USJAoJcHJvY2Vzc2VzGAEgAygLMhEuamFudXMudjEuUHJvY2VzcyK+AQoHUHJvY2VzcxILCgNwaWQYASABKAUSDAoEcHBpZBgCIAEoBRIrCgdzdGFydGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN1aWQYBCABKA0SDAoEY29tbRgFIAEoCRISCgpleGVjdXRhYmxlGAYgASgJEiMKBHJvbGUYByABKA4yFS5qYW51cy52MS5Qcm9jZXNzUm9sZRIXCg9tb3VudF9uYW1lc3BhY2UYCCABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCLCAwoRR2V0U3RhdHVzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSEQoJbm9kZV9uYW1lGAMgASgJEgsKA3BpZBgEIAEoBRIrCgdzdGFydGVkGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVyZWFkeRgGIAEoCBIfCgZjaGVja3MYByADKAsyDy5qYW51cy52MS5DaGVjaxI7CghmZWF0dXJlcxgIIAMoCzIpLmphbnVzLnYxLkdldFN0YXR1c1Jlc3BvbnNlLkZlYXR1cmVzRW50cnkSDgoGZ3VhcmRzGAkgASgFEhAKCHByb2dyYW1zGAogAygJEjsKCGV4cG9zdXJlGAsgAygLMikuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UuRXhwb3N1cmVFbnRyeRIRCglob2xkX3RpZXIYDCABKAkaLwoNRmVhdHVyZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAg6AjgBGi8KDUV4cG9zdXJlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASIxCgVDaGVjaxIMCgRuYW1lGAEgASgJEgoKAm9rGAIgASgIEg4KBmRldGFpbBgDIAEoCSJGChFMaXN0R3VhcmRzUmVxdWVzdBIMCgRuYW1lGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIQCghwb2RfbmFtZRgDIAEoCSI7ChJMaXN0R3VhcmRzUmVzcG9uc2USJQoFZ3VhcmQYASABKAsyFi5qYW51cy52MS5HdWFyZERldGFpbHMi5gIKDEd1YXJkRGV0YWlscxIjCgZjb25maWcYASABKAsyEy5qYW51cy5KYW51c2RDb25maWcSEQoJbm9kZV9uYW1lGAIgASgJEiUKBnNvdXJjZRgDIAEoDjIVLmphbnVzLnYxLkd1YXJkU291cmNlEiMKBXN0YXRlGAQgASgOMhQuamFudXMudjEuR3VhcmRTdGF0ZRIOCgZyZWFzb24YBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNvbnRhaW5lcnMYByADKAsyGi5qYW51cy52MS5HdWFyZGVkQ29udGFpbmVyEhAKCGNvbXBsZXRlGAggASgIEisKCWRlY2lzaW9ucxgJIAMoCzIYLmphbnVzLnYxLkd1YXJkRGVjaXNpb25zEigKCHdhcm5pbmdzGAogAygLMhYuamFudXMudjEuR3VhcmRXYXJuaW5nIjIKDEd1YXJkV2FybmluZxINCgVmaWVsZBgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCSI/ChBHdWFyZGVkQ29udGFpbmVyEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJZmlyc3RfcGlkGAMgASgFIlEKDkd1YXJkRGVjaXNpb25zEg0KBWV2ZW50GAEgASgJEg8KB2FsbG93ZWQYAiABKAQSDgoGZGVuaWVkGAMgASgEEg8KB2F1ZGl0ZWQYBCABKAQqcgoLUHJvY2Vzc1JvbGUSHAoYUFJPQ0VTU19ST0xFX1VOU1BFQ0lGSUVEEAASFQoRUFJPQ0VTU19ST0xFX0lOSVQQARIWChJQUk9DRVNTX1JPTEVfQ0hJTEQQAhIWChJQUk9DRVNTX1JPTEVfT1RIRVIQAypwCgtHdWFyZFNvdXJjZRIcChhHVUFSRF9TT1VSQ0VfVU5TUEVDSUZJRUQQABIUChBHVUFSRF9TT1VSQ0VfUlBDEAESFQoRR1VBUkRfU09VUkNFX0ZJTEUQAhIWChJHVUFSRF9TT1VSQ0VfU1RBVEUQAypaCgpHdWFyZFN0YXRlEhsKF0dVQVJEX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSR1VBUkRfU1RBVEVfQUNUSVZFEAESFwoTR1VBUkRfU1RBVEVfUEVORElORxACMtMCChFJbnNwZWN0aW9uU2VydmljZRJVCg5MaXN0Q29udGFpbmVycxIfLmphbnVzLnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBogLmphbnVzLnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiABJSCg1MaXN0UHJvY2Vzc2VzEh4uamFudXMudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaHy5qYW51cy52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2UiABJGCglHZXRTdGF0dXMSGi5qYW51cy52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UiABJLCgpMaXN0R3VhcmRzEhsuamFudXMudjEuTGlzdEd1YXJkc1JlcXVlc3QaHC5qYW51cy52MS5MaXN0R3VhcmRzUmVzcG9uc2UiADABYgZwcm90bzM", [file_google_protobuf_timestamp, file_janus]);
+  fileDesc("ChlqYW51cy92MS9pbnNwZWN0aW9uLnByb3RvEghqYW51cy52MSIkChVMaXN0Q29udGFpbmVyc1JlcXVlc3QSCwoDYWxsGAEgASgIIkEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USJwoKY29udGFpbmVycxgBIAMoCzITLmphbnVzLnYxLkNvbnRhaW5lciK8AQoJQ29udGFpbmVyEgoKAmlkGAEgASgJEhMKC2Nncm91cF9wYXRoGAIgASgJEhYKDmNncm91cF92ZXJzaW9uGAMgASgFEhEKCWZpcnN0X3BpZBgEIAEoBRIVCg1wcm9jZXNzX2NvdW50GAUgASgFEisKB3N0YXJ0ZWQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh8KBmd1YXJkcxgHIAMoCzIPLmphbnVzLnYxLkd1YXJkIjoKBUd1YXJkEgwKBG5hbWUYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEhAKCHBvZF9uYW1lGAMgASgJIikKFExpc3RQcm9jZXNzZXNSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCSI9ChVMaXN0UHJvY2Vzc2VzUmVzcG9uc2USJAoJcHJvY2Vzc2VzGAEgAygLMhEuamFudXMudjEuUHJvY2VzcyK+AQoHUHJvY2VzcxILCgNwaWQYASABKAUSDAoEcHBpZBgCIAEoBRIrCgdzdGFydGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN1aWQYBCABKA0SDAoEY29tbRgFIAEoCRISCgpleGVjdXRhYmxlGAYgASgJEiMKBHJvbGUYByABKA4yFS5qYW51cy52MS5Qcm9jZXNzUm9sZRIXCg9tb3VudF9uYW1lc3BhY2UYCCABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCLCAwoRR2V0U3RhdHVzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSEQoJbm9kZV9uYW1lGAMgASgJEgsKA3BpZBgEIAEoBRIrCgdzdGFydGVkGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVyZWFkeRgGIAEoCBIfCgZjaGVja3MYByADKAsyDy5qYW51cy52MS5DaGVjaxI7CghmZWF0dXJlcxgIIAMoCzIpLmphbnVzLnYxLkdldFN0YXR1c1Jlc3BvbnNlLkZlYXR1cmVzRW50cnkSDgoGZ3VhcmRzGAkgASgFEhAKCHByb2dyYW1zGAogAygJEjsKCGV4cG9zdXJlGAsgAygLMikuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UuRXhwb3N1cmVFbnRyeRIRCglob2xkX3RpZXIYDCABKAkaLwoNRmVhdHVyZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAg6AjgBGi8KDUV4cG9zdXJlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASIxCgVDaGVjaxIMCgRuYW1lGAEgASgJEgoKAm9rGAIgASgIEg4KBmRldGFpbBgDIAEoCSJGChFMaXN0R3VhcmRzUmVxdWVzdBIMCgRuYW1lGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIQCghwb2RfbmFtZRgDIAEoCSI7ChJMaXN0R3VhcmRzUmVzcG9uc2USJQoFZ3VhcmQYASABKAsyFi5qYW51cy52MS5HdWFyZERldGFpbHMi5gIKDEd1YXJkRGV0YWlscxIjCgZjb25maWcYASABKAsyEy5qYW51cy5KYW51c2RDb25maWcSEQoJbm9kZV9uYW1lGAIgASgJEiUKBnNvdXJjZRgDIAEoDjIVLmphbnVzLnYxLkd1YXJkU291cmNlEiMKBXN0YXRlGAQgASgOMhQuamFudXMudjEuR3VhcmRTdGF0ZRIOCgZyZWFzb24YBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNvbnRhaW5lcnMYByADKAsyGi5qYW51cy52MS5HdWFyZGVkQ29udGFpbmVyEhAKCGNvbXBsZXRlGAggASgIEisKCWRlY2lzaW9ucxgJIAMoCzIYLmphbnVzLnYxLkd1YXJkRGVjaXNpb25zEigKCHdhcm5pbmdzGAogAygLMhYuamFudXMudjEuR3VhcmRXYXJuaW5nIjIKDEd1YXJkV2FybmluZxINCgVmaWVsZBgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCSI/ChBHdWFyZGVkQ29udGFpbmVyEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJZmlyc3RfcGlkGAMgASgFIlEKDkd1YXJkRGVjaXNpb25zEg0KBWV2ZW50GAEgASgJEg8KB2FsbG93ZWQYAiABKAQSDgoGZGVuaWVkGAMgASgEEg8KB2F1ZGl0ZWQYBCABKAQiTQoORXhwbGFpblJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEgwKBHBhdGgYAiABKAkSDQoFZXZlbnQYAyABKAkSCwoDcGlkGAQgASgFIpoCCg9FeHBsYWluUmVzcG9uc2USEQoJY29udGFpbmVyGAEgASgJEg0KBWV2ZW50GAIgASgJEgwKBHBhdGgYAyABKAkSDgoGZXhpc3RzGAQgASgIEhEKCWRpcmVjdG9yeRgFIAEoCBINCgVsaW5rcxgGIAEoDRITCgtmaWxlX3N5c3RlbRgHIAEoCRIRCglqdWRnZWRfYXMYCCADKAkSJgoFcnVsZXMYCSADKAsyFy5qYW51cy52MS5FeHBsYWluZWRSdWxlEiwKCHZlcmRpY3RzGAogAygLMhouamFudXMudjEuRXhwbGFpbmVkVmVyZGljdBInCgVjb3ZlchgLIAEoCzIYLmphbnVzLnYxLkV4cGxhaW5lZENvdmVyIrgBCg1FeHBsYWluZWRSdWxlEh4KBWd1YXJkGAEgASgLMg8uamFudXMudjEuR3VhcmQSHgoEbW9kZRgCIAEoDjIQLmphbnVzLkd1YXJkTW9kZRIPCgdzdWJqZWN0GAMgASgFEg4KBmFjdGlvbhgEIAEoCRIMCgRwYXRoGAUgASgJEiYKB2JlYXJpbmcYBiABKA4yFS5qYW51cy52MS5SdWxlQmVhcmluZxIQCghhbnN3ZXJlZBgHIAEoCCKGAgoQRXhwbGFpbmVkVmVyZGljdBIeCgVhY3RvchgBIAEoDjIPLmphbnVzLnYxLkFjdG9yEgsKA3BpZBgCIAEoBRIiCgd2ZXJkaWN0GAMgASgOMhEuamFudXMudjEuVmVyZGljdBIQCghhbnN3ZXJlZBgEIAEoCBIeCgVndWFyZBgFIAEoCzIPLmphbnVzLnYxLkd1YXJkEg8KB3N1YmplY3QYBiABKAUSDgoGYWN0aW9uGAcgASgJEgwKBHBhdGgYCCABKAkSDQoFb3duZXIYCSABKAgSEAoIYW55dGhpbmcYCiABKAgSHwoGb3RoZXJzGAsgAygLMg8uamFudXMudjEuR3VhcmQicwoORXhwbGFpbmVkQ292ZXISEAoIaWRlbnRpdHkYASABKAgSEgoKc3VwZXJibG9jaxgCIAEoCBINCgVtb3VudBgDIAEoCBIMCgR0b2xkGAQgASgIEg8KB2lnbm9yZWQYBSABKAgSDQoFbmV2ZXIYBiABKAkqcgoLUHJvY2Vzc1JvbGUSHAoYUFJPQ0VTU19ST0xFX1VOU1BFQ0lGSUVEEAASFQoRUFJPQ0VTU19ST0xFX0lOSVQQARIWChJQUk9DRVNTX1JPTEVfQ0hJTEQQAhIWChJQUk9DRVNTX1JPTEVfT1RIRVIQAypwCgtHdWFyZFNvdXJjZRIcChhHVUFSRF9TT1VSQ0VfVU5TUEVDSUZJRUQQABIUChBHVUFSRF9TT1VSQ0VfUlBDEAESFQoRR1VBUkRfU09VUkNFX0ZJTEUQAhIWChJHVUFSRF9TT1VSQ0VfU1RBVEUQAypaCgpHdWFyZFN0YXRlEhsKF0dVQVJEX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSR1VBUkRfU1RBVEVfQUNUSVZFEAESFwoTR1VBUkRfU1RBVEVfUEVORElORxACKvUBCgtSdWxlQmVhcmluZxIcChhSVUxFX0JFQVJJTkdfVU5TUEVDSUZJRUQQABIYChRSVUxFX0JFQVJJTkdfQVBQTElFUxABEhkKFVJVTEVfQkVBUklOR19TSEFET1dFRBACEhwKGFJVTEVfQkVBUklOR19PVEhFUl9FVkVOVBADEhwKGFJVTEVfQkVBUklOR19PVEhFUl9BQ1RPUhAEEiEKHVJVTEVfQkVBUklOR19PTkxZX0RJUkVDVE9SSUVTEAUSGQoVUlVMRV9CRUFSSU5HX1RPT19ERUVQEAYSGQoVUlVMRV9CRUFSSU5HX0VYQ0xVREVEEAcqZwoFQWN0b3ISFQoRQUNUT1JfVU5TUEVDSUZJRUQQABITCg9BQ1RPUl9DT05UQUlORVIQARIPCgtBQ1RPUl9PV05FUhACEg4KCkFDVE9SX05PREUQAxIRCg1BQ1RPUl9QUk9DRVNTEAQqcAoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASFAoQVkVSRElDVF9VTkpVREdFRBABEhEKDVZFUkRJQ1RfQUxMT1cQAhIQCgxWRVJESUNUX0RFTlkQAxIRCg1WRVJESUNUX0FVRElUEAQylQMKEUluc3BlY3Rpb25TZXJ2aWNlElUKDkxpc3RDb250YWluZXJzEh8uamFudXMudjEuTGlzdENvbnRhaW5lcnNSZXF1ZXN0GiAuamFudXMudjEuTGlzdENvbnRhaW5lcnNSZXNwb25zZSIAElIKDUxpc3RQcm9jZXNzZXMSHi5qYW51cy52MS5MaXN0UHJvY2Vzc2VzUmVxdWVzdBofLmphbnVzLnYxLkxpc3RQcm9jZXNzZXNSZXNwb25zZSIAEkYKCUdldFN0YXR1cxIaLmphbnVzLnYxLkdldFN0YXR1c1JlcXVlc3QaGy5qYW51cy52MS5HZXRTdGF0dXNSZXNwb25zZSIAEksKCkxpc3RHdWFyZHMSGy5qYW51cy52MS5MaXN0R3VhcmRzUmVxdWVzdBocLmphbnVzLnYxLkxpc3RHdWFyZHNSZXNwb25zZSIAMAESQAoHRXhwbGFpbhIYLmphbnVzLnYxLkV4cGxhaW5SZXF1ZXN0GhkuamFudXMudjEuRXhwbGFpblJlc3BvbnNlIgBiBnByb3RvMw", [file_google_protobuf_timestamp, file_janus]);
 
 /**
  * @generated from message janus.v1.ListContainersRequest
@@ -568,6 +568,317 @@ export const GuardDecisionsSchema: GenMessage<GuardDecisions> = /*@__PURE__*/
   messageDesc(file_janus_v1_inspection, 15);
 
 /**
+ * @generated from message janus.v1.ExplainRequest
+ */
+export type ExplainRequest = Message<"janus.v1.ExplainRequest"> & {
+  /**
+   * As in ListProcesses.
+   *
+   * @generated from field: string container = 1;
+   */
+  container: string;
+
+  /**
+   * As the container's first process sees it. It need not exist.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * open, access or exec; empty is open.
+   *
+   * @generated from field: string event = 3;
+   */
+  event: string;
+
+  /**
+   * A process to be judged, too, by its number in the daemon's PID namespace; 0 is none.
+   *
+   * @generated from field: int32 pid = 4;
+   */
+  pid: number;
+};
+
+/**
+ * Describes the message janus.v1.ExplainRequest.
+ * Use `create(ExplainRequestSchema)` to create a new message.
+ */
+export const ExplainRequestSchema: GenMessage<ExplainRequest> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 16);
+
+/**
+ * @generated from message janus.v1.ExplainResponse
+ */
+export type ExplainResponse = Message<"janus.v1.ExplainResponse"> & {
+  /**
+   * The full id.
+   *
+   * @generated from field: string container = 1;
+   */
+  container: string;
+
+  /**
+   * @generated from field: string event = 2;
+   */
+  event: string;
+
+  /**
+   * Where the path leads in the container, symlinks followed.
+   *
+   * @generated from field: string path = 3;
+   */
+  path: string;
+
+  /**
+   * @generated from field: bool exists = 4;
+   */
+  exists: boolean;
+
+  /**
+   * @generated from field: bool directory = 5;
+   */
+  directory: boolean;
+
+  /**
+   * Names of the file: hard links.
+   *
+   * @generated from field: uint32 links = 6;
+   */
+  links: number;
+
+  /**
+   * The type of its file system.
+   *
+   * @generated from field: string file_system = 7;
+   */
+  fileSystem: string;
+
+  /**
+   * The paths that it is judged by: its own, then what it was when it was pinned.
+   *
+   * @generated from field: repeated string judged_as = 8;
+   */
+  judgedAs: string[];
+
+  /**
+   * At and above these paths, the most specific first; 1,000 at most.
+   *
+   * @generated from field: repeated janus.v1.ExplainedRule rules = 9;
+   */
+  rules: ExplainedRule[];
+
+  /**
+   * A process of the container, its owner, the node, then the process that was asked about.
+   *
+   * @generated from field: repeated janus.v1.ExplainedVerdict verdicts = 10;
+   */
+  verdicts: ExplainedVerdict[];
+
+  /**
+   * @generated from field: janus.v1.ExplainedCover cover = 11;
+   */
+  cover?: ExplainedCover | undefined;
+};
+
+/**
+ * Describes the message janus.v1.ExplainResponse.
+ * Use `create(ExplainResponseSchema)` to create a new message.
+ */
+export const ExplainResponseSchema: GenMessage<ExplainResponse> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 17);
+
+/**
+ * @generated from message janus.v1.ExplainedRule
+ */
+export type ExplainedRule = Message<"janus.v1.ExplainedRule"> & {
+  /**
+   * @generated from field: janus.v1.Guard guard = 1;
+   */
+  guard?: Guard | undefined;
+
+  /**
+   * @generated from field: janus.GuardMode mode = 2;
+   */
+  mode: GuardMode;
+
+  /**
+   * Index into the guard's subjects.
+   *
+   * @generated from field: int32 subject = 3;
+   */
+  subject: number;
+
+  /**
+   * allow, deny or watch.
+   *
+   * @generated from field: string action = 4;
+   */
+  action: string;
+
+  /**
+   * Where it is, as its container sees it.
+   *
+   * @generated from field: string path = 5;
+   */
+  path: string;
+
+  /**
+   * To a process of the container.
+   *
+   * @generated from field: janus.v1.RuleBearing bearing = 6;
+   */
+  bearing: RuleBearing;
+
+  /**
+   * Whoever opens it waits for the answer. Else it is only recorded.
+   *
+   * @generated from field: bool answered = 7;
+   */
+  answered: boolean;
+};
+
+/**
+ * Describes the message janus.v1.ExplainedRule.
+ * Use `create(ExplainedRuleSchema)` to create a new message.
+ */
+export const ExplainedRuleSchema: GenMessage<ExplainedRule> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 18);
+
+/**
+ * @generated from message janus.v1.ExplainedVerdict
+ */
+export type ExplainedVerdict = Message<"janus.v1.ExplainedVerdict"> & {
+  /**
+   * @generated from field: janus.v1.Actor actor = 1;
+   */
+  actor: Actor;
+
+  /**
+   * 0, unless `actor` is ACTOR_PROCESS.
+   *
+   * @generated from field: int32 pid = 2;
+   */
+  pid: number;
+
+  /**
+   * @generated from field: janus.v1.Verdict verdict = 3;
+   */
+  verdict: Verdict;
+
+  /**
+   * It waits for the verdict. Else it is only recorded.
+   *
+   * @generated from field: bool answered = 4;
+   */
+  answered: boolean;
+
+  /**
+   * The rule that decides, unless it is VERDICT_UNJUDGED.
+   *
+   * @generated from field: janus.v1.Guard guard = 5;
+   */
+  guard?: Guard | undefined;
+
+  /**
+   * @generated from field: int32 subject = 6;
+   */
+  subject: number;
+
+  /**
+   * @generated from field: string action = 7;
+   */
+  action: string;
+
+  /**
+   * @generated from field: string path = 8;
+   */
+  path: string;
+
+  /**
+   * Allowed by `autoAllowOwner`.
+   *
+   * @generated from field: bool owner = 9;
+   */
+  owner: boolean;
+
+  /**
+   * Its place is not known for certain: denied to whoever is denied anything on that file system.
+   *
+   * @generated from field: bool anything = 10;
+   */
+  anything: boolean;
+
+  /**
+   * Other guards that deny it, or only audit and would.
+   *
+   * @generated from field: repeated janus.v1.Guard others = 11;
+   */
+  others: Guard[];
+};
+
+/**
+ * Describes the message janus.v1.ExplainedVerdict.
+ * Use `create(ExplainedVerdictSchema)` to create a new message.
+ */
+export const ExplainedVerdictSchema: GenMessage<ExplainedVerdict> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 19);
+
+/**
+ * What has the kernel ask about it.
+ *
+ * @generated from message janus.v1.ExplainedCover
+ */
+export type ExplainedCover = Message<"janus.v1.ExplainedCover"> & {
+  /**
+   * It is pinned, or the directory that holds it is: it is asked about by whatever name.
+   *
+   * @generated from field: bool identity = 1;
+   */
+  identity: boolean;
+
+  /**
+   * A mark on its file system as a whole, or on the container's mount of it.
+   *
+   * @generated from field: bool superblock = 2;
+   */
+  superblock: boolean;
+
+  /**
+   * @generated from field: bool mount = 3;
+   */
+  mount: boolean;
+
+  /**
+   * The kernel tells of it, after the fact.
+   *
+   * @generated from field: bool told = 4;
+   */
+  told: boolean;
+
+  /**
+   * No guard is about the directory that holds it, so the kernel may have been told to ask no more.
+   *
+   * @generated from field: bool ignored = 5;
+   */
+  ignored: boolean;
+
+  /**
+   * Why the kernel never asks; empty: it may.
+   *
+   * @generated from field: string never = 6;
+   */
+  never: string;
+};
+
+/**
+ * Describes the message janus.v1.ExplainedCover.
+ * Use `create(ExplainedCoverSchema)` to create a new message.
+ */
+export const ExplainedCoverSchema: GenMessage<ExplainedCover> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 20);
+
+/**
  * What `autoAllowOwner` goes by.
  *
  * @generated from enum janus.v1.ProcessRole
@@ -674,6 +985,149 @@ export const GuardStateSchema: GenEnum<GuardState> = /*@__PURE__*/
   enumDesc(file_janus_v1_inspection, 2);
 
 /**
+ * How a rule at or above a path stands to it.
+ *
+ * @generated from enum janus.v1.RuleBearing
+ */
+export enum RuleBearing {
+  /**
+   * @generated from enum value: RULE_BEARING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: RULE_BEARING_APPLIES = 1;
+   */
+  APPLIES = 1,
+
+  /**
+   * Its guard says something more specific.
+   *
+   * @generated from enum value: RULE_BEARING_SHADOWED = 2;
+   */
+  SHADOWED = 2,
+
+  /**
+   * @generated from enum value: RULE_BEARING_OTHER_EVENT = 3;
+   */
+  OTHER_EVENT = 3,
+
+  /**
+   * It is about its container's processes only, and this one is another's.
+   *
+   * @generated from enum value: RULE_BEARING_OTHER_ACTOR = 4;
+   */
+  OTHER_ACTOR = 4,
+
+  /**
+   * @generated from enum value: RULE_BEARING_ONLY_DIRECTORIES = 5;
+   */
+  ONLY_DIRECTORIES = 5,
+
+  /**
+   * The path is further below than the rule reaches.
+   *
+   * @generated from enum value: RULE_BEARING_TOO_DEEP = 6;
+   */
+  TOO_DEEP = 6,
+
+  /**
+   * @generated from enum value: RULE_BEARING_EXCLUDED = 7;
+   */
+  EXCLUDED = 7,
+}
+
+/**
+ * Describes the enum janus.v1.RuleBearing.
+ */
+export const RuleBearingSchema: GenEnum<RuleBearing> = /*@__PURE__*/
+  enumDesc(file_janus_v1_inspection, 3);
+
+/**
+ * @generated from enum janus.v1.Actor
+ */
+export enum Actor {
+  /**
+   * @generated from enum value: ACTOR_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A process of the container that is no owner.
+   *
+   * @generated from enum value: ACTOR_CONTAINER = 1;
+   */
+  CONTAINER = 1,
+
+  /**
+   * The container's first process, or one that it forked itself.
+   *
+   * @generated from enum value: ACTOR_OWNER = 2;
+   */
+  OWNER = 2,
+
+  /**
+   * One that is in no guarded container.
+   *
+   * @generated from enum value: ACTOR_NODE = 3;
+   */
+  NODE = 3,
+
+  /**
+   * The one that was asked about.
+   *
+   * @generated from enum value: ACTOR_PROCESS = 4;
+   */
+  PROCESS = 4,
+}
+
+/**
+ * Describes the enum janus.v1.Actor.
+ */
+export const ActorSchema: GenEnum<Actor> = /*@__PURE__*/
+  enumDesc(file_janus_v1_inspection, 4);
+
+/**
+ * @generated from enum janus.v1.Verdict
+ */
+export enum Verdict {
+  /**
+   * @generated from enum value: VERDICT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * No guard has a say: allowed, and not recorded.
+   *
+   * @generated from enum value: VERDICT_UNJUDGED = 1;
+   */
+  UNJUDGED = 1,
+
+  /**
+   * @generated from enum value: VERDICT_ALLOW = 2;
+   */
+  ALLOW = 2,
+
+  /**
+   * @generated from enum value: VERDICT_DENY = 3;
+   */
+  DENY = 3,
+
+  /**
+   * Allowed, and denied if the guard enforced.
+   *
+   * @generated from enum value: VERDICT_AUDIT = 4;
+   */
+  AUDIT = 4,
+}
+
+/**
+ * Describes the enum janus.v1.Verdict.
+ */
+export const VerdictSchema: GenEnum<Verdict> = /*@__PURE__*/
+  enumDesc(file_janus_v1_inspection, 5);
+
+/**
  * Changes nothing. Whoever may call this may also create and remove guards.
  *
  * @generated from service janus.v1.InspectionService
@@ -714,6 +1168,16 @@ export const InspectionService: GenService<{
     methodKind: "server_streaming";
     input: typeof ListGuardsRequestSchema;
     output: typeof ListGuardsResponseSchema;
+  },
+  /**
+   * How an open of a path would be judged now, and why. Opens nothing and records nothing.
+   *
+   * @generated from rpc janus.v1.InspectionService.Explain
+   */
+  explain: {
+    methodKind: "unary";
+    input: typeof ExplainRequestSchema;
+    output: typeof ExplainResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_janus_v1_inspection, 0);
