@@ -69,8 +69,10 @@ export class Canary {
     const seconds = Math.round((performance.now() - this.#proved) / 1000);
     if (seconds * 1000 < PROOF_LIMIT_MS) return undefined;
     if (this.#ended !== undefined) return `${this.#ended}: nothing was opened for ${seconds} s`;
-    const what =
-      this.#round?.answered === false ? "an open waits for its answer" : "opens are denied, no record arrives";
+    const round = this.#round;
+    // One that was asked just now waits for a moment.
+    const waits = round?.answered === false && performance.now() - round.asked > this.#options.intervalMs / 2;
+    const what = waits ? "an open waits for its answer" : "opens are denied, no record arrives";
     return `${what}: not proven for ${seconds} s`;
   }
 
