@@ -281,13 +281,14 @@ std::vector<Tracker::Namespace> Tracker::look_for_namespaces() {
   std::vector<janus_thread> threads;
   std::set<std::pair<std::uint64_t, std::uint32_t>> there;
   const auto before = known_namespaces();
-  const std::uint64_t begun = monotonic_ns();
+  // Not by the clock: on a busy processor, which a container can see to, it would look ever more rarely.
+  const std::uint64_t begun = clock_ns(CLOCK_THREAD_CPUTIME_ID);
   programs_.each_thread([&](const janus_thread& thread) {
     threads.push_back(thread);
     there.emplace(thread.mnt_ns, thread.pid);
     namespaces.try_emplace(thread.mnt_ns, Namespace{thread.container, thread.mnt_ns, thread.mnt_event});
   });
-  walk_ns_.store(monotonic_ns() - begun, std::memory_order_relaxed);
+  walk_ns_.store(clock_ns(CLOCK_THREAD_CPUTIME_ID) - begun, std::memory_order_relaxed);
   {
     // One that is known by a thread that has ended or gone elsewhere needs another.
     // What became known during the walk may be of a thread that it had passed.

@@ -102,7 +102,7 @@ class Tracker {
     std::uint64_t container = 0, id = 0, event = 0;
   };
   std::vector<Namespace> look_for_namespaces();
-  // How long the last look's walk over all threads took, without what it led to.
+  // The processor time of the last look's walk over all threads, without what it led to.
   std::uint64_t walk_ns() const { return walk_ns_.load(std::memory_order_relaxed); }
 
   struct Tracked {
