@@ -90,9 +90,9 @@ interface Scene {
   readonly visitorPid: number;
 }
 
-async function sceneOf(tap: Tap): Promise<Scene> {
+async function sceneOf(tap: Tap, rootType: "overlay" | "bind" = "overlay"): Promise<Scene> {
   const daemon = await startDaemon({ flags: ["--log-format=json"] }, tap);
-  const container = await startContainer({ init: "actor", volumes: [{ target: "/data" }] }, tap);
+  const container = await startContainer({ init: "actor", rootType, volumes: [{ target: "/data" }] }, tap);
   const shell = await container.shell();
   const { status, output } = await shell.run(TREE);
   if (status !== 0) throw new Error(output);
@@ -132,11 +132,21 @@ async function differs(
   return named === others ? undefined : `said ${others}, and got ${named}`;
 }
 
-for (const [name, guards] of Object.entries(ROUNDS)) {
+const CASES = [
+  ...Object.entries(ROUNDS).map(([name, guards]) => ({ name, guards, rootType: "overlay" as const })),
+  // Only mounts are marked there.
+  { name: "a root that is the node's", guards: ROUNDS["a tree with exceptions"] ?? [], rootType: "bind" as const },
+];
+
+for (const { name, guards, rootType } of CASES) {
   t.test(`${name}: each open comes out as it is explained`, async (t) => {
-    const { daemon, container, visitor, visitorPid } = await sceneOf(t);
+    const { daemon, container, visitor, visitorPid } = await sceneOf(t, rootType);
     for (const [index, [subject, rest]] of guards.entries())
       await daemon.createGuard(guardOn(container, subject, { name: `g${index}`, ...rest }));
+    if (rootType === "bind") {
+      const { cover } = await daemon.client.explain({ container: container.id, path: "/app/secret" });
+      t.match(cover, { identity: true, superblock: false, mount: true });
+    }
     // What was guarded stays so, wherever it goes.
     t.equal(await visitor.rename("/app/gone", "/moved"), 0);
     const wrong: string[] = [];
