@@ -54,6 +54,8 @@ export interface Config {
   /** Of an OpenTelemetry collector; undefined: none gets the events. */
   readonly otlpEndpoint: URL | undefined;
   readonly logLevel: LogLevel;
+  /** Of the events that are kept for who comes later. */
+  readonly eventHistoryBytes: number;
   readonly engine: Omit<EngineOptions, "stalls">;
 }
 
@@ -239,6 +241,15 @@ const OPTIONS = {
     help: `The daemon's own log on standard error, JSON: ${LOG_LEVELS.map((level) => `\`${level}\``).join(", ")}.`,
     parse: choice(LOG_LEVELS),
   }),
+  eventHistory: row({
+    flag: "event-history",
+    env: "JANUSD_EVENT_HISTORY",
+    value: "bytes",
+    default: 8 * 1024 * 1024,
+    defaultText: "`8M`",
+    help: "Memory for the last events, with `K` or `M`, which `janusctl events --since` looks back on: some 30,000 of them, one for each 128 bytes at most.",
+    parse: parseSize("1M"),
+  }),
   ringSize: row({
     flag: "ring-size",
     env: "JANUSD_RING_SIZE",
@@ -246,7 +257,7 @@ const OPTIONS = {
     default: 8 * 1024 * 1024,
     defaultText: "`8M`",
     help: "The event ring, with `K` or `M`; rounded up to a power of two. A full ring drops event records (counted), never decisions.",
-    parse: parseSize,
+    parse: parseSize("64K"),
   }),
   deadline: row({
     flag: "deadline",
@@ -354,6 +365,7 @@ export function parseConfig(
     logFormat: values.logFormat,
     otlpEndpoint: values.otlpEndpoint,
     logLevel: values.logLevel,
+    eventHistoryBytes: values.eventHistory,
     engine: {
       ringBytes: values.ringSize,
       deadlineMs: values.deadline,
@@ -483,11 +495,14 @@ function parseHttpUrl(text: string): URL {
   return url;
 }
 
-function parseSize(text: string): number {
-  const [, digits, unit = ""] = /^(\d{1,10})([KM]?)$/.exec(text) ?? [];
-  const bytes = Number(digits) * { "": 1, K: 1024, M: 1024 * 1024 }[unit as "" | "K" | "M"];
-  if (!(bytes >= 64 * 1024 && bytes <= 1024 ** 3)) throw new Error("must be a size from 64K to 1024M");
-  return bytes;
+function parseSize(least: "64K" | "1M"): (text: string) => number {
+  const min = { "64K": 64 * 1024, "1M": 1024 * 1024 }[least];
+  return (text) => {
+    const [, digits, unit = ""] = /^(\d{1,10})([KM]?)$/.exec(text) ?? [];
+    const bytes = Number(digits) * { "": 1, K: 1024, M: 1024 * 1024 }[unit as "" | "K" | "M"];
+    if (!(bytes >= min && bytes <= 1024 ** 3)) throw new Error(`must be a size from ${least} to 1024M`);
+    return bytes;
+  };
 }
 
 function wholeNumber(min: number, max: number): (text: string) => number {

@@ -7,6 +7,7 @@ import { SocketLocks, tryAddresses } from "./bind.js";
 import type { BuildInfo } from "./build.js";
 import { Canary } from "./canary.js";
 import type { Config } from "./config.js";
+import { EventHistory } from "./event/history.js";
 import { assertLayout } from "./event/layout.js";
 import { EventPipeline } from "./event/pipeline.js";
 import type { Sink } from "./event/sink.js";
@@ -94,7 +95,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     await tryAddresses([["--http", config.http], ...addresses], locks);
     const file = config.stateFile;
     const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
-    const { engine, pipeline, registry, sinks, canary } = startEnforcing(
+    const { engine, history, pipeline, registry, sinks, canary } = startEnforcing(
       { addon, config, state, log, sinks: await openSinks(config, build) },
       steps,
     );
@@ -110,12 +111,14 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     log.info({ guards: registry.size, hold: holdTier, msSinceStart: Math.round(performance.now()) }, "enforcing");
 
     // Only now: loading what serves takes longer than all of the above, and containers were unguarded meanwhile.
-    const [{ HttpServer }, { openRpcServer }, { Metrics }] = await Promise.all([
+    const [{ HttpServer }, { openRpcServer }, { EventStreams }, { Metrics }] = await Promise.all([
       import("./http/server.js"),
       import("./rpc/server.js"),
+      import("./rpc/event-streams.js"),
       import("./metrics.js"),
     ]);
     const refusals = new Refusals(log);
+    const streams = new EventStreams(history);
     const health = new Health({
       vitals: () => engine.vitals(),
       pending: () => registry.pending(),
@@ -139,6 +142,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       stateErrors: () => state?.failures ?? 0,
       certificateExpires: () => tls?.expires,
       refusals: refusals.counts,
+      streams,
       pipeline: () => pipeline.stats,
       proofs: () => canary?.proofs,
       sinks,
@@ -174,7 +178,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     steps.push({ what: "HTTP", close: () => http.close() });
     const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });
     const guards = () => [...registry.details(), ...(fileGuards?.waiting() ?? [])];
-    const parts = { intake, registry, engine, guards, status, log };
+    const parts = { intake, registry, engine, guards, status, streams, log };
     const rpc = await openRpcServer({
       listen: config.listen,
       locks,
@@ -186,6 +190,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     });
     // Whoever starts next need not wait for the rest.
     steps.push({ what: "gRPC", close: () => rpc.close().finally(() => locks.close()) });
+    steps.push({ what: "event streams", close: () => streams.close() });
     tls?.follow((material) => rpc.setTls(material));
     steps.push({ what: "the TLS files", close: () => tls?.close() });
     steps.push({ what: "what waits for containers", close: () => intake.close() });
@@ -256,16 +261,17 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
     }
     pipeline.wake();
   });
+  const history = new EventHistory(config.eventHistoryBytes, (): number => pipeline.lost);
   const registry = new GuardRegistry({
     engine,
     node: config.nodeName,
     log,
     onChange: () => state?.save(),
   });
-  const pipeline = new EventPipeline({
+  const pipeline: EventPipeline = new EventPipeline({
     engine,
     lookup: registry.lookup,
-    sinks,
+    sinks: [...sinks, history],
     bufferBytes: BATCH_BYTES,
     onCanary: (timeMs) => canary?.heard(timeMs),
     onFailure: (what, error) => log.error({ err: error }, `${what} failed`),
@@ -301,7 +307,7 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
     });
     steps.push({ what: "the state file", close: () => state.close() });
   }
-  return { engine, pipeline, registry, sinks, canary };
+  return { engine, history, pipeline, registry, sinks, canary };
 }
 
 function restoreGuards(state: StateFile, registry: GuardRegistry, log: Log): void {

@@ -43,6 +43,11 @@ export interface MetricsOptions {
   readonly certificateExpires: () => Date | undefined;
   /** gRPC connections and calls that were refused, by reason. */
   readonly refusals: Readonly<Record<string, number>>;
+  readonly streams: {
+    readonly subscribers: number;
+    readonly sent: number;
+    readonly lost: Readonly<Record<string, number>>;
+  };
   readonly pipeline: () => PipelineStats;
   /** Undefined: there is no canary. */
   readonly proofs: () => Proofs | undefined;
@@ -372,6 +377,27 @@ const DEFINITIONS: readonly Definition[] = [
     help: "Events that a sink could not deliver: its reader is slow or gone, the disk is full, or a collector rejects them.",
     labels: ["reason"],
     read: ({ options }) => byLabel("reason", sumOf(options.sinks.map((sink) => sink.drops))),
+  },
+  {
+    name: "janusd_event_streams",
+    type: "gauge",
+    help: "Clients that follow the events, or read what is kept of them (`janusctl events`).",
+    labels: [],
+    read: ({ options }) => single(options.streams.subscribers),
+  },
+  {
+    name: "janusd_event_stream_sent_total",
+    type: "counter",
+    help: "Events given to such clients: one that two get counts twice.",
+    labels: [],
+    read: ({ options }) => single(options.streams.sent),
+  },
+  {
+    name: "janusd_event_stream_lost_total",
+    type: "counter",
+    help: "Events that such clients were told they lost: the client is slow (queue), it asked for more than is kept or the daemon is busy (history), the daemon has no record (record).",
+    labels: ["cause"],
+    read: ({ options }) => byLabel("cause", options.streams.lost),
   },
   {
     name: "janusd_sink_queue_bytes",

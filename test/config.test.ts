@@ -29,6 +29,7 @@ t.test("defaults", async (t) => {
     logFormat: "text",
     otlpEndpoint: undefined,
     logLevel: "info",
+    eventHistoryBytes: 8 * 1024 * 1024,
     engine: {
       ringBytes: 8 * 1024 * 1024,
       deadlineMs: 1000,

@@ -4,10 +4,24 @@
 import type { DescMethodServerStreaming, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
-import { type ChannelCredentials, Client, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import {
+  type CallOptions,
+  type ChannelCredentials,
+  Client,
+  type ClientReadableStream,
+  Metadata,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
 import type { FieldViolation } from "../errors.js";
 import { BadRequestSchema } from "../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../gen/google/rpc/status_pb.js";
+import {
+  EventService,
+  type WatchItem,
+  type WatchRequestSchema,
+  type WatchResponse,
+} from "../gen/janus/v1/events_pb.js";
 import {
   type Container,
   type ExplainRequestSchema,
@@ -93,6 +107,26 @@ export class JanusClient {
     return this.#unary(InspectionService.method.getStatus, {});
   }
 
+  /** As they come, until the stream or `signal` ends it. What whoever asks doesn't take stays with the daemon. */
+  async *watch(
+    request: MessageInitShape<typeof WatchRequestSchema>,
+    signal?: AbortSignal,
+  ): AsyncGenerator<readonly WatchItem[], void> {
+    const call = this.#open(EventService.method.watch, request, {});
+    const cancel = () => call.cancel();
+    signal?.addEventListener("abort", cancel);
+    const responses: AsyncIterable<WatchResponse> = call;
+    try {
+      for await (const { items } of responses) yield items;
+    } catch (error) {
+      if (signal?.aborted) return;
+      throw isServiceError(error) ? await this.#explain(error) : error;
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      cancel();
+    }
+  }
+
   close(): void {
     this.#client.close();
   }
@@ -131,15 +165,7 @@ export class JanusClient {
     return new Promise((resolve, reject) => {
       const responses: MessageShape<O>[] = [];
       let failed = false;
-      this.#client
-        .makeServerStreamRequest(
-          pathOf(method),
-          (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
-          (bytes) => fromBinary(method.output, bytes),
-          create(method.input, request),
-          new Metadata(),
-          { deadline: Date.now() + DEADLINE_MS },
-        )
+      this.#open(method, request, { deadline: Date.now() + DEADLINE_MS })
         .on("data", (response: MessageShape<O>) => responses.push(response))
         .on("error", (error: ServiceError) => {
           failed = true;
@@ -150,6 +176,25 @@ export class JanusClient {
         });
     });
   }
+
+  #open<I extends DescMethodServerStreaming["input"], O extends DescMethodServerStreaming["output"]>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageInitShape<I>,
+    options: CallOptions,
+  ): ClientReadableStream<MessageShape<O>> {
+    return this.#client.makeServerStreamRequest(
+      pathOf(method),
+      (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
+      (bytes) => fromBinary(method.output, bytes),
+      create(method.input, request),
+      new Metadata(),
+      options,
+    );
+  }
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "code" in error && "details" in error && "metadata" in error;
 }
 
 function pathOf(method: DescMethodUnary | DescMethodServerStreaming): string {

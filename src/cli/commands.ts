@@ -1,7 +1,10 @@
 /** The commands with their arguments and flags: what is parsed, and what help, completion and the manual say. */
 import { Argument, type Command, InvalidArgumentError, Option } from "commander";
-import { ANSWERED_KINDS } from "../event/layout.js";
+import { ANSWERED_KINDS, EVENT_KINDS } from "../event/layout.js";
 import { completionScript, SHELLS } from "./completion.js";
+import * as events from "./event-commands.js";
+import { parseInterval, parseNot, parseSince, parseUid } from "./event-options.js";
+import { EVENT_FORMATS } from "./event-text.js";
 import { EXPLAIN_FORMATS, explain } from "./explain.js";
 import * as guards from "./guard-commands.js";
 import { LIST_FORMATS } from "./guard-list.js";
@@ -82,6 +85,28 @@ export function addCommands(program: Command, { online, offline }: Runner): void
     .addOption(output(MESSAGE_FORMATS))
     .action((container, options) => online((session) => node.processes(session, container, options)));
 
+  const listed = program
+    .command("events")
+    .description("print what happened to guarded files, as far as the daemon keeps it; -f goes on")
+    .option("-f, --follow", "go on with what happens; without --since, only that")
+    .addOption(
+      new Option(
+        "--since <when>",
+        "from then on: 30s, 5m, 2h or 1d ago, a time (RFC 3339), or an event's number",
+      ).argParser(parseSince),
+    );
+  ofEvents(listed)
+    .addOption(output(EVENT_FORMATS))
+    .action((options) => online((session) => events.events(session, options)));
+
+  const top = program
+    .command("top")
+    .description("show how many events there are a second, and of what; one table if not on a terminal")
+    .addOption(new Option("--by <what>", "what to count by").choices(events.TOP_KEYS).default(events.TOP_KEYS[0]))
+    .option("--once", "print one table")
+    .addOption(new Option("--interval <seconds>", "what rates are of").argParser(parseInterval).default(1));
+  ofEvents(top).action((options) => online((session) => events.top(session, options)));
+
   program
     .command("explain")
     .argument("<container>", "id (64 or 12 hex characters, with or without a scheme) or the runtime's name")
@@ -140,6 +165,30 @@ function pidOf(text: string): number {
 /** `-o`; the first is the default. */
 function output([first, ...others]: readonly string[]): Option {
   return new Option("-o, --output <format>", "what to print").choices([first ?? "", ...others]).default(first);
+}
+
+/** Which events. Of a flag that comes more than once, any value fits. */
+function ofEvents(command: Command): Command {
+  const several = (flags: string, help: string) =>
+    new Option(flags, help).argParser((value: string, before: readonly string[] = []) => [...before, value]);
+  return command
+    .option("--deny", "only what was denied; with --audit, either")
+    .option("--audit", "only what guards that audit would have denied")
+    .addOption(
+      several("--guard <guard>", "only of this guard, NAME or NAMESPACE/NAME; may be repeated, as all of these"),
+    )
+    .addOption(several("-n, --namespace <namespace>", "only of guards of this namespace"))
+    .addOption(several("--pod <pod>", "only of this pod"))
+    .addOption(several("--container <container>", "only of this container: id, its first 12 characters, or name"))
+    .addOption(several("--event <event>", `only of this kind: ${EVENT_KINDS.join(", ")}`))
+    .addOption(several("--path <glob>", "only of this path and what is below it; or a glob, as in exclude of a guard"))
+    .addOption(several("--exe <glob>", "only of processes that run this program; or a glob"))
+    .addOption(new Option("--uid <uid>", "only of processes of this user").argParser(parseUid))
+    .addOption(
+      new Option("--not <field=value>", "leave out what fits: --not path=/tmp, by the names of these flags").argParser(
+        parseNot,
+      ),
+    );
 }
 
 function filtered(command: Command): Command {

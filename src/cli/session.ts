@@ -5,6 +5,17 @@ export interface Io {
   readonly stdin: NodeJS.ReadableStream;
   readonly stdout: (text: string) => void;
   readonly stderr: (text: string) => void;
+  /** What standard output is, if it is a terminal. */
+  readonly terminal?: Terminal | undefined;
+  /** Resolves when what was printed has gone out: who prints without end waits for it. */
+  readonly drained?: () => Promise<void>;
+}
+
+export interface Terminal {
+  /** False: the user wants none (NO_COLOR). */
+  readonly color: boolean;
+  /** In characters, now. */
+  readonly size: () => { readonly columns: number; readonly rows: number };
 }
 
 export interface Session {

@@ -71,6 +71,22 @@ export class FileEventView {
     return true;
   }
 
+  /** Stands on the record that begins there, and was found whole before. */
+  seek(start: number): void {
+    this.#start = start;
+    this.#word = start / WORD;
+  }
+
+  /** Of the record, in bytes. */
+  get size(): number {
+    return this.#u32[this.#word] as number;
+  }
+
+  /** Copies the record into another batch. */
+  copyTo(into: FileEventView, at: number): void {
+    this.bytes.copy(into.bytes, at, this.#start, this.#start + this.size);
+  }
+
   /** A gap means lost records. Exact below 2^53. */
   get seq(): number {
     const word = this.#word + FILE_EVENT.seq / WORD;
@@ -95,9 +111,9 @@ export class FileEventView {
     return secondsAndRest(this.#u32[word + 1] as number, this.#u32[word] as number);
   }
 
-  /** Of its record, with its strings. Bytes. */
-  get size(): number {
-    return this.#next - this.#start;
+  /** The same, in nanoseconds since the epoch. */
+  get timeNs(): bigint {
+    return this.#u64[(this.#start + FILE_EVENT.time_ns) / 8] as bigint;
   }
 
   /** Of the actor's guarded container; 0n if it is in none. */
@@ -123,6 +139,11 @@ export class FileEventView {
     const word = this.#word + FILE_EVENT.start_ns / WORD;
     const [high, low] = [this.#u32[word + 1] as number, this.#u32[word] as number];
     return high === 0 && low === 0 ? "" : rfc3339(high, low);
+  }
+
+  /** The same, in nanoseconds since the epoch. 0n: not known. */
+  get startNs(): bigint {
+    return this.#u64[(this.#start + FILE_EVENT.start_ns) / 8] as bigint;
   }
 
   /** 0 = not known. */
@@ -181,6 +202,11 @@ export class FileEventView {
     return this.bytes.toString("utf8", this.#pathEnd, this.#exeEnd);
   }
 
+  /** A window, as pathBytes. */
+  get exeBytes(): Buffer {
+    return this.bytes.subarray(this.#pathEnd, this.#exeEnd);
+  }
+
   get exeText(): string {
     return printableBytes(this.bytes, this.#pathEnd, this.#exeEnd);
   }
@@ -191,6 +217,11 @@ export class FileEventView {
 
   get comm(): string {
     return this.bytes.toString("utf8", this.#start + FILE_EVENT.comm, this.#commEnd);
+  }
+
+  /** A window, as pathBytes. */
+  get commBytes(): Buffer {
+    return this.bytes.subarray(this.#start + FILE_EVENT.comm, this.#commEnd);
   }
 
   get commText(): string {

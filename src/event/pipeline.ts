@@ -81,6 +81,11 @@ export class EventPipeline {
     };
   }
 
+  /** Records that reached no sink, and should have. */
+  get lost(): number {
+    return this.#missing + this.#unattributed;
+  }
+
   /** The ring is no longer empty. Cheap, and may be called at any time. */
   wake(): void {
     if (this.#timer !== undefined || this.#immediate !== undefined || this.#closing !== undefined) return;

@@ -1,6 +1,7 @@
 /** Who may call what. */
 import { service as healthDefinition } from "grpc-health-check";
 import type { AllowedClient, Role } from "../config.js";
+import { EventService } from "../gen/janus/v1/events_pb.js";
 import { InspectionService } from "../gen/janus/v1/inspection_pb.js";
 import { Janusd } from "../gen/janus_pb.js";
 import type { Requester } from "../guard/audit.js";
@@ -9,6 +10,7 @@ import type { Requester } from "../guard/audit.js";
 const READING: readonly string[] = [
   `/${Janusd.typeName}/${Janusd.method.getGuardState.name}`,
   ...InspectionService.methods.map(({ name }) => `/${InspectionService.typeName}/${name}`),
+  ...EventService.methods.map(({ name }) => `/${EventService.typeName}/${name}`),
   ...Object.values(healthDefinition).map(({ path }) => path),
   "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
   "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

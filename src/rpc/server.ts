@@ -1,5 +1,5 @@
 /**
- * The gRPC server: the guard and inspection services, standard health and reflection, over Unix
+ * The gRPC server: the guard, inspection and event services, standard health and reflection, over Unix
  * sockets, plaintext TCP or mutual TLS.
  */
 import type { Socket } from "node:net";
@@ -17,12 +17,14 @@ import { HealthImplementation, service as healthDefinition } from "grpc-health-c
 import type { Address } from "../address.js";
 import type { SocketLocks } from "../bind.js";
 import type { AllowedClient } from "../config.js";
+import { EventService } from "../gen/janus/v1/events_pb.js";
 import { InspectionService } from "../gen/janus/v1/inspection_pb.js";
 import { Janusd } from "../gen/janus_pb.js";
 import type { Requester } from "../guard/audit.js";
 import type { Peer } from "../native.js";
 import { denial } from "./access.js";
 import { reflectionDefinition, serviceDefinition } from "./definition.js";
+import { type EventServiceOptions, eventService, eventServiceDefinition } from "./event-service.js";
 import { type GuardServiceOptions, guardService } from "./guard-service.js";
 import { type InspectionServiceOptions, inspectionService } from "./inspection-service.js";
 import { Listener } from "./listener.js";
@@ -33,7 +35,7 @@ import type { TlsMaterial } from "./tls-files.js";
 /** How long a shutdown waits for calls in flight. Milliseconds. */
 const DRAIN_MS = 1000;
 
-export interface RpcServerOptions extends GuardServiceOptions, InspectionServiceOptions {
+export interface RpcServerOptions extends GuardServiceOptions, InspectionServiceOptions, EventServiceOptions {
   readonly registry: GuardServiceOptions["registry"] & InspectionServiceOptions["registry"];
   readonly listen: readonly Address[];
   /** Of Unix sockets. */
@@ -65,11 +67,13 @@ export async function openRpcServer(options: RpcServerOptions): Promise<RpcServe
   const server = new Server();
   server.addService(serviceDefinition(Janusd), guardService(options));
   server.addService(serviceDefinition(InspectionService), inspectionService(options));
+  server.addService(eventServiceDefinition, eventService(options));
   const health = new HealthImplementation();
   health.addToServer(server);
   const reflection = new ReflectionService({
     [Janusd.typeName]: reflectionDefinition(Janusd),
     [InspectionService.typeName]: reflectionDefinition(InspectionService),
+    [EventService.typeName]: reflectionDefinition(EventService),
     ...Object.fromEntries(Object.values(healthDefinition).map(({ path, requestType }) => [path, requestType])),
   });
   reflection.addToServer(server);

@@ -9,9 +9,11 @@ import { formatAddress } from "../../src/address.js";
 import { SocketLocks } from "../../src/bind.js";
 import { JanusClient } from "../../src/cli/client.js";
 import type { AllowedClient } from "../../src/config.js";
+import { EventHistory } from "../../src/event/history.js";
 import { GuardIntake } from "../../src/guard/intake.js";
 import { GuardRegistry } from "../../src/guard/registry.js";
 import { loadAddon } from "../../src/native.js";
+import { EventStreams } from "../../src/rpc/event-streams.js";
 import { Refusals } from "../../src/rpc/refusals.js";
 import { openRpcServer } from "../../src/rpc/server.js";
 import { readTlsFiles } from "../../src/rpc/tls-files.js";
@@ -55,6 +57,7 @@ async function serve(t: Tap, allowedClients: readonly AllowedClient[] = []) {
     locks: new SocketLocks(loadAddon()),
     peer: loadAddon().peer,
     refusals,
+    streams: new EventStreams(new EventHistory(1024 * 1024, () => 0)),
     engine,
     registry,
     intake: new GuardIntake({ registry, engine, waitMs: 0 }),
@@ -112,6 +115,7 @@ t.test("with one: by common name, DNS, URI and email; what only reads, for who m
   await client("client").createGuard(guard);
   t.match(await reader.getGuardState(), [{ name: "g" }]);
   t.match(await reader.listContainers(true), [{ id: A }]);
+  for await (const items of reader.watch({})) t.match(items, [{ item: { case: "opened" } }]);
   for (const call of [reader.createGuard({ ...guard, name: "h" }), reader.destroyGuard({ name: "g" })]) {
     t.match(await rpcError(call), {
       code: "PERMISSION_DENIED",
