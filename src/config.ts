@@ -50,6 +50,8 @@ export interface Config {
   readonly containerWaitMs: number;
   /** Between two opens of the canary; 0: none. */
   readonly canaryMs: number;
+  /** Undefined: standard output. */
+  readonly logFile: string | undefined;
   readonly logFormat: LogFormatName;
   /** Of an OpenTelemetry collector; undefined: none gets the events. */
   readonly otlpEndpoint: URL | undefined;
@@ -216,12 +218,21 @@ const OPTIONS = {
     help: "Milliseconds between two opens of a file that is denied to everybody, on a file system of the daemon's own, by a process of its own (janusd-canary). Each has to be denied, and its record has to arrive: readiness is lost where that was not proven for 8 s. `0`: never; else 100 to 4000.",
     parse: zeroOr(wholeNumber(100, 4000)),
   }),
+  logFile: row({
+    flag: "log-file",
+    env: "JANUSD_LOG_FILE",
+    value: "file",
+    default: "",
+    defaultText: "standard output",
+    help: "Where the event log is appended to. `SIGHUP` has it opened again: docs/events.md has a configuration of logrotate.",
+    parse: absoluteOrNone,
+  }),
   logFormat: row<LogFormatName>({
     flag: "log-format",
     env: "JANUSD_LOG_FORMAT",
     value: "format",
     default: "text",
-    help: "The event log on standard output: `text` (each guard's `logFormat`), `json`, or `off`.",
+    help: "The event log: `text` (each guard's `logFormat`), `json`, or `off`.",
     parse: choice(["text", "json", "off"]),
   }),
   otlpEndpoint: row<URL | undefined>({
@@ -345,6 +356,9 @@ export function parseConfig(
   if (tls === undefined && values.allowClient.length > 0) {
     throw new ConfigError("--allow-client is about clients' certificates: it needs the TLS files");
   }
+  if (values.logFile !== "" && values.logFormat === "off") {
+    throw new ConfigError("--log-file is about the event log, and --log-format off has none");
+  }
   const everywhere = { host: "::", port: GRPC_PORT };
   const listen = values.listen ?? [DEFAULT_SOCKET, ...(tls === undefined ? [] : [everywhere])];
   const plain = listen.find((address) => "host" in address);
@@ -362,6 +376,7 @@ export function parseConfig(
     nodeName: values.nodeName === "" ? hostname() : values.nodeName,
     containerWaitMs: values.containerWait,
     canaryMs: values.canary,
+    logFile: values.logFile === "" ? undefined : values.logFile,
     logFormat: values.logFormat,
     otlpEndpoint: values.otlpEndpoint,
     logLevel: values.logLevel,

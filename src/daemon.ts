@@ -20,7 +20,8 @@ import type { Log } from "./log.js";
 import { type Addon, type Engine, loadAddon } from "./native.js";
 import { Notices } from "./notices.js";
 import { Refusals } from "./rpc/refusals.js";
-import { openLogSink } from "./sink/log.js";
+import { openLogFile, openLogSink } from "./sink/log.js";
+import type { LogFile } from "./sink/log-file.js";
 import { forgetStall, readStall } from "./stall.js";
 
 /** Of one batch of events between two turns of the event loop. */
@@ -52,7 +53,7 @@ export interface DaemonContext {
 }
 
 export interface Daemon {
-  /** SIGHUP: reads the guard file again. */
+  /** SIGHUP: reads the guard file again, and opens the log file again. */
   reload(): void;
   /** Ends all in order, keeps the guards in the state file. Never rejects. */
   close(): Promise<void>;
@@ -95,10 +96,10 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     await tryAddresses([["--http", config.http], ...addresses], locks);
     const file = config.stateFile;
     const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
-    const { engine, history, pipeline, registry, sinks, canary } = startEnforcing(
-      { addon, config, state, log, sinks: await openSinks(config, build) },
-      steps,
-    );
+    const logFile = config.logFile === undefined ? undefined : openLogFile(config.logFile);
+    steps.push({ what: "the log file", close: () => logFile?.close() });
+    const sinks = await openSinks(config, logFile, build);
+    const { engine, history, pipeline, registry, canary } = startEnforcing({ addon, config, state, log, sinks }, steps);
     const notices = new Notices(log);
     const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
     steps.push({ what: "notices", close: () => clearInterval(noticing) });
@@ -123,6 +124,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       vitals: () => engine.vitals(),
       pending: () => registry.pending(),
       stateFile: state,
+      logFile,
       guardFile: fileGuards,
       tls,
       canary,
@@ -140,6 +142,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       pathsUnguarded: () => registry.unguardedPaths,
       guardChanges: (change, source) => registry.audit.count(change, source),
       stateErrors: () => state?.failures ?? 0,
+      logFileErrors: () => logFile?.errors ?? 0,
       certificateExpires: () => tls?.expires,
       refusals: refusals.counts,
       streams,
@@ -212,8 +215,14 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const grpc = rpc.addresses.map(formatAddress);
     log.info({ grpc, tls: tls !== undefined, http: formatAddress(http.address) }, "serving");
     const reload = (): void => {
-      if (fileGuards === undefined) log.info({ signal: "SIGHUP" }, "there is no guard file (--guards) to read again");
-      else void fileGuards.reload("SIGHUP");
+      logFile?.reopen();
+      if (logFile?.failure !== undefined)
+        log.error({ failure: logFile.failure }, "event log (--log-file) not opened again");
+      else if (logFile !== undefined) log.info({ signal: "SIGHUP" }, "event log (--log-file) opened again");
+      if (fileGuards !== undefined) void fileGuards.reload("SIGHUP");
+      else if (logFile === undefined) {
+        log.info({ signal: "SIGHUP" }, "there is no guard file (--guards) to read again, and no log file (--log-file)");
+      }
     };
     return { reload, close };
   } catch (error) {
@@ -236,9 +245,13 @@ interface Beginnings {
 }
 
 /** Nothing has to be closed before the pipeline has them. */
-async function openSinks({ logFormat, otlpEndpoint, nodeName }: Config, { version }: BuildInfo): Promise<Sink[]> {
+async function openSinks(
+  { logFormat, otlpEndpoint, nodeName }: Config,
+  logFile: LogFile | undefined,
+  { version }: BuildInfo,
+): Promise<Sink[]> {
   const sinks: Sink[] = [];
-  if (logFormat !== "off") sinks.push(openLogSink({ format: logFormat, fd: 1 }));
+  if (logFormat !== "off") sinks.push(openLogSink({ format: logFormat, to: logFile ?? 1 }));
   if (otlpEndpoint !== undefined) {
     // Loaded by who wants it only: it takes memory.
     const { OtlpSink } = await import("./sink/otlp.js");
@@ -307,7 +320,7 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
     });
     steps.push({ what: "the state file", close: () => state.close() });
   }
-  return { engine, history, pipeline, registry, sinks, canary };
+  return { engine, history, pipeline, registry, canary };
 }
 
 function restoreGuards(state: StateFile, registry: GuardRegistry, log: Log): void {

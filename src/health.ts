@@ -27,6 +27,8 @@ export interface HealthOptions {
   readonly pending: () => readonly { readonly guard: string; readonly reason: string }[];
   /** The state file. Undefined: guards are kept nowhere, as was asked. */
   readonly stateFile?: { readonly failure: string | undefined } | undefined;
+  /** The event log's file. Undefined: standard output. */
+  readonly logFile?: { readonly failure: string | undefined } | undefined;
   /** The guard file. Undefined: there is none. */
   readonly guardFile?: { readonly failure: string | undefined } | undefined;
   /** The TLS files. Undefined: there are none. */
@@ -71,6 +73,7 @@ export class Health {
       ...this.#canary(),
       this.#pending(),
       ...this.#stateFile(),
+      ...this.#logFile(),
       ...this.#guardFile(),
       ...this.#tls(),
     ];
@@ -97,6 +100,12 @@ export class Health {
     const { failure } = stateFile;
     const detail = failure === undefined ? "says what is held" : `cannot be written: ${failure}`;
     return [{ name: "state-file", ok: failure === undefined, detail }];
+  }
+
+  #logFile(): Check[] {
+    const { logFile } = this.#options;
+    if (logFile === undefined) return [];
+    return [{ name: "log-file", ok: logFile.failure === undefined, detail: logFile.failure ?? "takes the event log" }];
   }
 
   #guardFile(): Check[] {

@@ -39,6 +39,8 @@ export interface MetricsOptions {
   readonly guardChanges: (change: GuardChange, source: ChangeSource) => number;
   /** How often the state file could not be written. */
   readonly stateErrors: () => number;
+  /** How often the event log's file could not be written or opened again. */
+  readonly logFileErrors: () => number;
   /** When the TLS certificate in use ends. Undefined: no TLS. */
   readonly certificateExpires: () => Date | undefined;
   /** gRPC connections and calls that were refused, by reason. */
@@ -154,6 +156,13 @@ const DEFINITIONS: readonly Definition[] = [
     help: "Attempts to write the state file that failed; a restart loses what it lacks. Tried again each second.",
     labels: [],
     read: ({ options }) => single(options.stateErrors()),
+  },
+  {
+    name: "janusd_log_file_errors_total",
+    type: "counter",
+    help: "Attempts to write to the event log's file (--log-file), or to open it again, that failed. Lines that were lost by it are in janusd_log_lines_dropped_total.",
+    labels: [],
+    read: ({ options }) => single(options.logFileErrors()),
   },
   {
     name: "janusd_tls_certificate_expiry_timestamp_seconds",

@@ -61,6 +61,7 @@ const TRIALS: Readonly<Record<string, Trial>> = {
   JanusdEventsLost: moves(on("janusd_events_lost_total", 'cause="ring_full",')),
   JanusdEbpfMapFull: moves(on("janusd_ebpf_map_full_total", 'map="tasks",')),
   JanusdStateFileFails: moves(on("janusd_state_file_errors_total")),
+  JanusdLogFileFails: moves(on("janusd_log_file_errors_total")),
   JanusdLogLinesDropped: moves(on("janusd_log_lines_dropped_total", 'reason="queue_full",')),
 };
 

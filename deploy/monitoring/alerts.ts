@@ -155,6 +155,13 @@ export const ALERTS: readonly Alert[] = [
     action: "the disk of `--state-file`",
   },
   {
+    name: "JanusdLogFileFails",
+    expr: "increase(janusd_log_file_errors_total[5m]) > 0",
+    severity: "warning",
+    means: "the event log's file can't be written, or opened again; `/readyz` says why",
+    action: "the disk and directory of `--log-file`",
+  },
+  {
     name: "JanusdLogLinesDropped",
     expr: "increase(janusd_log_lines_dropped_total[5m]) > 0",
     severity: "warning",

@@ -330,9 +330,10 @@ export function dashboard(): Dashboard {
     )
     .withPanel(
       graph(
-        { title: "Clients refused, state file errors" },
+        { title: "Clients refused, state and log file errors" },
         { expr: times("reason", "janusd_grpc_refused_total"), legend: "refused: {{reason}}" },
         { expr: times("instance", "janusd_state_file_errors_total"), legend: "state file: {{instance}}" },
+        { expr: times("instance", "janusd_log_file_errors_total"), legend: "log file: {{instance}}" },
       ),
     )
     .withPanel(

@@ -17,21 +17,29 @@ import {
   SEVERAL_LOG_FORMAT,
 } from "../log-format.js";
 import { type Deniers, guardName, type SubjectContext } from "../subject.js";
+import { LogFile } from "./log-file.js";
 import { Output } from "./output.js";
 
-/** Some 30,000 lines: the time that a log shipper takes to restart. */
-const QUEUE_LIMIT_BYTES = 4 * 1024 * 1024;
-const CLOSE_TIMEOUT_MS = 1000;
+const LIMITS = {
+  /** Some 30,000 lines: the time that a log shipper takes to restart. */
+  queueLimit: 4 * 1024 * 1024,
+  closeTimeoutMs: 1000,
+} as const;
 
 export interface LogSinkOptions {
   readonly format: "text" | "json";
-  /** Borrowed, and left open. */
-  readonly fd: number;
+  /** A descriptor, borrowed and left open; or a file. */
+  readonly to: number | LogFile;
 }
 
-export function openLogSink(options: LogSinkOptions): Sink {
-  const output = new Output({ fd: options.fd, queueLimit: QUEUE_LIMIT_BYTES, closeTimeoutMs: CLOSE_TIMEOUT_MS });
-  return new LogSink(output, options.format === "json" ? new JsonLines() : new TextLines());
+export function openLogSink({ format, to }: LogSinkOptions): Sink {
+  const output = typeof to === "number" ? new Output({ fd: to, ...LIMITS }) : to.output;
+  return new LogSink(output, format === "json" ? new JsonLines() : new TextLines());
+}
+
+/** Throws an Error that names the flag. */
+export function openLogFile(path: string): LogFile {
+  return new LogFile(path, LIMITS);
 }
 
 /** One line, without its newline. */

@@ -28,6 +28,10 @@ export interface OutputOptions {
   readonly queueLimit: number;
   /** How long `close` waits for the reader, in milliseconds. */
   readonly closeTimeoutMs: number;
+  /** How each chunk ended. */
+  readonly onWritten?: (error: Error | undefined) => void;
+  /** A descriptor that another replaced is not written to any more. */
+  readonly onUnused?: (fd: number) => void;
 }
 
 const NEWLINE = 0x0a;
@@ -48,6 +52,9 @@ interface Transport {
 export class Output {
   readonly #options: OutputOptions;
   readonly #drops: Record<DropReason, number> = { queue_full: 0, no_space: 0, closed: 0, io_error: 0, shutdown: 0 };
+  #fd: number;
+  /** Takes its place after the chunk in flight. */
+  #nextFd: number | undefined;
   #transport: Transport | undefined;
   #reopenAt = 0;
   #waiting: string[] = [];
@@ -63,6 +70,7 @@ export class Output {
 
   constructor(options: OutputOptions) {
     this.#options = options;
+    this.#fd = options.fd;
     this.#open();
   }
 
@@ -93,6 +101,13 @@ export class Output {
     this.#waitingBytes += bytes;
     this.#waitingLines += lines;
     this.#pump();
+  }
+
+  /** From the next chunk on. Only for regular files: they lose nothing that is in flight. */
+  use(fd: number): void {
+    if (this.#nextFd !== undefined) this.#options.onUnused?.(this.#nextFd);
+    this.#nextFd = fd;
+    if (this.#inFlight === undefined) this.#switch();
   }
 
   /** Waits for the reader until the timeout; what is left then is dropped. Never rejects. */
@@ -131,11 +146,13 @@ export class Output {
     this.#inFlight = chunk;
     transport.write(chunk, (error, written) => {
       if (written > 0) this.#torn = chunk[written - 1] !== NEWLINE;
+      this.#options.onWritten?.(error);
       if (error === undefined) {
         this.#inFlight = undefined;
       } else {
         this.#failed(reasonOf(error), written);
       }
+      this.#switch();
       this.#pump();
     });
   }
@@ -176,6 +193,16 @@ export class Output {
     return lines;
   }
 
+  #switch(): void {
+    if (this.#nextFd === undefined || this.#closing !== undefined) return;
+    this.#transport?.destroy();
+    const before = this.#fd;
+    this.#fd = this.#nextFd;
+    this.#nextFd = undefined;
+    this.#open();
+    this.#options.onUnused?.(before);
+  }
+
   #reopen(): boolean {
     if (Date.now() < this.#reopenAt) return false;
     this.#open();
@@ -185,7 +212,7 @@ export class Output {
   #open(): void {
     this.#torn = false;
     try {
-      this.#transport = openTransport(this.#options.fd);
+      this.#transport = openTransport(this.#fd);
     } catch {
       // ENXIO: a FIFO that nobody reads. EBADF: started with stdout closed.
       this.#reopenAt = Date.now() + REOPEN_MS;

@@ -4,7 +4,7 @@ import { openLogSink } from "../../src/sink/log.js";
 import { NO_DENIERS } from "../../src/subject.js";
 import { subjectOf, viewOf } from "../support/records.js";
 
-const sink = openLogSink({ format: "text", fd: 1 });
+const sink = openLogSink({ format: "text", to: 1 });
 const view = viewOf({ path: `/${"x".repeat(4000)}` });
 while (sink.dropped === 0) {
   for (let i = 0; i < 64; i++) sink.write(view, subjectOf(), NO_DENIERS);

@@ -17,7 +17,7 @@ const deniers = {
 async function lines(events: readonly RecordFields[]): Promise<string[]> {
   const file = join(mkdtempSync(join(workspaceDirectory(), "log-")), "log");
   const fd = openSync(file, "w");
-  const sink = openLogSink({ format: "json", fd });
+  const sink = openLogSink({ format: "json", to: fd });
   for (const [index, fields] of events.entries()) {
     sink.write(viewOf(fields), subjectOf({ namespace: "" }), index % 2 === 0 ? NO_DENIERS : deniers);
   }

@@ -29,7 +29,7 @@ async function logged(
 ): Promise<string> {
   const file = join(directory, "log");
   const fd = openSync(file, "w");
-  const sink = openLogSink({ format, fd });
+  const sink = openLogSink({ format, to: fd });
   for (const [fields, context, deniers] of events)
     sink.write(viewOf(fields), subjectOf(context), deniers ?? NO_DENIERS);
   sink.flush();
@@ -170,7 +170,7 @@ t.test("JSON: a path that is not UTF-8 comes as bytes too", async (t) => {
 
 t.test("a full device: lines are counted, and nothing else happens", async (t) => {
   const fd = openSync("/dev/full", "w");
-  const sink = openLogSink({ format: "text", fd });
+  const sink = openLogSink({ format: "text", to: fd });
   for (let i = 0; i < 3; i++) {
     for (let line = 0; line < 10; line++) sink.write(view, subject, NO_DENIERS);
     sink.flush();
@@ -193,7 +193,7 @@ t.test(
     writeFileSync(ballast, Buffer.alloc(128 * 1024));
     const file = join(disk, "log");
     const fd = openSync(file, "a");
-    const sink = openLogSink({ format: "text", fd });
+    const sink = openLogSink({ format: "text", to: fd });
     let lines = await flood(sink, () => sink.dropped > 0);
     await until(() => sink.queueBytes === 0);
     rmSync(ballast);
@@ -215,7 +215,7 @@ t.test("a reader that stops: bounded, counted, and in order when it goes on", as
   const writer = fifo.openWriter();
   const flags = () => /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${writer}`, "utf8"))?.[1];
   const before = flags();
-  const sink = openLogSink({ format: "text", fd: writer });
+  const sink = openLogSink({ format: "text", to: writer });
   const lines = await flood(sink, () => sink.dropped > 1000);
   t.ok(sink.queueBytes > 3 * 1024 * 1024 && sink.queueBytes <= 4 * 1024 * 1024, `${sink.queueBytes} bytes wait`);
   t.equal(sink.drops["queue_full"], sink.dropped);
@@ -241,7 +241,7 @@ t.test("a reader that goes: counted; and one that comes again is served", async 
   const fifo = makeFifo("closed");
   const reader = fifo.openReader();
   const writer = fifo.openWriter();
-  const sink = openLogSink({ format: "text", fd: writer });
+  const sink = openLogSink({ format: "text", to: writer });
   const log = () => {
     sink.write(view, subject, NO_DENIERS);
     sink.flush();
@@ -272,7 +272,7 @@ t.test("closing gives a stopped reader a bounded time, and counts what it did no
   const fifo = makeFifo("closing");
   const reader = fifo.openReader();
   const writer = fifo.openWriter();
-  const sink = openLogSink({ format: "text", fd: writer });
+  const sink = openLogSink({ format: "text", to: writer });
   const lines = await flood(sink, () => sink.queueBytes > 1024 * 1024);
   await Promise.all([sink.close(), sink.close()]);
   t.equal(sink.queueBytes, 0);
@@ -287,7 +287,7 @@ t.test("closing gives a stopped reader a bounded time, and counts what it did no
 });
 
 t.test("a descriptor that isn't open", async (t) => {
-  const sink = openLogSink({ format: "text", fd: 999 });
+  const sink = openLogSink({ format: "text", to: 999 });
   sink.write(view, subject, NO_DENIERS);
   sink.flush();
   t.equal(sink.drops["closed"], 1);
