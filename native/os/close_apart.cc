@@ -21,25 +21,29 @@ namespace {
 // How long a release may take that nobody else holds up.
 constexpr int kReleaseMs = 200;
 
-void close_between(int low, int high) {
-  if (low <= high) close_range(static_cast<unsigned>(low), static_cast<unsigned>(high), 0);
+// Of those below, syscall(2) itself: a sanitizer's own close() or read() takes locks that a
+// thread of the parent may have had at the fork.
+void close_between(unsigned low, unsigned high) {
+  if (low <= high) syscall(SYS_close_range, low, high, 0);
 }
 
 // In the child: only system calls. It ends when the parent has no descriptor any more of
 // those that it keeps, so that its own are the last. The kernel frees its memory before it
 // releases them. `kept`: in ascending order, `parent` among them.
 [[noreturn]] void outlive(std::span<const int> kept, int parent) {
-  prctl(PR_SET_NAME, "janusd-end");
-  int next = 0;
+  syscall(SYS_prctl, PR_SET_NAME, "janusd-end");
+  unsigned next = 0;
   for (const int fd : kept) {
-    close_between(next, fd - 1);
-    next = fd + 1;
+    const auto own = static_cast<unsigned>(fd);
+    if (own > 0) close_between(next, own - 1);
+    next = own + 1;
   }
-  close_range(static_cast<unsigned>(next), ~0u, 0);
+  close_between(next, ~0u);
   char byte = 0;
-  while (read(parent, &byte, 1) > 0) {
+  while (syscall(SYS_read, parent, &byte, 1) > 0) {
   }
-  _exit(0);
+  syscall(SYS_exit_group, 0);
+  __builtin_unreachable();
 }
 
 }  // namespace
