@@ -227,6 +227,7 @@ enum janus_hold_cause {
 
 enum janus_watch_flag {
   JANUS_WATCH_MOUNTS = 1,      // hold whoever changes the container's mounts
+  JANUS_WATCH_SHUT = 4,        // deny opens through mounts that nobody has looked at: it has more than its share
   JANUS_WATCH_NAMESPACES = 2,  // ... and whoever is in a namespace not looked at
 };
 
@@ -274,5 +275,6 @@ enum janus_hold_counter {
   JANUS_HOLD_COUNT_HELD = 0,
   JANUS_HOLD_COUNT_SKIPPED = 1,  // stopped or traced by somebody else, or holding is off
   JANUS_HOLD_COUNT_EXPIRED = 2,  // of those held: the daemon was too slow
-  JANUS_HOLD_COUNTERS = 3,
+  JANUS_HOLD_COUNT_DENIED = 3,   // opens of a container that has used up its share of mounts
+  JANUS_HOLD_COUNTERS = 4,
 };

@@ -37,6 +37,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define PF_USER_WORKER (0x10 | 0x4000)         // PF_IO_WORKER; since 6.4 PF_USER_WORKER
 #define FMODE_CREATED 0x100000
 #define NR_io_uring_enter 426  // on every architecture
+#define EPERM 1
 #define EAGAIN 11
 #define ERESTARTNOINTR 513  // include/linux/errno.h: with a signal, do the system call again
 #define MAX_ERRNO 4095
@@ -269,9 +270,14 @@ int BPF_PROG(hold_open, struct file *file, int result) {
   if (result) return result;
   struct task_struct *task = bpf_get_current_task_btf();
   struct janus_hold hold = {.held.cause = JANUS_HOLD_OPEN};
-  if (!(watched_for(task, &hold) & JANUS_WATCH_MOUNTS) || !is_new(file, &hold.held)) return 0;
+  __u32 flags = watched_for(task, &hold);
+  if (!(flags & JANUS_WATCH_MOUNTS) || !is_new(file, &hold.held)) return 0;
   // It is empty; and doing O_EXCL again would fail.
   if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED) return 0;
+  if (flags & JANUS_WATCH_SHUT) {
+    count(JANUS_HOLD_COUNT_DENIED);
+    return -EPERM;
+  }
   if (!may_wait(&hold)) return 0;
   if (by_io_uring(task)) return -EAGAIN;
   // Somebody else's stop is as good, and must not be taken back.

@@ -188,7 +188,7 @@ struct Engine::Running {
         return holder.holds(seen.second) || marked_for(seen.first);
       });
       replanned(std::move(replan), held);
-      for (const auto& [mnt_ns, tid] : change.namespaces) holder.know(mnt_ns);
+      for (const auto& [mnt_ns, tid] : change.namespaces) know(container, mnt_ns);
       eventfd_write(mounts_event.get(), 1);
     }
     if (!change.guards.empty()) scanner.queue(planner.replan_names(container, change.guards));
@@ -251,6 +251,12 @@ struct Engine::Running {
   void replanned(MarkPlanner::Replan replan, bool held) {
     scanner.queue(std::move(replan.jobs));
     if (replan.changed && !held && !holder.holds_opens()) counters.exposed_mount.add();
+    if (replan.rewatch) holder.watch(planner.watched());
+  }
+
+  // Opens don't wait for what is beyond the container's share: they are denied.
+  void know(std::uint64_t container, std::uint64_t mnt_ns, std::optional<std::uint64_t> event = std::nullopt) {
+    if (!holder.holds_opens() || planner.covers(container, mnt_ns)) holder.know(mnt_ns, event);
   }
 
   // Whether the tracker plans, or has planned, for somebody who is held in the namespace.
@@ -275,14 +281,14 @@ struct Engine::Running {
       const auto seen = look();
       const auto lived_in = std::find_if(seen.begin(), seen.end(), [&](const auto& each) { return each.id == held.mnt_ns; });
       const bool marked = lived_in != seen.end() || mark_loose(held);
-      if (lived_in != seen.end()) holder.know(lived_in->id, lived_in->event);
+      if (lived_in != seen.end()) know(lived_in->container, lived_in->id, lived_in->event);
       if (!marked || !held.waits) counters.exposed_mount.add();
       return;
     }
     auto replan = held.cause == JANUS_HOLD_NAMESPACE ? planner.add_namespaces(held.container, {{held.mnt_ns, held.pid}})
                                                      : planner.replan_container(held.container);
     replanned(std::move(replan), holder.holds(hold.tgid));  // now: it may not have been for long enough
-    holder.know(held.mnt_ns);
+    know(held.container, held.mnt_ns);
     eventfd_write(mounts_event.get(), 1);
   }
 
@@ -307,7 +313,7 @@ struct Engine::Running {
       const auto before = states.find(each.id);
       if (before != states.end() && before->second == each.event) continue;
       replanned(planner.replan_container(each.container), true);
-      holder.know(each.id, each.event);
+      know(each.container, each.id, each.event);
     }
     states.swap(now);
     return seen;
@@ -319,10 +325,9 @@ struct Engine::Running {
   void follow_mounts(MountInfos& mountinfos) {
     eventfd_t ignored = 0;
     eventfd_read(mounts_event.get(), &ignored);
-    const auto places = planner.places();
-    std::erase_if(mountinfos, [&](const auto& item) {
-      return std::none_of(places.begin(), places.end(), [&](const auto& place) { return place == item.first; });
-    });
+    const auto all = planner.places();
+    const std::set<MarkPlanner::Place> places(all.begin(), all.end());
+    std::erase_if(mountinfos, [&](const auto& item) { return !places.contains(item.first); });
     std::set<std::uint64_t> changed;
     for (const auto& place : places) {
       if (mountinfos.contains(place)) continue;
@@ -511,6 +516,7 @@ EngineStats Engine::stats() {
                     {"scan_pending", counters.exposed_scan.get()},
                     {"unresolved_path", counters.exposed_rescan.get()},
                     {"mount_changed", counters.exposed_mount.get()},
+                    {"mount_limit", counters.exposed_mount_limit.get()},
                     {"served_elsewhere", counters.exposed_served.get()},
                     {"hold_expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
                     {"path_changed", counters.exposed_path.get()},
@@ -533,7 +539,8 @@ EngineStats Engine::stats() {
   stats.refused = all.refusals.all();
   stats.holds = {{"held", all.holder.counter(JANUS_HOLD_COUNT_HELD)},
                  {"skipped", all.holder.counter(JANUS_HOLD_COUNT_SKIPPED)},
-                 {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)}};
+                 {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
+                 {"denied", all.holder.counter(JANUS_HOLD_COUNT_DENIED)}};
   stats.urgent = {{"gate", all.gate.urgency().is_urgent()}, {"watchdog", all.gate.watchdog_urgency().is_urgent()}};
   return stats;
 }

@@ -5,10 +5,16 @@
 
 #include <algorithm>
 
+#include "os/descriptors.h"
 #include "os/error.h"
 
 namespace janus {
 namespace {
+
+// Of one container. In all: what takes some 64 MiB of memory, and so many descriptors
+// that as many again are left for all else.
+constexpr std::size_t kMounts = 32'768, kAllMounts = 262'144, kLeastMounts = 1024;
+constexpr std::size_t kNamespaces = 1024, kClones = 1024, kLeastHeld = 32, kPartOfDescriptors = 8;
 
 // The superblock of the node's own root: a node may itself live on an overlay.
 bool is_node_root(Device device) {
@@ -21,60 +27,102 @@ bool is_node_root(Device device) {
 
 }  // namespace
 
+ViewShares::ViewShares()
+    : mounts(kAllMounts, kMounts, kLeastMounts),
+      namespaces(descriptor_limit() / kPartOfDescriptors, kNamespaces, kLeastHeld),
+      clones(descriptor_limit() / kPartOfDescriptors, kClones, kLeastHeld) {}
+
+ContainerView::~ContainerView() {
+  for (Shares* share : {&shares_.mounts, &shares_.namespaces, &shares_.clones}) share->set(info_.cgroup, 0);
+}
+
 void ContainerView::refresh() {
-  std::vector<Mount> now;
+  std::size_t left = shares_.mounts.most(info_.cgroup);
+  const std::size_t most = left;
+  MountList now;
   try {
-    now = mounts_of(*first_);
+    now = mounts_of(*first_, left);
   } catch (const Error& error) {
     if (error.code != ErrorCode::not_found) throw;
   }
-  if (now.empty()) throw Error(ErrorCode::not_found, "container " + info_.id + " has ended");
+  if (now.mounts.empty()) throw Error(ErrorCode::not_found, "container " + info_.id + " has ended");
+  left -= now.mounts.size();
   std::erase_if(namespaces_, [&](Namespace& other) {
     try {
-      auto mounts = mounts_of(*other.process);
+      MountList list = mounts_of(*other.process, left);
       // The node's own namespace, or a runtime's copy of it, is nobody's to mark.
-      if (std::any_of(mounts.begin(), mounts.end(), [](const Mount& mount) {
+      if (std::any_of(list.mounts.begin(), list.mounts.end(), [](const Mount& mount) {
             return mount.point.empty() && mount.root.empty() && is_node_root(mount.device);
           }))
         return true;
-      other.mounts = std::move(mounts);
+      left -= list.mounts.size();
+      other.mounts = std::move(list.mounts);
+      other.whole = list.whole;
       other.served = served_points(other.mounts);
-      return other.mounts.empty();
+      return other.whole && other.mounts.empty();
     } catch (const Error& error) {
       if (error.code != ErrorCode::not_found) throw;
       return true;  // its last known process has ended; marks go with the mounts
     }
   });
-  mounts_ = std::move(now);
+  shares_.mounts.set(info_.cgroup, most - left);
+  shares_.namespaces.set(info_.cgroup, namespaces_.size());
+  mounts_ = std::move(now.mounts);
+  first_whole_ = now.whole;
   served_ = served_points(mounts_);
   ids_.clear();
   for (const Mount& mount : mounts_) ids_.insert(mount.id);
   for (const Namespace& other : namespaces_)
     for (const Mount& mount : other.mounts) ids_.insert(mount.id);
-  std::erase_if(clones_, [&](const auto& item) {
-    return std::none_of(mounts_.begin(), mounts_.end(), [&](const Mount& mount) { return mount.id == item.first; });
-  });
+  std::erase_if(clones_, [&](const auto& item) { return !ids_.contains(item.first); });
+  shares_.clones.set(info_.cgroup, clones_.size());
 }
 
 void ContainerView::add_namespace(std::uint64_t id, HeldProcess process) {
   // Known by a process that has ended since: look at it through this one.
   std::erase_if(namespaces_, [&](const Namespace& other) { return other.id == id; });
-  if (process->same_mount_namespace(*first_)) return;  // mounts_ has it
+  shares_.namespaces.set(info_.cgroup, namespaces_.size());
+  if (process->same_mount_namespace(*first_)) {  // mounts_ has it
+    first_id_ = id;
+    return;
+  }
+  if (!shares_.namespaces.take(info_.cgroup)) {
+    lacks_namespaces_ = true;
+    return;
+  }
   namespaces_.push_back({id, std::move(process), {}, {}});
+}
+
+const char* ContainerView::left_out() const {
+  if (lacks_namespaces_) return "namespaces";
+  const bool whole = first_whole_ && std::ranges::all_of(namespaces_, &Namespace::whole);
+  return whole ? nullptr : "mounts";
+}
+
+bool ContainerView::covers(std::uint64_t id) const {
+  const auto other = std::ranges::find(namespaces_, id, &Namespace::id);
+  if (other != namespaces_.end()) return other->whole;
+  return id == first_id_ ? first_whole_ : !lacks_namespaces_;
+}
+
+bool ContainerView::makes_room() {
+  if (!lacks_namespaces_ || namespaces_.size() >= shares_.namespaces.most(info_.cgroup)) return false;
+  lacks_namespaces_ = false;
+  return true;
 }
 
 bool ContainerView::owns(const Mount& mount) const {
   return mount.type == "overlay" && mount.root.empty() && !is_node_root(mount.device);
 }
 
-std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount, MountCloner& cloner, const BpfPrograms& programs) {
-  auto& clone = clones_[mount.id];
-  if (!clone) {
-    UniqueFd fd = cloner.clone(programs, *first_, served_, mount.point);
-    if (!fd) return nullptr;
-    clone = std::make_shared<const UniqueFd>(std::move(fd));
-  }
-  return clone;
+std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount, MountCloner& cloner, const BpfPrograms& programs, bool& refused) {
+  if (const auto known = clones_.find(mount.id); known != clones_.end()) return known->second;
+  refused = clones_.size() >= shares_.clones.most(info_.cgroup);
+  if (refused) return nullptr;
+  UniqueFd fd = cloner.clone(programs, *first_, served_, mount.point);
+  if (!fd) return nullptr;
+  shares_.clones.add(info_.cgroup);
+  return clones_.emplace(mount.id, std::make_shared<const UniqueFd>(std::move(fd))).first->second;
 }
 
 }  // namespace janus

@@ -1,7 +1,7 @@
 // One guarded container's file systems, as its first process sees them.
 //
-// Owns: the list of mounts and private clones of those that guards reach into.
-// Used by the planner under its lock.
+// Owns: the list of mounts and private clones of those that guards reach into, up
+// to the container's share of each. Used by the planner under its lock.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@
 #include "ebpf/locator.h"
 #include "cover/mount_cloner.h"
 #include "cover/mounts.h"
+#include "identity/shares.h"
 #include "track/tracker.h"
 #include "os/process_dir.h"
 #include "os/unique_fd.h"
@@ -24,6 +25,12 @@ namespace janus {
 // no descriptor is held, which would keep the container's mount busy.
 using HeldProcess = std::shared_ptr<const ProcessDir>;
 
+// What all views share. Each namespace takes two descriptors, each clone one.
+struct ViewShares {
+  ViewShares();
+  Shares mounts, namespaces, clones;
+};
+
 class ContainerView {
  public:
   // Another mount namespace that processes of the container run in.
@@ -32,10 +39,15 @@ class ContainerView {
     HeldProcess process;   // one of them, or a thread
     std::vector<Mount> mounts;
     MountPoints served;
+    bool whole = true;     // all its mounts are in `mounts`
   };
 
   // `first`: its first process. To be followed by refresh().
-  ContainerView(ContainerInfo info, HeldProcess first) : info_(std::move(info)), first_(std::move(first)) {}
+  ContainerView(ContainerInfo info, HeldProcess first, ViewShares& shares)
+      : info_(std::move(info)), first_(std::move(first)), shares_(shares) {}
+  ~ContainerView();
+  ContainerView(const ContainerView&) = delete;
+  ContainerView& operator=(const ContainerView&) = delete;
 
   const ContainerInfo& info() const { return info_; }
   const HeldProcess& first() const { return first_; }
@@ -50,19 +62,33 @@ class ContainerView {
   // Reads the mounts again, of all namespaces. Throws Error(not_found) if the
   // container has ended; after any other error what was read before holds.
   void refresh();
-  // To be followed by refresh(). The first process's own is known without it.
+  // To be followed by refresh(). The first process's own is known without it. Left
+  // out if the container has used up its share.
   void add_namespace(std::uint64_t id, HeldProcess process);
+
+  // "namespaces" or "mounts" if some of those were left out, as of the last refresh();
+  // else null. The first process's mounts come first, and older ones before newer ones.
+  const char* left_out() const;
+  // Whether all mounts of the namespace are known.
+  bool covers(std::uint64_t id) const;
+  // True: namespaces were left out, for which there is room now. They are to be added again.
+  bool makes_room();
 
   // Whether the superblock is this container's alone, so that a superblock mark
   // on it reaches nobody else: its root is an overlay of its own, mounted whole.
   bool owns(const Mount& mount) const;
 
-  // A private clone of the mount; null if it cannot be had.
-  std::shared_ptr<const UniqueFd> clone_of(const Mount& mount, MountCloner& cloner, const BpfPrograms& programs);
+  // A private clone of the mount; null if it cannot be had. `refused`: since the
+  // container has used up its share.
+  std::shared_ptr<const UniqueFd> clone_of(const Mount& mount, MountCloner& cloner, const BpfPrograms& programs, bool& refused);
 
  private:
   ContainerInfo info_;
   HeldProcess first_;
+  ViewShares& shares_;
+  std::uint64_t first_id_ = 0;      // of its mount namespace; 0: not known yet
+  bool first_whole_ = true;
+  bool lacks_namespaces_ = false;
   std::vector<Mount> mounts_;
   MountPoints served_;
   std::vector<Namespace> namespaces_;

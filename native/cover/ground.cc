@@ -136,8 +136,11 @@ void Ground::plan(Device device, const SeenBy& seen, MarkPlan& plan) const {
     bool seen_first = false;
     for (const SeenMounts& space : seen.at(container)) {
       if (!space.first && owned) continue;
-      for (const Mount& mount : *space.mounts) {
-        if (mount.device != device || mount.served || (space.first && !mount.visible)) continue;
+      const auto mounts = space.mounts.find(device);
+      if (mounts == space.mounts.end()) continue;
+      for (const Mount* each : mounts->second) {
+        const Mount& mount = *each;
+        if (mount.served || (space.first && !mount.visible)) continue;
         const bool shows = part.shows(mount.root);
         // Events show the path as the first process sees it, if it does.
         if (space.first || (shows && !seen_first)) views.push_back({container, mount.root, mount.point});

@@ -105,9 +105,10 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
     if (subject->stats == nullptr) subject->stats = std::make_shared<SubjectStats>();
     guard.subjects.push_back(subject);
     std::uint32_t number = 0;
+    std::set<std::pair<Device, std::string>> places;
     const auto place_all = [&](const std::vector<std::string>& paths, Action action) {
       for (const std::string& path : paths) {
-        const What what{want, subject, number++, path, action};
+        const What what{want, subject, number++, path, action, places};
         const std::size_t before = pins.size();
         try {
           place_everywhere(*view->second, what, guard, pins);
@@ -117,6 +118,9 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
           // What is watched on its way stays watched: a change there may mend it.
           pins.erase(pins.begin() + static_cast<std::ptrdiff_t>(before), pins.end());
           std::erase_if(guard.placed, [&](const Placed& placed) { return is_of(placed, on.id, what.number); });
+          places.clear();
+          for (const Placed& placed : guard.placed)
+            if (placed.entry->subject == subject) places.emplace(placed.device, placed.entry->path);
           guard.failed.push_back({on.id, what.number, path, error.what()});
           if (!first) first = std::move(error).on_path(index, path);
         }
@@ -192,14 +196,9 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
     auto note = note_of(what.subject->id, what.path, resolved);
     if (note && (note->missing || what.action == Action::deny)) guard.notes.push_back(std::move(*note));
   }
-  const auto is_placed = [&](Device device, std::string_view full) {
-    return std::ranges::any_of(guard.placed, [&](const Placed& placed) {
-      return placed.device == device && placed.entry->subject == what.subject && placed.entry->path == full;
-    });
-  };
   const auto put = [&](Device device, bool owned, std::uint32_t depth, std::string full, std::string relative) {
     // Another namespace mostly sees the same things.
-    if (!where.first && is_placed(device, full)) return;
+    if (!what.places.emplace(device, full).second && !where.first) return;
     guard.placed.push_back({.container = view.info().cgroup,
                             .device = device,
                             .owned = owned,
@@ -221,10 +220,10 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
   const Location object = locator_.locate(resolved.object.get());
   if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
   add(object, resolved.missing);
-  const bool directory = object.directory();
   if (what.action == Action::deny && resolved.missing.empty() && where.first) {
     pins.push_back({.object = std::move(resolved.object),
-                    .directory = directory,
+                    .mount = 0,
+                    .point = {},
                     .device = guard.placed.back().device,
                     .path = guard.placed.back().entry->path,
                     .container = 0,
@@ -249,12 +248,10 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
       pass_by(view, mount);
       continue;
     }
-    if (!where.first && is_placed(mount.device, mount.root)) continue;
-    const bool to_pin = what.action == Action::deny && where.first;
-    Resolved below;
-    if (to_pin || mount.type == "overlay") {
+    if (!where.first && what.places.contains({mount.device, mount.root})) continue;
+    if (mount.type == "overlay") {
       try {
-        below = resolve_local(programs_, where.process, where.served, mount.point);
+        resolve_local(programs_, where.process, where.served, mount.point);
       } catch (const Error& error) {
         // A layer of it is served, or it has just gone. It costs only itself.
         if (error.code == ErrorCode::exhausted) throw;
@@ -263,11 +260,10 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
       }
     }
     put(mount.device, view.owns(mount), depth, mount.root, tail);
-    if (!to_pin) continue;
-    const Location at = locator_.locate(below.object.get());
-    if (!at.found() || at.raw->mount_id != mount.id) continue;  // it has just gone
-    pins.push_back({.object = std::move(below.object),
-                    .directory = at.directory(),
+    if (what.action != Action::deny || !where.first) continue;
+    pins.push_back({.object = {},
+                    .mount = mount.id,
+                    .point = mount.point,
                     .device = mount.device,
                     .path = mount.root,
                     .container = 0,

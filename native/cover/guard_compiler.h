@@ -44,8 +44,10 @@ struct FailedPath {
 
 // What is at a denied path now; pinned once the policy is published.
 struct Pin {
-  UniqueFd object;
-  bool directory = false;
+  UniqueFd object;       // empty: it is the root of what is mounted at `point`, to be found then.
+                         // A container chooses how many those are.
+  std::uint32_t mount = 0;
+  std::string point;
   Device device = 0;
   std::string path;
   std::uint64_t container = 0;
@@ -110,6 +112,8 @@ class GuardCompiler {
     std::uint32_t number;  // as in Placed
     const std::string& path;
     Action action;
+    // Where the subject's paths lead to so far.
+    std::set<std::pair<Device, std::string>>& places;
   };
   void place_everywhere(ContainerView& view, const What& what, CompiledGuard& guard, std::vector<Pin>& pins);
   Resolved resolve_watched(const Where& where, const What& what, CompiledGuard& guard);

@@ -8,6 +8,8 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "cover/guard_compiler.h"
@@ -40,11 +42,16 @@ struct MarkPlan {
   std::vector<BaseOf> bases;
 };
 
+using MountsByDevice = std::unordered_map<Device, std::vector<const Mount*>>;
+
 // One mount namespace of a container.
 struct SeenMounts {
+  SeenMounts(HeldProcess process, const std::vector<Mount>& all, bool first) : process(std::move(process)), first(first) {
+    for (const Mount& mount : all) mounts[mount.device].push_back(&mount);
+  }
   HeldProcess process;
-  const std::vector<Mount>* mounts = nullptr;
-  bool first = false;  // the namespace of the first process
+  MountsByDevice mounts;
+  bool first;  // the namespace of the first process
 };
 using SeenBy = std::map<std::uint64_t, std::vector<SeenMounts>>;  // container -> namespaces, the first one first
 

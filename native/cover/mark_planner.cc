@@ -23,6 +23,12 @@ UniqueFd held_of(const BpfPrograms& programs, std::uint32_t pid, std::uint32_t m
   return UniqueFd(open((process + link).c_str(), O_PATH | O_CLOEXEC));
 }
 
+Error lacking(const std::pair<const std::string, const char*>& of) {
+  const bool mounts = of.second == std::string_view("mounts");
+  return Error(ErrorCode::exhausted, "cannot be guarded: container " + of.first + " has used up its share of " +
+                                         (mounts ? "mounts" : "mount namespaces"));
+}
+
 }  // namespace
 
 MarkPlanner::MarkPlanner(Parts parts)
@@ -41,13 +47,25 @@ MarkPlan MarkPlanner::plan(const Devices& devices) {
       auto& spaces = seen[container];
       if (!spaces.empty()) continue;
       const ContainerView& view = *views_.at(container);
-      spaces.push_back({view.first(), &view.mounts(), true});
-      for (const auto& other : view.namespaces()) spaces.push_back({other.process, &other.mounts, false});
+      spaces.emplace_back(view.first(), view.mounts(), true);
+      for (const auto& other : view.namespaces()) spaces.emplace_back(other.process, other.mounts, false);
     }
     ground->second.plan(device, seen, plan);
   }
-  for (const auto& [device, container, mount] : plan.bases)
-    if (auto clone = views_.at(container)->clone_of(mount, cloner_, parts_.programs)) plan.superblocks[device]->bases.push_back({mount.root, std::move(clone)});
+  std::map<std::uint64_t, std::uint64_t> refused;
+  for (const auto& [device, container, mount] : plan.bases) {
+    bool is_refused = false;
+    if (auto clone = views_.at(container)->clone_of(mount, cloner_, parts_.programs, is_refused))
+      plan.superblocks[device]->bases.push_back({mount.root, std::move(clone)});
+    if (!is_refused) continue;
+    // What is below it cannot be looked for, and so not be pinned.
+    incomplete_[device] = true;
+    ++refused[container];
+  }
+  for (const auto& [container, count] : refused) {
+    parts_.refusals.add(container, "clones", count);
+    parts_.counters.exposed_identity.add(count);
+  }
   for (auto& [device, superblock] : plan.superblocks) {
     std::stable_sort(superblock->bases.begin(), superblock->bases.end(),
                      [](const Base& a, const Base& b) { return a.root.size() > b.root.size(); });
@@ -104,9 +122,24 @@ void MarkPlanner::publish_learning(const Devices& devices) {
   parts_.policy.publish(std::move(next));
 }
 
+UniqueFd MarkPlanner::find(const Pin& pin) {
+  const auto view = views_.find(pin.container);
+  if (view == views_.end()) return {};
+  try {
+    UniqueFd object = resolve_local(parts_.programs, *view->second->first(), view->second->served(), pin.point).object;
+    const Location at = locator_.locate(object.get());
+    if (at.found() && at.raw->mount_id == pin.mount) return object;
+  } catch (const Error& error) {
+    if (error.code == ErrorCode::exhausted) incomplete_[pin.device] = true;
+  }
+  return {};
+}
+
 void MarkPlanner::reserve(const std::vector<Pin>& pins, IdentityTable::Reservation& reservation) {
   for (const Pin& pin : pins) {
-    if (locator_.locate(pin.object.get(), 0, true).pinned() || reservation.add(pin.container)) continue;
+    const UniqueFd below = pin.object ? UniqueFd() : find(pin);
+    const int object = pin.object ? pin.object.get() : below.get();
+    if (object < 0 || locator_.locate(object, 0, true).pinned() || reservation.add(pin.container)) continue;
     const std::string& id = views_.at(pin.container)->info().id;
     throw Error(ErrorCode::exhausted, "cannot be pinned: the guards of container " + id + " have used up its share of pinned inodes (--identity-limit)")
         .on_path(pin.subject, pin.asked)
@@ -122,16 +155,20 @@ MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Place
   for (const Pin& pin : pins) {
     const Superblock* superblock = policy->find(pin.device);
     if (superblock == nullptr) continue;
-    const Location location = locator_.locate(pin.object.get(), 0, true);
-    const auto pinned = parts_.identities.pin(pin.object.get(), location, {&pin.path, 1}, *superblock, reserved ? pin.container : 0);
+    const UniqueFd below = pin.object ? UniqueFd() : find(pin);
+    const int object = pin.object ? pin.object.get() : below.get();
+    if (object < 0) continue;
+    const Location location = locator_.locate(object, 0, true);
+    const bool directory = location.directory();
+    const auto pinned = parts_.identities.pin(object, location, {&pin.path, 1}, *superblock, reserved ? pin.container : 0);
     const bool is_new = pinned == IdentityTable::Pinned::now;
-    if (is_new) parts_.learner.leave_to_identity(pin.object.get(), pin.device, pin.directory, superblock->deny_mask);
+    if (is_new) parts_.learner.leave_to_identity(object, pin.device, directory, superblock->deny_mask);
     const bool unpinned = pinned == IdentityTable::Pinned::limit;
     if (unpinned) {
       incomplete_[pin.device] = true;
       parts_.counters.exposed_identity.add();
     }
-    const bool scan = pin.directory && (is_new || !known.contains({pin.device, pin.path}));
+    const bool scan = directory && (is_new || !known.contains({pin.device, pin.path}));
     if (scan) {
       jobs.push_back(begin_scan(pin.container, pin.device, pin.path));
     }
@@ -193,9 +230,15 @@ MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
       }
     }
     const std::lock_guard lock(mutex_);
+    std::map<std::string, const char*> left_out;  // by container
     for (const auto& [id, info] : infos) {
-      view(info);
       parts_.refusals.follow(info.cgroup, id);
+      if (const char* resource = view(info).left_out()) left_out.emplace(id, resource);
+    }
+    for (const GuardSpec& spec : specs) {
+      for (std::size_t i = 0; i < spec.subjects.size() && !spec.partial; ++i)
+        if (const auto container = left_out.find(spec.subjects[i].container_id); container != left_out.end())
+          throw lacking(*container).on_path(static_cast<int>(i), {}).of_guard(spec.key);
     }
     Applied applied = swap_in(specs);
     for (const auto& [id, info] : infos) applied.containers.emplace(info.cgroup, id);
@@ -212,16 +255,36 @@ MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
   }
 }
 
-void MarkPlanner::view(const ContainerInfo& info) {
-  if (const auto known = views_.find(info.cgroup); known != views_.end()) return known->second->refresh();
+ContainerView& MarkPlanner::view(const ContainerInfo& info) {
+  if (const auto known = views_.find(info.cgroup); known != views_.end()) {
+    refresh(*known->second);
+    return *known->second;
+  }
   HeldProcess first = hold(info.cgroup, info.init_pid);
   if (!first) throw Error(ErrorCode::not_found, "container " + info.id + " has ended");
-  auto view = std::make_unique<ContainerView>(info, std::move(first));
+  auto view = std::make_unique<ContainerView>(info, std::move(first), shares_);
   // Those that were told of before there was a view to take them.
-  for (const auto& [mnt_ns, pid] : parts_.tracker.namespaces(info.cgroup))
-    if (HeldProcess process = hold(info.cgroup, pid)) view->add_namespace(mnt_ns, std::move(process));
-  view->refresh();
-  views_.emplace(info.cgroup, std::move(view));
+  add_known_namespaces(*view);
+  refresh(*view);
+  return *views_.emplace(info.cgroup, std::move(view)).first->second;
+}
+
+void MarkPlanner::add_known_namespaces(ContainerView& view) {
+  const std::uint64_t container = view.info().cgroup;
+  for (const auto& [mnt_ns, pid] : parts_.tracker.namespaces(container))
+    if (HeldProcess process = hold(container, pid)) view.add_namespace(mnt_ns, std::move(process));
+}
+
+void MarkPlanner::refresh(ContainerView& view) {
+  view.refresh();
+  if (view.makes_room()) {
+    add_known_namespaces(view);
+    view.refresh();
+  }
+  if (const char* resource = view.left_out()) {
+    parts_.refusals.add(view.info().cgroup, resource);
+    parts_.counters.exposed_mount_limit.add();
+  }
 }
 
 MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
@@ -523,8 +586,9 @@ MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
   const std::lock_guard lock(mutex_);
   const auto view = views_.find(container);
   if (view == views_.end()) return {};
+  const bool was_whole = view->second->left_out() == nullptr;
   try {
-    view->second->refresh();
+    refresh(*view->second);
   } catch (const Error& error) {
     // It has ended, and will be reported so; else what was read before holds.
     if (error.code != ErrorCode::not_found) parts_.counters.exposed_rescan.add();
@@ -540,7 +604,8 @@ MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
       elsewhere = recompile(guard, container, again) || elsewhere;
   }
   ScanJobs jobs = commit(again, true, elsewhere);
-  return {std::move(jobs), elsewhere || marks_.size() > marked};
+  const bool is_whole = view->second->left_out() == nullptr;
+  return {.jobs = std::move(jobs), .changed = elsewhere || marks_.size() > marked, .rewatch = is_whole != was_whole};
 }
 
 MarkPlanner::ScanJobs MarkPlanner::replan_names(std::uint64_t container, const std::set<std::uint32_t>& guards) {
@@ -600,11 +665,22 @@ MarkPlanner::Loose MarkPlanner::mark_loose(std::uint32_t pid, std::uint32_t moun
 
 std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {
   const std::lock_guard lock(mutex_);
+  std::set<std::uint64_t> lacking;
+  for (const auto& [container, view] : views_)
+    if (view->left_out() != nullptr) lacking.insert(container);
   std::map<std::uint64_t, std::uint32_t> containers;
   for (const auto& [key, guard] : guards_)
-    for (const Placed& placed : guard.placed)
-      containers[placed.container] |= JANUS_WATCH_MOUNTS | (placed.owned ? 0 : JANUS_WATCH_NAMESPACES);
+    for (const Placed& placed : guard.placed) {
+      const bool shut = placed.entry->action == Action::deny && lacking.contains(placed.container);
+      containers[placed.container] |= JANUS_WATCH_MOUNTS | (placed.owned ? 0 : JANUS_WATCH_NAMESPACES) | (shut ? JANUS_WATCH_SHUT : 0);
+    }
   return containers;
+}
+
+bool MarkPlanner::covers(std::uint64_t container, std::uint64_t mnt_ns) const {
+  const std::lock_guard lock(mutex_);
+  const auto view = views_.find(container);
+  return view == views_.end() || view->second->covers(mnt_ns);
 }
 
 std::vector<PathNote> MarkPlanner::notes(std::uint32_t key) const {

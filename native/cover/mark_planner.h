@@ -93,6 +93,8 @@ class MarkPlanner {
     auto operator<=>(const Place&) const = default;
   };
   std::vector<Place> places() const;
+  // Whether all mounts of a namespace of the container are known. Not those beyond its share.
+  bool covers(std::uint64_t container, std::uint64_t mnt_ns) const;
 
   // All directories that guards deny (on one device), since what appeared there was lost.
   ScanJobs scan_again(std::optional<Device> device = std::nullopt);
@@ -102,7 +104,8 @@ class MarkPlanner {
   // Mounts, or the meaning of names, have changed: resolve again.
   struct Replan {
     ScanJobs jobs;
-    bool changed = false;  // there was something new to guard
+    bool changed = false;   // there was something new to guard
+    bool rewatch = false;   // watched() says otherwise than before
   };
   Replan replan_container(std::uint64_t container);
   ScanJobs replan_names(std::uint64_t container, const std::set<std::uint32_t>& guards);
@@ -146,7 +149,10 @@ class MarkPlanner {
   using PlacedList = std::vector<Placed>;
 
   // Sees to it that there is a view of the container, and that it is fresh.
-  void view(const ContainerInfo& info);
+  ContainerView& view(const ContainerInfo& info);
+  // Reads its mounts again. What the container's share has no room for is left out, and told.
+  void refresh(ContainerView& view);
+  void add_known_namespaces(ContainerView& view);
   Applied swap_in(std::span<const GuardSpec> specs);
   CompiledGuard compile(const GuardSpec& spec, std::vector<Pin>& pins);
   std::vector<CompiledGuard> compile_all(std::span<const GuardSpec> specs, std::vector<Pin>& pins);
@@ -157,6 +163,8 @@ class MarkPlanner {
   void publish(const MarkPlan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
   bool may_learn(Device device) const;
+  // Empty: it has just gone.
+  UniqueFd find(const Pin& pin);
   // Room for what the guard is about to pin. Throws Error(exhausted) with the path
   // for which there is none: the container has used up its share.
   void reserve(const std::vector<Pin>& pins, IdentityTable::Reservation& reservation);
@@ -185,6 +193,7 @@ class MarkPlanner {
   Locator locator_;
   GuardCompiler compiler_;
   MountCloner cloner_;
+  ViewShares shares_;
   ContainerViews views_;
   std::map<std::uint32_t, CompiledGuard> guards_;
   std::map<Device, Ground> grounds_;  // where `placed` of guards_ is

@@ -98,18 +98,24 @@ MountPoints served_points(const std::vector<Mount>& mounts) {
   return points;
 }
 
-std::vector<Mount> mounts_of(const ProcessDir& process) {
+MountList mounts_of(const ProcessDir& process, std::size_t most) {
   const UniqueFd file = process.open("mountinfo", O_RDONLY);
   std::string text;
+  std::size_t lines = 0, lines_end = 0;
   for (std::size_t size = 0;; text.resize(size)) {
     text.resize(size + kReadAtOnce);
     const ssize_t got = read(file.get(), text.data() + size, kReadAtOnce);
     if (got < 0 && errno != EINTR) throw Error::system(errno, "read", "mountinfo of " + std::to_string(process.pid()));
     if (got == 0) {
       text.resize(size);
-      return parse_mountinfo(text);
+      return {parse_mountinfo(text), true};
     }
-    if (got > 0) size += static_cast<std::size_t>(got);
+    if (got < 0) continue;
+    for (const std::size_t end = size + static_cast<std::size_t>(got); size < end; ++size) {
+      if (text[size] != '\n') continue;
+      if (++lines > most) return {parse_mountinfo(std::string_view(text).substr(0, lines_end)), false};
+      lines_end = size + 1;
+    }
   }
 }
 

@@ -26,8 +26,13 @@ struct Mount {
 };
 
 std::vector<Mount> parse_mountinfo(std::string_view text);
-// Throws Error(not_found) when the process is gone, Error(system) if it cannot be read.
-std::vector<Mount> mounts_of(const ProcessDir& process);
+struct MountList {
+  std::vector<Mount> mounts;
+  bool whole = true;  // false: there are more
+};
+// The first of them, `most` at most. Throws Error(not_found) when the process is gone,
+// Error(system) if it cannot be read.
+MountList mounts_of(const ProcessDir& process, std::size_t most);
 
 // File systems of the kernel's own that raise no permission events
 // (FS_DISALLOW_NOTIFY_PERM, Linux 5.1) or that hold no files of anybody's.

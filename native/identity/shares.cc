@@ -1,14 +1,27 @@
 #include "identity/shares.h"
 
+#include <algorithm>
+
 namespace janus {
 
 bool Shares::take(std::uint64_t container) {
-  const std::size_t now = held(container) + 1;
-  if (now > limit_ || used_ >= all_) return false;
-  const std::size_t left = all_ - used_ - 1;  // to all others, and to its own next
-  if (now > kLeast && now > left / 2) return false;
+  if (held(container) >= most(container)) return false;
   add(container);
   return true;
+}
+
+std::size_t Shares::most(std::uint64_t container) const {
+  const std::size_t others = used_ - held(container);
+  const std::size_t left = others < all_ ? all_ - others : 0;
+  // More than a third is more than half of what would be left.
+  return std::min({limit_, left, std::max(least_, left / 3)});
+}
+
+void Shares::set(std::uint64_t container, std::size_t count) {
+  used_ += count;
+  used_ -= held(container);
+  if (count == 0) held_.erase(container);
+  else held_[container] = count;
 }
 
 void Shares::add(std::uint64_t container) {

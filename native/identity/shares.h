@@ -21,10 +21,14 @@ class Shares {
   // A small directory: what CreateGuard pins before it returns.
   static constexpr std::size_t kLeast = 512;
 
-  Shares(std::size_t all, std::size_t limit) : all_(all), limit_(limit) {}
+  Shares(std::size_t all, std::size_t limit, std::size_t least = kLeast) : all_(all), limit_(limit), least_(least) {}
 
   // True: the container holds one more.
   bool take(std::uint64_t container);
+  // How many the container may hold in all.
+  std::size_t most(std::uint64_t container) const;
+  // It holds so many, instead of what it held.
+  void set(std::uint64_t container, std::size_t count);
   // One more in any case: of what was reserved, or of what was another's.
   void add(std::uint64_t container);
   void give_back(std::uint64_t container);
@@ -35,6 +39,7 @@ class Shares {
  private:
   const std::size_t all_;
   const std::size_t limit_;
+  const std::size_t least_;
   std::size_t used_ = 0;
   std::unordered_map<std::uint64_t, std::size_t> held_;  // by container
 };

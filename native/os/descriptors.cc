@@ -10,22 +10,22 @@
 namespace janus {
 namespace {
 
-constexpr rlim_t kReserve = 2048;
+constexpr std::size_t kReserve = 2048;
 
-// Node has raised the soft limit to the hard one by now. Of a small one an eighth.
-rlim_t limit_now() {
+}  // namespace
+
+// Node has raised the soft limit to the hard one by now.
+std::size_t descriptor_limit() {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   return limit.rlim_cur;
 }
 
-}  // namespace
-
-std::size_t descriptor_reserve() { return std::min(kReserve, limit_now() / 8); }
+std::size_t descriptor_reserve() { return std::min<std::size_t>(kReserve, descriptor_limit() / 8); }
 
 bool in_reserve(int fd) {
-  static const rlim_t first = limit_now() - descriptor_reserve();
-  return fd >= 0 && static_cast<rlim_t>(fd) >= first;
+  static const std::size_t first = descriptor_limit() - descriptor_reserve();
+  return fd >= 0 && static_cast<std::size_t>(fd) >= first;
 }
 
 UniqueFd outside_reserve(UniqueFd fd, const std::string& what) {

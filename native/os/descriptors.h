@@ -12,6 +12,9 @@
 
 namespace janus {
 
+// How many this process may have.
+std::size_t descriptor_limit();
+
 // How many belong to it: 2,048, or an eighth of a smaller RLIMIT_NOFILE.
 std::size_t descriptor_reserve();
 

@@ -89,6 +89,7 @@ struct EngineCounters {
   Counter exposed_identity;    // a guarded inode was not pinned: the limit is met
   Counter exposed_scan;        // what is below a guarded directory is pinned after the fact
   Counter exposed_mount;       // a mount came over or below a guarded path
+  Counter exposed_mount_limit; // a container has more mounts or mount namespaces than its share
   Counter exposed_served;      // a file system that a server answers for is at or below a guarded path
   Counter exposed_path;        // a name on the way to a guarded path changed, and it leads elsewhere
   Counter exposed_rescan;      // paths changed faster than they could be resolved

@@ -69,7 +69,7 @@ std::multiset<std::string> rules_of(const Ground& ground, Device device, const S
 
 // Whatever comes and goes, in whatever order: what is left decides.
 void changes() {
-  const SeenBy seen = {{1, {{nullptr, &kFirst, true}}}, {2, {{nullptr, &kFirst, true}}}};
+  const SeenBy seen = {{1, {{nullptr, kFirst, true}}}, {2, {{nullptr, kFirst, true}}}};
   std::vector<Placed> all;
   for (const char* path : {"/a", "/a/b", "/a/b/c", "/a/x", ""})
     for (const Action action : {Action::allow, Action::deny, Action::watch})
@@ -97,7 +97,7 @@ void changes() {
 }  // namespace
 
 int main() {
-  const SeenBy seen = {{1, {{nullptr, &kFirst, true}, {nullptr, &kSecond, false}}}};
+  const SeenBy seen = {{1, {{nullptr, kFirst, true}, {nullptr, kSecond, false}}}};
   const Placed own = placed(1, kOverlay, true, Action::deny, "/etc/secret", kOpen);
   const Placed allowed = placed(1, kOverlay, true, Action::allow, "/usr", kOpen);
   const Placed over = placed(1, kOverlay, true, Action::allow, "/etc", kExec);
@@ -124,7 +124,7 @@ int main() {
   // A file system that a server answers for is never marked.
   std::vector<Mount> served = kFirst;
   served[1].served = true;
-  CHECK(!planned(kVolume, volume_ground, {{1, {{nullptr, &served, true}}}}).marks.contains({kVolume, 11}));
+  CHECK(!planned(kVolume, volume_ground, {{1, {{nullptr, served, true}}}}).marks.contains({kVolume, 11}));
   changes();
   return tap::done();
 }

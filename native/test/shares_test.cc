@@ -58,6 +58,23 @@ void what_is_added_counts() {
   CHECK(shares.used() == 0 && shares.held(1) == 0);
 }
 
+// A count that is taken as it is found.
+void what_is_set_replaces_what_was_held() {
+  Shares shares(900, kUnlimited, 10);
+  CHECK(shares.most(1) == 300);
+  shares.set(1, 300);
+  CHECK(shares.most(1) == 300 && shares.most(2) == 200 && !shares.take(1));
+  shares.set(1, 100);
+  CHECK(shares.held(1) == 100 && shares.used() == 100 && shares.most(2) == 266);
+  shares.set(2, 800);
+  CHECK(shares.most(3) == 0 && shares.most(1) == 33);
+  shares.set(2, 795);
+  CHECK(shares.most(3) == 5);
+  shares.set(1, 0);
+  shares.set(2, 0);
+  CHECK(shares.used() == 0 && shares.held(2) == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -65,5 +82,6 @@ int main() {
   whoever_takes_all_it_can_leaves_most_to_the_others();
   there_is_no_more_than_there_is();
   what_is_added_counts();
+  what_is_set_replaces_what_was_held();
   return tap::done();
 }
