@@ -252,7 +252,15 @@ struct janus_waiting {
   __u64 mnt_ns;
   __u64 mnt_event;
   __u64 loose;
+  __u64 told;  // 1: the daemon knows
 };
+
+// What the daemon was told of a container. Map `shares`: by container; user space makes the entries.
+struct janus_hold_share {
+  __u64 told;      // records
+  __u64 left_out;  // of it were not held, since so many wait for the daemon
+};
+enum { JANUS_HOLD_SHARE = 64 };  // that may wait for the daemon at once
 
 // Ring record, to the daemon and to the keeper.
 struct janus_hold {
@@ -266,9 +274,9 @@ struct janus_guardians {
   __u64 keeper_task;  // kernel address
   __u32 keeper;       // thread group ids
   __u32 daemon;
-  __u32 enabled;      // holding: on by the daemon while it answers and has a keeper; off by
-                      // the end of either, and by whoever was held for too long
+  __u32 enabled;      // holding: on by the daemon while it has a keeper; off by the end of either
   __u32 pad;
+  __u64 answered_ns;  // when the daemon last said that it answers; monotonic
 };
 
 enum janus_hold_counter {

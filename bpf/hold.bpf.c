@@ -41,6 +41,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define EAGAIN 11
 #define ERESTARTNOINTR 513  // include/linux/errno.h: with a signal, do the system call again
 #define MAX_ERRNO 4095
+#define STILL_NS 2000000000ull  // after which, and twice the limit, a daemon that doesn't answer holds nobody
 
 // Linux 6.13; bpf_send_signal() reaches only the caller.
 extern int bpf_send_signal_task(struct task_struct *task, int signal, enum pid_type type, __u64 value) __ksym __weak;
@@ -83,9 +84,33 @@ struct {
   __type(value, struct janus_held);
 } held SEC(".maps");
 
+// Each container has a share of the rings, and of the daemon's time. Of what was
+// told, `served` has been seen to by user space; only that writes there.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, struct janus_hold_share);
+} shares SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, __u64);
+} served SEC(".maps");
+
+// When one of the container was last held for too long.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, __u64);
+} expired SEC(".maps");
+
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
-  __uint(max_entries, 1 << 17);
+  __uint(max_entries, 1 << 18);
 } to_daemon SEC(".maps"), to_keeper SEC(".maps");
 
 struct {
@@ -122,16 +147,19 @@ static __always_inline struct janus_guardians *the_guardians(void) {
   return bpf_map_lookup_elem(&guardians, &zero);
 }
 
-// Whether the daemon answers.
-static __always_inline bool is_on(void) {
+// Whether the daemon answers. Not for a container of which one was held for too long since the daemon
+// last said so: it has had its delay.
+static __always_inline bool is_on(__u64 container) {
   struct janus_guardians *who = the_guardians();
-  return who && who->enabled;
+  if (!who || !who->enabled || bpf_ktime_get_ns() - who->answered_ns > 2 * limit_ns + STILL_NS) return 0;
+  __u64 *late_ns = bpf_map_lookup_elem(&expired, &container);
+  return !late_ns || *late_ns < who->answered_ns;
 }
 
 // ... and the keeper runs, who would let a stopped process go.
-static __always_inline bool is_kept(void) {
+static __always_inline bool is_kept(__u64 container) {
   struct janus_guardians *who = the_guardians();
-  if (!who || !is_on()) return 0;
+  if (!who || !is_on(container)) return 0;
   struct task_struct *keeper = (void *)who->keeper_task;
   return !(BPF_CORE_READ(keeper, __state) & TASK_NOT_RUNNING) && !(BPF_CORE_READ(keeper, jobctl) & JOBCTL_TRAP_FREEZE);
 }
@@ -157,15 +185,35 @@ static __always_inline __u32 watched_for(struct task_struct *task, struct janus_
   return flags ? *flags : 0;
 }
 
+// Whether the daemon may be told of one more of the container.
+static __always_inline bool has_share(__u64 container, bool may_wait) {
+  struct janus_hold_share *share = bpf_map_lookup_elem(&shares, &container);
+  __u64 *seen_to = bpf_map_lookup_elem(&served, &container);
+  if (!share || !seen_to || (__s64)(share->told - *seen_to) < JANUS_HOLD_SHARE) return 1;
+  if (!may_wait) __sync_fetch_and_add(&share->left_out, 1);
+  return 0;
+}
+
+static __always_inline long tell(struct janus_hold *hold) {
+  long failed = bpf_ringbuf_output(&to_daemon, hold, sizeof(*hold), 0);
+  struct janus_hold_share *share = bpf_map_lookup_elem(&shares, &hold->held.container);
+  if (!failed && share) __sync_fetch_and_add(&share->told, 1);
+  return failed;
+}
+
 // Not stopped, it is looked at as soon as may be.
 static __always_inline void stop(struct task_struct *task, struct janus_hold *hold, bool may_stop, bool is_current) {
+  if (!has_share(hold->held.container, 0)) {
+    count(JANUS_HOLD_COUNT_SKIPPED);
+    return;
+  }
   // Room for the keeper's record first: whoever is stopped has to be heard of.
   struct janus_hold *to_keep = bpf_ringbuf_reserve(&to_keeper, sizeof(*hold), 0);
   if (!to_keep) {
     count(JANUS_HOLD_COUNT_SKIPPED);
     return;
   }
-  if (may_stop && is_kept()) {
+  if (may_stop && is_kept(hold->held.container)) {
     hold->held.since_ns = bpf_ktime_get_ns();
     if (bpf_map_update_elem(&held, &hold->tgid, &hold->held, BPF_ANY)) {
       hold->held.since_ns = 0;
@@ -177,7 +225,7 @@ static __always_inline void stop(struct task_struct *task, struct janus_hold *ho
   count(hold->held.since_ns ? JANUS_HOLD_COUNT_HELD : JANUS_HOLD_COUNT_SKIPPED);
   *to_keep = *hold;
   bpf_ringbuf_submit(to_keep, 0);
-  bpf_ringbuf_output(&to_daemon, hold, sizeof(*hold), 0);  // no room: the keeper lets it go
+  tell(hold);  // no room: the keeper lets it go
 }
 
 // A tracer would see the signal, and could take it away.
@@ -228,7 +276,7 @@ static __always_inline bool by_io_uring(struct task_struct *task) {
   return (BPF_CORE_READ(task, flags) & PF_USER_WORKER) || number == NR_io_uring_enter;
 }
 
-// Whether this open may be put off (again). The first time the daemon is told.
+// Whether this open may be put off (again). The daemon is told once, when the container's share has room.
 static __always_inline bool may_wait(struct janus_hold *hold) {
   __u64 now_ns = bpf_ktime_get_ns();
   struct janus_waiting now = {
@@ -245,17 +293,18 @@ static __always_inline bool may_wait(struct janus_hold *hold) {
     bpf_map_delete_elem(&waits, &hold->held.pid);
     return 0;
   }
-  hold->held.waits = is_on();
+  hold->held.waits = is_on(hold->held.container);
   if (hold->held.waits && again) {
     before->last_ns = now_ns;
+    if (!before->told && has_share(hold->held.container, 1) && !tell(hold)) before->told = 1;
     if (now_ns - before->since_ns < limit_ns) return 1;
     count(JANUS_HOLD_COUNT_EXPIRED);
-    struct janus_guardians *who = the_guardians();
-    if (who) who->enabled = 0;
+    bpf_map_update_elem(&expired, &hold->held.container, &now_ns, BPF_ANY);
     return 0;
   }
+  now.told = has_share(hold->held.container, 1);
   if (hold->held.waits && bpf_map_update_elem(&waits, &hold->held.pid, &now, BPF_ANY)) hold->held.waits = 0;
-  if (bpf_ringbuf_output(&to_daemon, hold, sizeof(*hold), 0)) hold->held.waits = 0;
+  if (now.told && tell(hold)) hold->held.waits = 0;
   count(hold->held.waits ? JANUS_HOLD_COUNT_HELD : JANUS_HOLD_COUNT_SKIPPED);
   return hold->held.waits;
 }

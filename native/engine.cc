@@ -223,7 +223,7 @@ struct Engine::Running {
       const bool hurry = tracker.containers() > 0 && !holder.holds_opens();
       poll(fds.data(), fds.size(), hurry ? kLookMs : kBeatMs);
       tracker.drain();
-      if (fds[3].revents != 0) holder.serve([this](const janus_hold& hold) { mark_for(hold); });
+      if (fds[3].revents != 0) holder.serve([this](const Holder::Held& held) { mark_for(held); });
       if (keeper.keep_running(holder.kept())) holder.answering();
       tracker.check_losses();
       std::set<std::uint64_t> changed;
@@ -274,21 +274,38 @@ struct Engine::Running {
     marked.insert(mnt_ns);
   }
 
-  void mark_for(const janus_hold& hold) {
-    const janus_held& held = hold.held;
-    note_marked(held.mnt_ns);
-    if (held.cause == JANUS_HOLD_OPEN) {
-      const auto seen = look();
-      const auto lived_in = std::find_if(seen.begin(), seen.end(), [&](const auto& each) { return each.id == held.mnt_ns; });
-      const bool marked = lived_in != seen.end() || mark_loose(held);
-      if (lived_in != seen.end()) know(lived_in->container, lived_in->id, lived_in->event);
-      if (!marked || !held.waits) counters.exposed_mount.add();
-      return;
+  void mark_for(const Holder::Held& of) {
+    if (of.left_out > 0) {
+      refusals.add(of.container, "holds", of.left_out);
+      counters.exposed_mount.add(of.left_out);
     }
-    auto replan = held.cause == JANUS_HOLD_NAMESPACE ? planner.add_namespaces(held.container, {{held.mnt_ns, held.pid}})
-                                                     : planner.replan_container(held.container);
-    replanned(std::move(replan), holder.holds(hold.tgid));  // now: it may not have been for long enough
-    know(held.container, held.mnt_ns);
+    for (const janus_hold& hold : of.holds) note_marked(hold.held.mnt_ns);
+    std::vector<Tracker::Namespace> seen;
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> namespaces;
+    bool opens = false, plans = false, mounts = false;
+    for (const janus_hold& hold : of.holds) {
+      const janus_held& held = hold.held;
+      if (held.cause == JANUS_HOLD_OPEN) {
+        if (!std::exchange(opens, true)) seen = look();
+        const auto lived_in = std::find_if(seen.begin(), seen.end(), [&](const auto& each) { return each.id == held.mnt_ns; });
+        const bool marked = lived_in != seen.end() || mark_loose(held);
+        if (lived_in != seen.end()) know(lived_in->container, lived_in->id, lived_in->event);
+        if (!marked || !held.waits) counters.exposed_mount.add();
+        continue;
+      }
+      plans = true;
+      if (held.cause == JANUS_HOLD_NAMESPACE) namespaces.emplace_back(held.mnt_ns, held.pid);
+      else mounts = true;
+    }
+    if (!plans) return;
+    const auto held_now = [&](MarkPlanner::Replan replan) {
+      // Now: they may not have been held for long enough.
+      const bool all = std::ranges::all_of(of.holds, [this](const janus_hold& hold) { return holder.holds(hold.tgid); });
+      replanned(std::move(replan), all);
+    };
+    if (!namespaces.empty()) held_now(planner.add_namespaces(of.container, namespaces));
+    if (mounts) held_now(planner.replan_container(of.container));
+    for (const janus_hold& hold : of.holds) know(of.container, hold.held.mnt_ns);
     eventfd_write(mounts_event.get(), 1);
   }
 
@@ -308,13 +325,17 @@ struct Engine::Running {
     if (!holder.holds_opens()) return seen;
     replanner.finish();
     std::map<std::uint64_t, std::uint64_t> now;
+    std::vector<Tracker::Namespace> changed;
+    std::set<std::uint64_t> containers;
     for (const Tracker::Namespace& each : seen) {
       now.emplace(each.id, each.event);
       const auto before = states.find(each.id);
       if (before != states.end() && before->second == each.event) continue;
-      replanned(planner.replan_container(each.container), true);
-      know(each.container, each.id, each.event);
+      changed.push_back(each);
+      containers.insert(each.container);
     }
+    for (const std::uint64_t container : containers) replanned(planner.replan_container(container), true);
+    for (const Tracker::Namespace& each : changed) know(each.container, each.id, each.event);
     states.swap(now);
     return seen;
   }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "os/clock.h"
 #include "os/error.h"
 #include "os/unique_fd.h"
 
@@ -62,6 +63,11 @@ HoldSwitch::HoldSwitch(int guardians_map) {
   void* mapped = mmap(nullptr, sizeof(janus_guardians), PROT_READ | PROT_WRITE, MAP_SHARED, guardians_map, 0);
   if (mapped == MAP_FAILED) throw Error::system(errno, "mmap", "map guardians");
   guardians_ = static_cast<janus_guardians*>(mapped);
+}
+
+void HoldSwitch::answering() const {
+  __atomic_store_n(&guardians_->answered_ns, monotonic_ns(), __ATOMIC_RELAXED);
+  __atomic_store_n(&guardians_->enabled, 1u, __ATOMIC_RELEASE);
 }
 
 HoldSwitch::~HoldSwitch() { munmap(guardians_, sizeof(janus_guardians)); }

@@ -19,7 +19,7 @@ bool strike(int held_map, std::uint32_t tgid, const janus_held& held);
 // Continues all that are on the list.
 void continue_all(int held_map);
 
-// Whether anybody is held is switched here; see bpf/event.h. Thread-safe.
+// Says that the daemon answers, so that others wait for it; see bpf/event.h. Thread-safe.
 class HoldSwitch {
  public:
   // Throws Error(system).
@@ -28,7 +28,8 @@ class HoldSwitch {
   HoldSwitch(const HoldSwitch&) = delete;
   HoldSwitch& operator=(const HoldSwitch&) = delete;
 
-  void set(bool on) const { __atomic_store_n(&guardians_->enabled, on ? 1u : 0u, __ATOMIC_RELAXED); }
+  // The daemon answers now.
+  void answering() const;
 
  private:
   janus_guardians* guardians_;

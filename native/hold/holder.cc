@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string_view>
 #include <utility>
@@ -21,7 +22,7 @@ namespace janus {
 namespace {
 
 int on_hold(void* context, void* data, std::size_t) {
-  (*static_cast<std::function<void(const janus_hold&)>*>(context))(*static_cast<const janus_hold*>(data));
+  static_cast<std::vector<janus_hold>*>(context)->push_back(*static_cast<const janus_hold*>(data));
   return 0;
 }
 
@@ -39,7 +40,7 @@ bool belongs(const bpf_program* program, std::string_view tier) {
 Holder::Holder(const BpfPrograms& programs, HoldMode mode, std::chrono::milliseconds limit) : limit_(limit) {
   if (mode == HoldMode::off || !load(mode, programs)) return;
   try {
-    ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.to_daemon), on_hold, &visit_, nullptr);
+    ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.to_daemon), on_hold, &told_, nullptr);
     if (ring_ == nullptr) throw Error::system(errno, "ring_buffer__new", "map to_daemon");
     holding_.emplace(bpf_map__fd(skeleton_->maps.guardians));
   } catch (...) {
@@ -77,14 +78,16 @@ bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
   listen_to_libbpf();
   skeleton_ = hold_bpf::open();
   if (skeleton_ == nullptr) return false;
-  bpf_map__set_max_entries(skeleton_->maps.watched, map_sizes(Machine::read()).cgroups);
+  const std::uint32_t containers = map_sizes(Machine::read()).cgroups;
+  for (bpf_map* map : {skeleton_->maps.watched, skeleton_->maps.shares, skeleton_->maps.served, skeleton_->maps.expired})
+    bpf_map__set_max_entries(map, containers);
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, skeleton_->obj) bpf_program__set_autoload(program, belongs(program, tier));
   skeleton_->rodata->limit_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(limit_).count());
   if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) == 0 && hold_bpf::load(skeleton_) == 0) {
     // Known before the first program runs: our own end, too, ends the holding.
     const std::uint32_t zero = 0;
-    const janus_guardians nobody_yet{.keeper_task = 0, .keeper = 0, .daemon = static_cast<std::uint32_t>(getpid()), .enabled = 0, .pad = 0};
+    const janus_guardians nobody_yet{.keeper_task = 0, .keeper = 0, .daemon = static_cast<std::uint32_t>(getpid()), .enabled = 0, .pad = 0, .answered_ns = 0};
     bpf_map_update_elem(bpf_map__fd(skeleton_->maps.guardians), &zero, &nobody_yet, BPF_ANY);
     if (hold_bpf::attach(skeleton_) == 0) {
       tier_ = tier;
@@ -104,7 +107,7 @@ KeptHolding Holder::kept() const {
           .held = bpf_map__fd(skeleton_->maps.held),
           .ring = bpf_map__fd(skeleton_->maps.to_keeper),
           .counters = bpf_map__fd(skeleton_->maps.hold_counters),
-          .guardians = bpf_map__fd(skeleton_->maps.guardians),
+          .expired = bpf_map__fd(skeleton_->maps.expired),
           .limit = limit_};
 }
 
@@ -116,10 +119,19 @@ void Holder::watch(const std::map<std::uint64_t, std::uint32_t>& containers) {
   const int map = bpf_map__fd(skeleton_->maps.watched);
   for (const auto& [container, flags] : containers) {
     const auto had = watched_.find(container);
+    if (had == watched_.end()) {
+      const janus_hold_share none{};
+      const std::uint64_t served = 0;
+      bpf_map_update_elem(bpf_map__fd(skeleton_->maps.served), &container, &served, BPF_ANY);
+      bpf_map_update_elem(bpf_map__fd(skeleton_->maps.shares), &container, &none, BPF_ANY);
+    }
     if (had == watched_.end() || had->second != flags) bpf_map_update_elem(map, &container, &flags, BPF_ANY);
   }
   for (const auto& [container, flags] : watched_)
-    if (!containers.contains(container)) bpf_map_delete_elem(map, &container);
+    if (!containers.contains(container)) {
+      for (const bpf_map* of : {skeleton_->maps.watched, skeleton_->maps.shares, skeleton_->maps.served, skeleton_->maps.expired})
+        bpf_map_delete_elem(bpf_map__fd(of), &container);
+    }
   watched_ = containers;
   // What no guard was on may have one now.
   const int spared = bpf_map__fd(skeleton_->maps.unguarded_devices);
@@ -150,16 +162,35 @@ bool Holder::holds(std::uint32_t tgid) const {
   return skeleton_ != nullptr && bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.held), &tgid, &held) == 0;
 }
 
-void Holder::serve(const std::function<void(const janus_hold&)>& mark) {
-  visit_ = [&](const janus_hold& hold) {
-    mark(hold);
-    if (hold.held.since_ns != 0) release(hold.tgid, hold.held);
-  };
+// One container after the other, and all of one at once: however many of it are held, another waits
+// for it once.
+void Holder::serve(const std::function<void(const Held&)>& mark) {
+  told_.clear();
   ring_buffer__consume(ring_);
+  std::vector<Held> all;
+  for (const janus_hold& hold : told_) {
+    auto of = std::ranges::find(all, hold.held.container, &Held::container);
+    if (of == all.end()) of = all.insert(all.end(), Held{.container = hold.held.container, .holds = {}, .left_out = 0});
+    of->holds.push_back(hold);
+  }
+  const int shares = bpf_map__fd(skeleton_->maps.shares), served = bpf_map__fd(skeleton_->maps.served);
+  for (Held& held : all) {
+    janus_hold_share share{};
+    if (bpf_map_lookup_elem(shares, &held.container, &share) == 0)
+      held.left_out = share.left_out - std::exchange(left_out_[held.container], share.left_out);
+    else left_out_.erase(held.container);
+    mark(held);
+    for (const janus_hold& hold : held.holds)
+      if (hold.held.since_ns != 0) release(hold.tgid, hold.held);
+    std::uint64_t so_far = 0;
+    if (bpf_map_lookup_elem(served, &held.container, &so_far) != 0) continue;
+    so_far += held.holds.size();
+    bpf_map_update_elem(served, &held.container, &so_far, BPF_EXIST);
+  }
 }
 
 void Holder::answering() {
-  if (skeleton_ != nullptr) holding_->set(true);
+  if (skeleton_ != nullptr) holding_->answering();
 }
 
 void Holder::release(std::uint32_t tgid, const janus_held& held) const {

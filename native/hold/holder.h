@@ -69,8 +69,14 @@ class Holder {
   // Readable when somebody is held; -1 if off. This and the following: tracker
   // thread only.
   int fd() const;
-  // Calls `mark` for each who is held, and continues it after.
-  void serve(const std::function<void(const janus_hold&)>& mark);
+  // Those of one container that are held.
+  struct Held {
+    std::uint64_t container = 0;
+    std::vector<janus_hold> holds;
+    std::uint64_t left_out = 0;  // more were not, since the container has used up its share
+  };
+  // Calls `mark` for each container of which somebody is held, and continues them after.
+  void serve(const std::function<void(const Held&)>& mark);
   // Twice a second or more: whoever is held is served soon. Not without a keeper:
   // nobody is stopped while there is none, and those who were have been let go.
   void answering();
@@ -92,9 +98,10 @@ class Holder {
   ring_buffer* ring_ = nullptr;
   Attachments attachments_;
   std::optional<HoldSwitch> holding_;
-  std::function<void(const janus_hold&)> visit_;  // during serve()
+  std::vector<janus_hold> told_;  // during serve()
   std::mutex watched_mutex_;
   std::map<std::uint64_t, std::uint32_t> watched_;
+  std::map<std::uint64_t, std::uint64_t> left_out_;  // of each container, so far; the tracker's
 };
 
 }  // namespace janus

@@ -6,8 +6,8 @@
 // - Where opens are answered by nobody for longer than the stall limit, it kills
 //   the daemon, and the kernel lets all go. Not by this process's clock alone: see
 //   hold/stall.h.
-// - It lets stopped processes go that nobody else lets go. Holding is off after
-//   somebody was held too long, until the daemon answers again.
+// - It lets stopped processes go that nobody else lets go. Nobody of that container is
+//   held again until the daemon answers.
 // It ends with the daemon, and continues everybody then. Signals that end a
 // service are not for it: its daemon tells it.
 #include <bpf/bpf.h>
@@ -62,11 +62,11 @@ int on_hold(void* context, void* data, std::size_t) {
 
 class Stopped {
  public:
-  Stopped(int held_map, int ring_map, int counters_map, int guardians_map, std::uint64_t limit_ns)
+  Stopped(int held_map, int ring_map, int counters_map, int expired_map, std::uint64_t limit_ns)
       : held_map_(held_map),
         counters_map_(counters_map),
+        expired_map_(expired_map),
         limit_ns_(limit_ns),
-        holding_(guardians_map),
         ring_(ring_buffer__new(ring_map, on_hold, &kept_, nullptr)) {}
   ~Stopped() {
     for (const Kept& each : kept_) janus::continue_process(each.process.get(), each.tgid);
@@ -91,7 +91,8 @@ class Stopped {
     for (; due_in(janus::monotonic_ns()) == 0; kept_.pop_front()) {
       const Kept& late = kept_.front();
       if (!janus::strike(held_map_, late.tgid, late.held)) continue;
-      holding_.set(false);  // an open is tried again, and would be held again
+      const std::uint64_t now = janus::monotonic_ns();
+      bpf_map_update_elem(expired_map_, &late.held.container, &now, BPF_ANY);
       janus::continue_process(late.process.get(), late.tgid);
       const std::uint32_t which = JANUS_HOLD_COUNT_EXPIRED;
       std::uint64_t value = 0;
@@ -102,9 +103,8 @@ class Stopped {
   }
 
  private:
-  const int held_map_, counters_map_;
+  const int held_map_, counters_map_, expired_map_;
   const std::uint64_t limit_ns_;
-  const janus::HoldSwitch holding_;
   std::deque<Kept> kept_;  // the oldest first
   ring_buffer* const ring_;
 };
@@ -163,7 +163,7 @@ int main(int argc, char** argv) {
   std::optional<Stopped> stopped;
   if (const int become = argument(janus::kKeeperBecome); become >= 0) {
     stopped.emplace(argument(janus::kKeeperHeld), argument(janus::kKeeperRing), argument(janus::kKeeperCounters),
-                    argument(janus::kKeeperGuardians), nanoseconds(janus::kKeeperHoldLimit));
+                    argument(janus::kKeeperExpired), nanoseconds(janus::kKeeperHoldLimit));
     LIBBPF_OPTS(bpf_test_run_opts, run);
     if (!stopped->works() || bpf_prog_test_run_opts(become, &run) != 0 || run.retval != 0) return 1;
   }

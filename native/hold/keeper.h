@@ -15,7 +15,7 @@ enum KeeperArgument {
   kKeeperHeld,       // map held
   kKeeperRing,       // map to_keeper
   kKeeperCounters,   // map hold_counters
-  kKeeperGuardians,  // map guardians
+  kKeeperExpired,    // map expired
   kKeeperHoldLimit,   // not a descriptor: milliseconds
   kKeeperStallLimit,  // milliseconds; 0: never
   kKeeperStallFile,   // what to write after a stall; empty: nothing

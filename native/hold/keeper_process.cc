@@ -56,7 +56,7 @@ void KeeperProcess::start(const KeptHolding& holding) {
   descriptors[kKeeperHeld] = holding.held;
   descriptors[kKeeperRing] = holding.ring;
   descriptors[kKeeperCounters] = holding.counters;
-  descriptors[kKeeperGuardians] = holding.guardians;
+  descriptors[kKeeperExpired] = holding.expired;
 
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);

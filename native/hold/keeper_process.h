@@ -15,7 +15,7 @@ namespace janus {
 
 // What the keeper needs to let stopped processes go; all -1 where none are stopped.
 struct KeptHolding {
-  int become = -1, held = -1, ring = -1, counters = -1, guardians = -1;
+  int become = -1, held = -1, ring = -1, counters = -1, expired = -1;
   std::chrono::milliseconds limit{0};
 };
 

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <string>
 
+#include "os/clock.h"
 #include "os/error.h"
 #include "os/unique_fd.h"
 #include "tap.h"
@@ -154,15 +155,16 @@ void the_switch() {
   before.daemon = 6;
   bpf_map_update_elem(map.get(), &zero, &before, BPF_ANY);
   {
-    const HoldSwitch daemons(map.get()), keepers(map.get());
+    const HoldSwitch daemons(map.get());
     CHECK(now().enabled == 0);
-    daemons.set(true);
+    daemons.answering();
     CHECK(now().enabled == 1 && now().keeper == 5 && now().daemon == 6);
-    keepers.set(false);
-    CHECK(now().enabled == 0);
-    daemons.set(true);
+    const std::uint64_t first = now().answered_ns;
+    CHECK(first != 0 && first <= monotonic_ns());
+    daemons.answering();
+    CHECK(now().answered_ns >= first);
   }
-  CHECK(now().enabled == 1);  // the end of one is told by the kernel's side
+  CHECK(now().enabled == 1);  // its end is told by the kernel's side
   bool refused = false;
   try {
     const HoldSwitch none(held_map().get());

@@ -103,6 +103,57 @@ t.test("a daemon that does not answer: its keeper lets go", async (t) => {
   await daemon.stop();
 });
 
+t.test("one of a container was held for too long: another container's are held all the same", async (t) => {
+  const daemon = await startDaemon(PATIENT, t);
+  const [late, other] = [await volumeContainer(t), await volumeContainer(t)];
+  await daemon.createGuard(seen(late));
+  await daemon.createGuard({ ...seen(other), name: "other", podName: "other" });
+  const thaw = await freeze(daemon, "tracker");
+  const { done } = await startHeld(late);
+  t.match(await done, { status: 0 });
+  t.match(await late.exec(["unshare", "-m", "true"], { capabilities: "sys_admin" }), { status: 0 });
+  t.match(
+    [
+      await daemon.metric("janusd_holds_total", { outcome: "held" }),
+      await daemon.metric("janusd_holds_total", { outcome: "expired" }),
+    ],
+    [1, 1],
+    "the same container waits no second time",
+  );
+  const { done: again } = await startHeld(other);
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "held" }), 2);
+  await thaw();
+  t.match(await again, { status: 0 });
+  t.match(await late.exec(["unshare", "-m", "true"], { capabilities: "sys_admin" }), { status: 0 });
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "held" }), 3, "the daemon answers: it is held again");
+  await daemon.stop();
+});
+
+t.test("a container has a share of those that wait for the daemon", async (t) => {
+  const daemon = await startDaemon(PATIENT, t);
+  const [many, other] = [await volumeContainer(t), await volumeContainer(t)];
+  await daemon.createGuard(seen(many));
+  await daemon.createGuard({ ...seen(other), name: "other", podName: "other" });
+  const thaw = await freeze(daemon, "tracker");
+  const script = "for i in $(seq 100); do unshare -m true & done; wait";
+  const storm = many.exec(["sh", "-c", script], { capabilities: "sys_admin" });
+  await eventually(
+    "all have been there",
+    async () => (await daemon.metric("janusd_holds_total", { outcome: "skipped" })) >= 36,
+  );
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "held" }), 64);
+  const { done } = await startHeld(other);
+  t.equal(await daemon.metric("janusd_holds_total", { outcome: "held" }), 65);
+  await thaw();
+  t.match(await done, { status: 0 });
+  t.match(await storm, { status: 0 });
+  const refused = (container: Container) =>
+    daemon.metric("janusd_share_refused_total", { container: container.id, resource: "holds" });
+  await eventually("it is named", async () => (await refused(many)) === 36);
+  t.equal(await refused(other), 0);
+  await daemon.stop();
+});
+
 t.test("with the event loop blocked, who is held is marked and goes on", async (t) => {
   const file = join(workspaceDirectory(), "block");
   const preload = new URL("../support/block-loop.cjs", import.meta.url).pathname;

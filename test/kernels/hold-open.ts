@@ -2,6 +2,7 @@
 import t from "tap";
 import { eventually, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
+import { EPERM, guardOn } from "../support/guard.js";
 import { CLONE_NEWNS, neverUnseen, seen, volumeContainer } from "../support/new-mounts.js";
 
 // Processors are emulated here.
@@ -38,6 +39,62 @@ t.test("a handler of SIGCONT makes no difference", async (t) => {
   });
   t.equal(await daemon.metric("janusd_events_total", { event: "open" }), 1);
   t.equal(await daemon.metric("janusd_exposure_total"), 0);
+  await daemon.stop();
+});
+
+t.test("what a container mounts beyond its share is denied to it, not held", async (t) => {
+  const daemon = await startDaemon({ ...PATIENT, enter: ["prlimit", "--nofile=1024:1024"] }, t);
+  const [many, other] = [await volumeContainer(t), await volumeContainer(t)];
+  await daemon.createGuard(guardOn(many, [{ allow: ["/data/file"], exact: true }, { deny: ["/etc/secret"] }]));
+  await daemon.createGuard({ ...seen(other), name: "other", podName: "other" });
+  const actors = await Promise.all(Array.from({ length: 60 }, () => many.actor({ capabilities: "sys_admin" })));
+  const results: number[] = [];
+  for (const actor of actors) {
+    t.equal(await actor.unshare(CLONE_NEWNS), 0);
+    results.push(await actor.open("/data/file"));
+  }
+  const opened = results.filter((result) => result === 0).length;
+  t.ok(opened > 0, "within its share");
+  t.ok(
+    results.slice(opened).every((result) => result === EPERM),
+    "and beyond",
+  );
+  t.ok(opened < results.length);
+  t.equal(await daemon.metric("janusd_events_total", { event: "open" }), opened, "each that opened was asked about");
+  t.ok((await daemon.metric("janusd_holds_total", { outcome: "denied" })) >= results.length - opened);
+  t.ok((await daemon.metric("janusd_share_refused_total", { container: many.id, resource: "namespaces" })) > 0);
+  const actor = await other.actor({ capabilities: "sys_admin" });
+  t.equal(await actor.unshare(CLONE_NEWNS), 0);
+  t.equal(await actor.open("/data/file"), 0, "another container's is held and marked");
+  t.equal(await daemon.metric("janusd_events_total", { event: "open" }), opened + 1);
+  t.equal(await daemon.metric("janusd_exposure_total", { cause: "hold_expired" }), 0);
+  await Promise.all([...actors, actor].map((each) => each.stop()));
+  await daemon.stop();
+});
+
+t.test("one container's open waited for too long: another's wait all the same", async (t) => {
+  const daemon = await startDaemon({ flags: ["--hold-limit=2000"] }, t);
+  const [late, other] = [await volumeContainer(t), await volumeContainer(t)];
+  await daemon.createGuard(seen(late));
+  await daemon.createGuard({ ...seen(other), name: "other", podName: "other" });
+  const [first, second] = [
+    await late.actor({ capabilities: "sys_admin" }),
+    await other.actor({ capabilities: "sys_admin" }),
+  ];
+  const thaw = await freeze(daemon, "tracker");
+  t.equal(await first.unshare(CLONE_NEWNS), 0);
+  t.equal(await second.unshare(CLONE_NEWNS), 0);
+  t.equal(await first.open("/data/file"), 0);
+  t.equal(await daemon.metric("janusd_exposure_total", { cause: "hold_expired" }), 1);
+  const waits = second.open("/data/file");
+  await thaw();
+  t.equal(await waits, 0);
+  await eventually(
+    "it was asked about",
+    async () => (await daemon.metric("janusd_events_total", { event: "open" })) === 1,
+  );
+  t.equal(await daemon.metric("janusd_exposure_total", { cause: "hold_expired" }), 1);
+  await Promise.all([first.stop(), second.stop()]);
   await daemon.stop();
 });
 
