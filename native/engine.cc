@@ -233,6 +233,7 @@ struct Engine::Running {
       }
       replan_each(changed);
       if (monotonic_ns() >= next_look || (!changed.empty() && holder.holds_opens())) {
+        replan_each(std::exchange(again, {}));
         look();
         // Only the walk counts: what it led to, a container can make as long as it likes.
         next_look = monotonic_ns() + std::max<std::uint64_t>(kLookMs * 1'000'000ull, tracker.walk_ns() * kLookShare);
@@ -244,7 +245,11 @@ struct Engine::Running {
   // Once a container, however many of its namespaces have changed. By the tracker,
   // after it has marked for those that are held: what is new then was not held.
   void replan_each(const std::set<std::uint64_t>& containers) {
-    for (const std::uint64_t container : containers) replanned(planner.replan_container(container), false);
+    for (const std::uint64_t container : containers) {
+      auto replan = planner.replan_container(container);
+      if (replan.again) again.insert(container);
+      replanned(std::move(replan), false);
+    }
   }
 
   // `held`: whoever made the change stood still meanwhile, so there was no window.
@@ -393,6 +398,7 @@ struct Engine::Running {
   const std::function<void()> wake_javascript;
   Heartbeat tracker_heartbeat, waker_heartbeat;
   std::uint64_t next_look = 0;
+  std::set<std::uint64_t> again;  // containers for which resources were short; the tracker's
   std::map<std::uint64_t, std::uint64_t> states;  // of mount namespaces, at the last look
   std::mutex marked_mutex;
   std::set<std::uint64_t> marked;  // mount namespaces, lately: see marked_for()

@@ -13,7 +13,7 @@ namespace {
 
 // Of one container. In all: what takes some 64 MiB of memory, and so many descriptors
 // that as many again are left for all else.
-constexpr std::size_t kMounts = 32'768, kAllMounts = 262'144, kLeastMounts = 1024;
+constexpr std::size_t kAllMounts = 262'144, kLeastMounts = 1024;
 constexpr std::size_t kNamespaces = 1024, kClones = 1024, kLeastHeld = 32, kPartOfDescriptors = 8;
 
 // The superblock of the node's own root: a node may itself live on an overlay.
@@ -28,7 +28,7 @@ bool is_node_root(Device device) {
 }  // namespace
 
 ViewShares::ViewShares()
-    : mounts(kAllMounts, kMounts, kLeastMounts),
+    : mounts(kAllMounts, ContainerView::kMounts, kLeastMounts),
       namespaces(descriptor_limit() / kPartOfDescriptors, kNamespaces, kLeastHeld),
       clones(descriptor_limit() / kPartOfDescriptors, kClones, kLeastHeld) {}
 

@@ -33,6 +33,9 @@ struct ViewShares {
 
 class ContainerView {
  public:
+  // That one container may have.
+  static constexpr std::size_t kMounts = 32'768;
+
   // Another mount namespace that processes of the container run in.
   struct Namespace {
     std::uint64_t id = 0;  // unique since boot

@@ -28,6 +28,17 @@ constexpr std::uint64_t kCreatorPatienceNs = 100'000'000;
 
 constexpr const char* kRefused = "listings";
 
+// What has appeared and waits to be looked at: of all containers, and of one.
+constexpr std::size_t kAllAppeared = 65'536, kAppeared = 8192;
+
+// ... is looked at so far below, at once: each container has its turn.
+constexpr std::size_t kAtOnceBelow = 64;
+
+// Reads of the kernel's queue between two turns. Each has some hundred events.
+constexpr int kReads = 64;
+
+constexpr std::size_t kWhose = 4096;
+
 }  // namespace
 
 IdentityScanner::IdentityScanner(Parts parts)
@@ -35,6 +46,7 @@ IdentityScanner::IdentityScanner(Parts parts)
       creator_locator_(parts.programs, LocatorSlot::creator),
       locator_(parts.programs, LocatorSlot::scanner),
       wake_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      appeared_shares_(kAllAppeared, kAppeared),
       lister_([this] { wake(); }) {}
 
 // ---- what others ask for ------------------------------------------------------
@@ -125,10 +137,11 @@ void IdentityScanner::advance_all(const std::atomic<bool>& stop) {
   for (;;) {
     heartbeat_.beat();
     // What has just appeared comes before what has been there for long.
-    grow();
+    const bool more = grow();
     if (stop.load()) return;
     if (Sweep sweep; take_sweep(sweep)) sweep_now(sweep);
     Scan* const scan = first();
+    if (scan == nullptr && more) continue;
     if (scan == nullptr) return;
     std::size_t left = kAtOnce;
     const Progress how = try_to_advance(*scan, locator_, left);
@@ -137,7 +150,7 @@ void IdentityScanner::advance_all(const std::atomic<bool>& stop) {
     waiting = how == Progress::waits && left == kAtOnce ? waiting + 1 : 0;
     next(ended);
     const std::lock_guard lock(queue_mutex_);
-    if (waiting >= scans_.containers()) return;
+    if (waiting >= scans_.containers() && !more) return;
   }
 }
 
@@ -189,7 +202,7 @@ bool IdentityScanner::pin(UniqueFd object, const Superblock& superblock, Scan& s
     if (scan.container == 0 && !reasons.empty())
       if (const Entry* denying = superblock.table->deniable(reasons.front(), true)) scan.container = denying->subject->container;
     const bool first = reasons.empty() || parts_.identities.begin_listing(location.raw->inode);
-    if (scan.promised() || first) scan.walk.enter(std::move(object), std::move(path));
+    if (scan.promised() || first) scan.walk.enter(std::move(object), std::move(path), held_open_, scan.container);
   }
   return true;
 }
@@ -201,53 +214,114 @@ void IdentityScanner::finish(const Scan& scan, Progress how) {
 }
 
 // Scans the device again, unless that is to be done anyhow.
-void IdentityScanner::scan_again(Device device) {
+void IdentityScanner::scan_again(Device device, std::uint64_t container) {
   {
     const std::lock_guard lock(queue_mutex_);
-    if (scans_.any_of([&](const Scan& scan) { return scan.device == device && scan.promised() && !scan.begun; })) return;
+    if (scans_.any_of([&](const Scan& scan) {
+          return scan.device == device && (container == 0 || scan.container == container) && scan.promised() && !scan.begun;
+        }))
+      return;
   }
-  queue(parts_.planner.scan_again(device));
+  queue(parts_.planner.scan_again(device, container));
 }
 
-// Pins what has appeared in guarded directories.
-void IdentityScanner::grow() {
-  bool lost = false;
-  auto entries = parts_.trees.drain(lost);
-  if (lost) queue(parts_.planner.scan_again());
-  if (entries.empty()) return;
+// Empty: errno says why.
+UniqueFd IdentityScanner::open_directory(const Superblock& superblock, TreeWatch::Entry& entry) const {
+  if (entry.how == TreeWatch::Entry::by_handle) return open_by_handle(superblock, entry);
+  const Base* base = entry.how == TreeWatch::Entry::by_path ? superblock.base_for(entry.path) : nullptr;
+  errno = ENOENT;
+  return base == nullptr ? UniqueFd() : open_exact(base->mount->get(), entry.path.substr(base->root.size()));
+}
+
+// Whose guard the entry's directory is in. It may be another's by now, and have a turn of the wrong one.
+std::uint64_t IdentityScanner::whose(TreeWatch::Entry& entry, const Policy& policy) {
+  const Superblock* superblock = policy.find(entry.device);
+  if (superblock == nullptr) return 0;
+  if (superblock->containers.size() == 1) return superblock->containers.front();
+  const auto [known, is_new] = whose_.try_emplace({entry.device, entry.directory}, 0);
+  if (!is_new) return known->second;
+  std::uint64_t container = 0;
+  if (const UniqueFd directory = open_directory(*superblock, entry)) {
+    const Location location = locator_.locate(directory.get(), 0, true);
+    if (location.found() && location.has_path()) {
+      const auto reasons = reasons_of(*superblock->table, parts_.identities, location);
+      const Entry* denying = reasons.empty() ? nullptr : superblock->table->deniable(reasons.front(), true);
+      if (denying != nullptr) container = denying->subject->container;
+    }
+  }
+  known->second = container;
+  if (whose_.size() > kWhose) whose_.clear();
+  return container;
+}
+
+// Takes over what the kernel has queued, so that there is room for more.
+void IdentityScanner::take_in() {
   const auto policy = parts_.policy.get();
-  for (TreeWatch::Entry& entry : entries) {
+  bool lost = false;
+  for (int reads = 0; reads < kReads; ++reads) {
     heartbeat_.beat();
-    const Superblock* superblock = policy->find(entry.device);
-    if (superblock == nullptr) continue;
-    UniqueFd directory;
-    if (entry.how == TreeWatch::Entry::by_handle) {
-      directory = open_by_handle(*superblock, entry);
-    } else {
-      const Base* base = entry.how == TreeWatch::Entry::by_path ? superblock->base_for(entry.path) : nullptr;
-      if (base != nullptr) directory = open_exact(base->mount->get(), entry.path.substr(base->root.size()));
-      if (!directory) {
-        scan_again(entry.device);
+    auto entries = parts_.trees.drain(lost);
+    if (entries.empty()) break;
+    for (TreeWatch::Entry& entry : entries) {
+      const std::uint64_t container = whose(entry, *policy);
+      if (appeared_shares_.take(container)) {
+        appeared_.push_back(container, {container, std::move(entry)});
         continue;
       }
+      parts_.refusals.add(container, "trees");
+      scan_again(entry.device, container);
     }
-    if (!directory) {
-      if (errno != ESTALE) parts_.counters.exposed_rescan.add();  // else it is gone
-      continue;
-    }
-    UniqueFd object = open_exact(directory.get(), entry.name);
-    if (!object) {
-      if (is_exhausted(errno)) scan_again(entry.device);
-      continue;  // else it has gone again
-    }
-    Scan scan{.container = 0, .device = entry.device, .walk = {}, .token = 0, .begun = false};
-    const bool complete = pin(std::move(object), *superblock, scan, locator_);
-    if (!scan.walk.empty()) parts_.counters.exposed_scan.add();
-    std::size_t left = kAtOnce;
-    const Progress how = !complete ? Progress::incomplete : scan.walk.empty() ? Progress::done : advance(scan, locator_, left);
-    if (how == Progress::more || how == Progress::waits) push(std::move(scan), true);
-    else finish(scan, how);
   }
+  if (lost) queue(parts_.planner.scan_again());
+}
+
+// Pins what has appeared in guarded directories. True: there is more.
+bool IdentityScanner::grow() {
+  take_in();
+  for (std::size_t left = kAtOnce; left > 0;) {
+    Appeared* const first = appeared_.first();
+    if (first == nullptr) return false;
+    heartbeat_.beat();
+    Appeared next = std::move(*first);
+    appeared_.next(true);
+    appeared_shares_.give_back(next.container);
+    pin_new(next.entry, left);
+  }
+  return appeared_.first() != nullptr;
+}
+
+// `left`: entries that may still be looked at; less by one at least.
+void IdentityScanner::pin_new(TreeWatch::Entry& entry, std::size_t& left) {
+  --left;
+  const auto policy = parts_.policy.get();
+  const Superblock* superblock = policy->find(entry.device);
+  if (superblock == nullptr) return;
+  const UniqueFd directory = open_directory(*superblock, entry);
+  if (!directory && entry.how != TreeWatch::Entry::by_handle) return scan_again(entry.device);
+  if (!directory) {
+    if (errno != ESTALE) parts_.counters.exposed_rescan.add();  // else it is gone
+    return;
+  }
+  UniqueFd object = open_exact(directory.get(), entry.name);
+  if (!object) {
+    if (is_exhausted(errno)) scan_again(entry.device);
+    return;  // else it has gone again
+  }
+  Scan scan{.container = 0, .device = entry.device, .walk = {}, .token = 0, .begun = false};
+  const bool complete = pin(std::move(object), *superblock, scan, locator_);
+  if (!scan.walk.empty()) parts_.counters.exposed_scan.add();
+  if (complete && !scan.walk.empty()) {
+    // One directory of each container is being read at a time: each takes a descriptor.
+    const std::lock_guard lock(queue_mutex_);
+    const std::uint64_t container = scan.container;
+    if (scans_.has(container)) return scans_.push_second(container, std::move(scan));
+  }
+  const std::size_t at_once = std::min(left, kAtOnceBelow);
+  std::size_t below = at_once;
+  const Progress how = !complete ? Progress::incomplete : scan.walk.empty() ? Progress::done : advance(scan, locator_, below);
+  left -= at_once - below;
+  if (how == Progress::more || how == Progress::waits) push(std::move(scan), true);
+  else finish(scan, how);
 }
 
 // A handle is opened by a mount: by a descriptor that can be read, or by the working

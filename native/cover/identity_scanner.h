@@ -1,7 +1,7 @@
 // Pins the inodes below a denied directory.
 //
-// Owns: its thread and queue, in which containers take turns: what is below one's
-// directory may be as much as it likes. Directories are read by the lister's threads,
+// Owns: its thread and queues, in which containers take turns: what is below one's
+// directory, or appears there, may be as much as it likes. Directories are read by the lister's threads,
 // so that one that never comes back costs only its own scan. The path already guards the
 // directory's contents from the moment CreateGuard returns; this makes each of them
 // guarded as what it is, too, so that it stays so when it is moved, linked elsewhere, or
@@ -11,13 +11,16 @@
 #include <atomic>
 #include <cstddef>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "os/clock.h"
 #include "identity/identity_table.h"
+#include "identity/shares.h"
 #include "ebpf/locator.h"
 #include "cover/directory_lister.h"
 #include "cover/mark_planner.h"
@@ -78,8 +81,13 @@ class IdentityScanner {
   Progress advance(Scan& scan, Locator& locator, std::size_t& left);
   bool pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator);
   void finish(const Scan& scan, Progress how);
-  void scan_again(Device device);
-  void grow();
+  // `container`: what its guards deny; 0: what any does.
+  void scan_again(Device device, std::uint64_t container = 0);
+  std::uint64_t whose(TreeWatch::Entry& entry, const Policy& policy);
+  UniqueFd open_directory(const Superblock& superblock, TreeWatch::Entry& entry) const;
+  void take_in();
+  bool grow();
+  void pin_new(TreeWatch::Entry& entry, std::size_t& left);
   void sweep_now(const Sweep& sweep);
   void push(Scan scan, bool first);
   // The first, which stays in the queue; null: there is none. The thread's only.
@@ -95,9 +103,19 @@ class IdentityScanner {
   Heartbeat heartbeat_;
   const UniqueFd wake_event_;
   bool apart_ = false;  // the thread has a working directory of its own
+  HeldOpen held_open_;
   std::mutex queue_mutex_;
   Turns<Scan> scans_;  // the thread alone pushes to the front, and goes on
   std::deque<Sweep> sweeps_;
+  // What has appeared and was not looked at yet; the thread's.
+  struct Appeared {
+    std::uint64_t container = 0;  // whose guard it is in; 0: nobody knows
+    TreeWatch::Entry entry;
+  };
+  Turns<Appeared> appeared_;
+  Shares appeared_shares_;
+  // Whose guard a directory is in. Just what was asked lately.
+  std::map<std::pair<Device, std::vector<unsigned>>, std::uint64_t> whose_;
   DirectoryLister lister_;
 };
 

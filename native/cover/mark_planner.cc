@@ -447,12 +447,12 @@ std::vector<MarkPlanner::Place> MarkPlanner::places() const {
   return all;
 }
 
-MarkPlanner::ScanJobs MarkPlanner::scan_again(std::optional<Device> device) {
+MarkPlanner::ScanJobs MarkPlanner::scan_again(std::optional<Device> device, std::uint64_t of) {
   const std::lock_guard lock(mutex_);
   std::map<std::pair<Device, std::string>, std::uint64_t> places;  // -> container
   for (const auto& [key, guard] : guards_)
     for (const Placed& placed : guard.placed)
-      if ((!device || placed.device == *device) && placed.entry->action == Action::deny)
+      if ((!device || placed.device == *device) && (of == 0 || placed.container == of) && placed.entry->action == Action::deny)
         places.emplace(std::pair{placed.device, placed.entry->path}, placed.container);
   ScanJobs jobs;
   Devices devices;
@@ -531,7 +531,8 @@ bool MarkPlanner::recompile(CompiledGuard& guard, std::uint64_t container, Again
   CompiledGuard next;
   try {
     next = compile(part, again.pins);
-  } catch (const Error&) {
+  } catch (const Error& error) {
+    again.short_of = again.short_of || error.code == ErrorCode::exhausted;
     // None of its paths can be followed, or resources are short. What was
     // resolved before holds, by mounts that came meanwhile, too.
     parts_.counters.exposed_rescan.add();
@@ -605,7 +606,7 @@ MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
   }
   ScanJobs jobs = commit(again, true, elsewhere);
   const bool is_whole = view->second->left_out() == nullptr;
-  return {.jobs = std::move(jobs), .changed = elsewhere || marks_.size() > marked, .rewatch = is_whole != was_whole};
+  return {.jobs = std::move(jobs), .changed = elsewhere || marks_.size() > marked, .rewatch = is_whole != was_whole, .again = again.short_of};
 }
 
 MarkPlanner::ScanJobs MarkPlanner::replan_names(std::uint64_t container, const std::set<std::uint32_t>& guards) {
@@ -671,7 +672,7 @@ std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {
   std::map<std::uint64_t, std::uint32_t> containers;
   for (const auto& [key, guard] : guards_)
     for (const Placed& placed : guard.placed) {
-      const bool shut = placed.entry->action == Action::deny && lacking.contains(placed.container);
+      const bool shut = placed.entry->action == Action::deny && placed.entry->subject->enforced && lacking.contains(placed.container);
       containers[placed.container] |= JANUS_WATCH_MOUNTS | (placed.owned ? 0 : JANUS_WATCH_NAMESPACES) | (shut ? JANUS_WATCH_SHUT : 0);
     }
   return containers;

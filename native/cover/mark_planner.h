@@ -96,8 +96,8 @@ class MarkPlanner {
   // Whether all mounts of a namespace of the container are known. Not those beyond its share.
   bool covers(std::uint64_t container, std::uint64_t mnt_ns) const;
 
-  // All directories that guards deny (on one device), since what appeared there was lost.
-  ScanJobs scan_again(std::optional<Device> device = std::nullopt);
+  // All directories that guards deny (on one device; of one container), since what appeared there was lost.
+  ScanJobs scan_again(std::optional<Device> device = std::nullopt, std::uint64_t container = 0);
   // `complete`: everything there was is pinned.
   void scanned(Device device, std::uint64_t token, bool complete);
 
@@ -106,6 +106,7 @@ class MarkPlanner {
     ScanJobs jobs;
     bool changed = false;   // there was something new to guard
     bool rewatch = false;   // watched() says otherwise than before
+    bool again = false;     // resources were short: to be tried again
   };
   Replan replan_container(std::uint64_t container);
   ScanJobs replan_names(std::uint64_t container, const std::set<std::uint32_t>& guards);
@@ -182,6 +183,7 @@ class MarkPlanner {
     std::vector<Pin> pins;
     Places known;  // what was guarded before
     PlacedList gone, come;
+    bool short_of = false;  // resources
   };
   void keep_failed(CompiledGuard& guard, std::uint64_t container, CompiledGuard& next);
   bool recompile(CompiledGuard& guard, std::uint64_t container, Again& again);

@@ -3,20 +3,33 @@
 #include <cerrno>
 #include <utility>
 
+#include "os/descriptors.h"
 #include "os/error.h"
 #include "os/path_resolver.h"
 
 namespace janus {
 namespace {
 
-// Directories that are held open on the way; more are found again by path.
-constexpr std::size_t kHeldOpen = 1024;
+// Of one container; and in all a part of the descriptors.
+constexpr std::size_t kHeldOpen = 1024, kLeastHeldOpen = 32, kPartOfDescriptors = 8;
 
 }  // namespace
 
-void TreeWalk::enter(UniqueFd directory, std::string path) {
-  if (todo_.size() >= kHeldOpen) directory.reset();
-  todo_.push_back({std::move(directory), std::move(path)});
+HeldOpen::HeldOpen() : shares_(descriptor_limit() / kPartOfDescriptors, kHeldOpen, kLeastHeldOpen) {}
+
+std::shared_ptr<void> HeldOpen::take(std::uint64_t container) {
+  const std::lock_guard lock(mutex_);
+  if (!shares_.take(container)) return nullptr;
+  return {this, [container](HeldOpen* self) {
+            const std::lock_guard lock(self->mutex_);
+            self->shares_.give_back(container);
+          }};
+}
+
+void TreeWalk::enter(UniqueFd directory, std::string path, HeldOpen& held, std::uint64_t container) {
+  std::shared_ptr<void> room = held.take(container);
+  if (!room) directory.reset();
+  todo_.push_back({std::move(directory), std::move(path), std::move(room)});
 }
 
 // Not if it is gone, was moved, or is covered by a mount: whatever is there now is

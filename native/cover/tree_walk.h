@@ -5,22 +5,38 @@
 // time. Reads no directory itself: the lister does.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "cover/directory_lister.h"
+#include "identity/shares.h"
 #include "os/unique_fd.h"
 #include "policy/policy.h"
 
 namespace janus {
 
+// The directories that walks hold open. Each container has a share. Thread-safe.
+class HeldOpen {
+ public:
+  HeldOpen();
+  // Room for one, given back with the last copy; null: there is none.
+  std::shared_ptr<void> take(std::uint64_t container);
+
+ private:
+  std::mutex mutex_;
+  Shares shares_;
+};
+
 class TreeWalk {
  public:
-  // To be listed, with all that it is told to enter.
-  void enter(UniqueFd directory, std::string path);
+  // To be listed, with all that it is told to enter. Without room it is found again
+  // by its path. `held` has to outlive the walk.
+  void enter(UniqueFd directory, std::string path, HeldOpen& held, std::uint64_t container);
   // By its path in the superblock alone.
-  explicit TreeWalk(std::string path) { todo_.push_back({UniqueFd(), std::move(path)}); }
+  explicit TreeWalk(std::string path) { todo_.push_back({UniqueFd(), std::move(path), nullptr}); }
   TreeWalk() = default;
 
   bool empty() const { return todo_.empty() && !listed_; }
@@ -43,6 +59,7 @@ class TreeWalk {
   struct Directory {
     UniqueFd fd;
     std::string path;
+    std::shared_ptr<void> room;  // of `fd`
   };
   void enter_next(const Superblock& superblock, const DirectoryLister& lister, DirectoryLister::Whose whose);
   void left_out(int number);

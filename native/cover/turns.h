@@ -1,12 +1,13 @@
 // Work that waits, by container: each has its turn, however much another has left.
 //
-// Owns: the queues. Not thread-safe. References to work that waits stay valid.
+// Owns: the queues. Not thread-safe. References to work that waits stay valid, but for push_second().
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -18,6 +19,13 @@ class Turns {
   void push_back(std::uint64_t container, Work work) { queue_of(container).push_back(std::move(work)); }
   // Before what the container has waiting.
   void push_front(std::uint64_t container, Work work) { queue_of(container).push_front(std::move(work)); }
+
+  // After the first that the container has waiting: that one goes on.
+  void push_second(std::uint64_t container, Work work) {
+    std::deque<Work>& queue = queue_of(container);
+    queue.insert(queue.empty() ? queue.end() : std::next(queue.begin()), std::move(work));
+  }
+  bool has(std::uint64_t container) const { return queues_.contains(container); }
 
   // Whose turn it is; null: there is nothing.
   Work* first() { return order_.empty() ? nullptr : &queues_.at(order_.front()).front(); }

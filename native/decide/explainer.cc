@@ -49,7 +49,7 @@ class Whereabouts {
 Explanation Explainer::explain(const std::string& container, const std::string& path, FileEventKind kind, std::uint32_t pid) {
   const ContainerInfo info = parts_.tracker.find(container);
   const ProcessDir first(info.init_pid);
-  const std::vector<Mount> mounts = mounts_of(first);
+  const std::vector<Mount> mounts = mounts_of(first, ContainerView::kMounts).mounts;
   Resolved resolved;
   try {
     resolved = resolve_local(parts_.programs, first, served_points(mounts), path);

@@ -75,12 +75,12 @@ struct Bench {
     fs::create_directories(container.volume() / directory);
     for (int i = 0; i < count; ++i) std::ofstream(container.volume() / directory / std::to_string(i)) << "x";
   }
-  MarkPlanner::ScanJobs guard(const std::string& path) {
+  MarkPlanner::ScanJobs guard(const std::string& path, std::uint32_t key = 1, const std::string& id = {}) {
     SubjectPolicy policy;
     policy.deny = {path};
     policy.events = mask_of(FileEventKind::open);
     policy.recursive = true;
-    const GuardSpec spec{.key = 1, .subjects = {{1, container.id(), std::make_shared<const SubjectPolicy>(policy)}}};
+    const GuardSpec spec{.key = key, .subjects = {{key, id.empty() ? container.id() : id, std::make_shared<const SubjectPolicy>(policy)}}};
     return planner.apply({&spec, 1}).jobs;
   }
   void run() {
@@ -187,6 +187,44 @@ void without_descriptors() {
   }
 }
 
+// One container's flood of new files doesn't keep another's new file waiting for its end. Both
+// volumes are of one superblock.
+void in_turn() {
+  constexpr int kFiles = 7000;
+  Bench bench(100'000);
+  TestContainer other(bench.base.path, 'd');
+  CHECK(other.start());
+  fs::create_directories(other.volume() / "s");
+  bench.files("s", 0);
+  bench.scanner.scan(bench.guard("/data/s").at(0));
+  bench.scanner.scan(bench.guard("/data/s", 2, other.id()).at(0));
+  bench.files("s", kFiles);
+  const fs::path file = other.volume() / "s/file";
+  std::ofstream(file) << "x";
+  const UniqueFd at(open(file.c_str(), O_PATH | O_CLOEXEC));
+  Locator locator(bench.programs, LocatorSlot::creator);
+  const auto is_pinned = [&] { return locator.locate(at.get(), 0, true).pinned(); };
+  CHECK(!is_pinned());
+  bench.run();
+  std::size_t before = 0;
+  CHECK(Bench::eventually([&] { before = bench.identities.size(); return is_pinned(); }));
+  CHECK(before < kFiles / 2);
+  CHECK(Bench::eventually([&] { return bench.identities.size() == kFiles + 3; }));
+}
+
+// More than a container's share of what waits: its guarded places are scanned again.
+void more_than_its_share() {
+  constexpr int kFiles = 9000;
+  Bench bench(100'000);
+  bench.files("s", 0);
+  bench.scanner.scan(bench.guard("/data/s").at(0));
+  bench.files("s", kFiles);
+  bench.run();
+  CHECK(Bench::eventually([&] { return bench.identities.size() == 1 + kFiles && bench.scanner.pending() == 0; }));
+  const auto refused = bench.refusals.all();
+  CHECK(refused.size() == 1 && refused[0].resource == "trees" && refused[0].container == bench.container.id());
+}
+
 // Created, destroyed, and created again while it is scanned.
 void again_and_again() {
   Bench bench;
@@ -212,6 +250,8 @@ int main() {
   large();
   limited();
   without_descriptors();
+  in_turn();
+  more_than_its_share();
   again_and_again();
   return tap::done();
 }

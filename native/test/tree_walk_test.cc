@@ -9,6 +9,7 @@
 #include <fstream>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "tap.h"
 
@@ -54,6 +55,7 @@ int main() {
     while (walk.waits() && walk.wait(lister, UINT64_MAX));
     return object;
   };
+  HeldOpen held;
   std::set<std::string> seen;
   bool twice = false;
   TreeWalk walk("/tree");
@@ -61,7 +63,7 @@ int main() {
   while (UniqueFd object = next(walk)) {
     const std::string path = path_of(object);
     twice = twice || !seen.insert(path).second;
-    if (is_directory(object)) walk.enter(std::move(object), path.substr(base.string().size()));
+    if (is_directory(object)) walk.enter(std::move(object), path.substr(base.string().size()), held, 1);
   }
   CHECK(seen == made);
   CHECK(!twice);
@@ -73,11 +75,18 @@ int main() {
   // One that waits is found by its descriptor, wherever it was moved.
   TreeWalk moved;
   CHECK(moved.empty());
-  moved.enter(UniqueFd(open((base / "tree/7").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), "/tree/7");
+  moved.enter(UniqueFd(open((base / "tree/7").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), "/tree/7", held, 1);
   fs::rename(base / "tree/7", base / "beside/7");
   const UniqueFd file = next(moved);
   CHECK(file && path_of(file) == base / "beside/7/file");
   CHECK(!next(moved));
+
+  // One container takes a part, and leaves room for another.
+  std::vector<std::shared_ptr<void>> rooms;
+  for (auto room = held.take(1); room; room = held.take(1)) rooms.push_back(std::move(room));
+  CHECK(!rooms.empty() && rooms.size() <= 1024 && held.take(2));
+  rooms.pop_back();
+  CHECK(held.take(1));
 
   fs::remove_all(base);
   return tap::done();

@@ -33,5 +33,13 @@ int main() {
   turns.push_front(7, "d1");
   CHECK(turns.any_of([](const std::string& work) { return work == "d1"; }) &&
         !turns.any_of([](const std::string& work) { return work == "a1"; }));
+  Turns<std::string> more;
+  more.push_second(1, "first");
+  more.push_back(1, "third");
+  more.push_second(1, "second");
+  CHECK(more.has(1) && !more.has(2));
+  std::string in_order;
+  for (; more.first() != nullptr; more.next(true)) in_order += *more.first() + " ";
+  CHECK(in_order == "first second third " && !more.has(1));
   return tap::done();
 }

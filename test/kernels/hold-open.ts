@@ -43,7 +43,7 @@ t.test("a handler of SIGCONT makes no difference", async (t) => {
 });
 
 t.test("what a container mounts beyond its share is denied to it, not held", async (t) => {
-  const daemon = await startDaemon({ ...PATIENT, enter: ["prlimit", "--nofile=1024:1024"] }, t);
+  const daemon = await startDaemon({ ...PATIENT, enter: ["sh", "-c", 'ulimit -n 1024 && exec "$0" "$@"'] }, t);
   const [many, other] = [await volumeContainer(t), await volumeContainer(t)];
   await daemon.createGuard(guardOn(many, [{ allow: ["/data/file"], exact: true }, { deny: ["/etc/secret"] }]));
   await daemon.createGuard({ ...seen(other), name: "other", podName: "other" });
