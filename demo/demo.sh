@@ -12,11 +12,13 @@ scripts/require.sh root btf kernel
 work=$(mktemp -d /var/tmp/janusd-demo.XXXXXX)
 id=$(container_new_id)
 daemon=
+follower=
 
 clean_up() {
   trap '' INT TERM HUP
   # A signal may come between its start and the line that keeps its number.
   daemon=${daemon:-${!:-}}
+  if [ -n "$follower" ]; then kill "$follower" 2>/dev/null || true; fi
   if [ -n "$daemon" ] && kill -TERM "$daemon" 2>/dev/null; then wait "$daemon" || true; fi
   container_remove "$work" "$id"
 }
@@ -79,6 +81,12 @@ wait_for() {
   done
 }
 
+# Whether somebody follows the events.
+follows() { curl -fsS "http://$http/metrics" | grep '^janusd_event_streams 1$'; }
+
+# Figures are up to a second old.
+counted() { curl -fsS "http://$http/metrics" | grep -F 'guard="demo",response="deny"} 4'; }
+
 grpc=unix://$work/janusd.sock
 http=127.0.0.1:$(free_port 9464)
 
@@ -102,7 +110,10 @@ wait_for 20 curl -fsS "http://$http/readyz" || { cat "$work/janusd.log"; exit 1;
 type_out '$' curl -s "http://$http/readyz"
 curl -fsS "http://$http/readyz" | sed -e 's/},/},\n/g' -e 's/:\[/:[\n/' -e '$a\' | sed 's/^/  /'
 
-heading "3. A guard, over gRPC"
+export JANUSD_ADDRESS=$grpc
+type_out '$' export JANUSD_ADDRESS="$grpc"
+
+heading "3. A guard that only looks (mode: audit), over gRPC"
 cat >"$work/guard.yaml" <<EOF
 apiVersion: januscontroller.clustergarage.io/v1alpha1
 kind: JanusGuard
@@ -111,6 +122,7 @@ metadata:
   namespace: default
 spec:
   podName: demo-pod
+  mode: audit
   containers: ["containerd://$id"]
   subjects:
     - deny: [/etc/app, /data/secrets]
@@ -120,37 +132,58 @@ spec:
       tags: { team: demo }
 EOF
 show cat "$work/guard.yaml"
-show bin/janusctl --address "$grpc" create -f "$work/guard.yaml"
+show bin/janusctl create -f "$work/guard.yaml"
+allowed cat /etc/app/password
+type_out '$' bin/janusctl events --audit
+wait_for 5 grep -q AUDIT "$work/events.log"
+bin/janusctl events --audit | sed 's/^/  /'
+echo "  (It would have been denied.)"
 
-heading "4. An allowed read"
+heading "4. Why? janusctl explain"
+show bin/janusctl explain "$id" /etc/app/password
+
+heading "5. The same guard enforces, with no unguarded moment between"
+sed -i 's/mode: audit/mode: enforce/' "$work/guard.yaml"
+show bin/janusctl apply -f "$work/guard.yaml"
+bin/janusctl events --follow --deny >"$work/live" &
+follower=$!
+wait_for 20 follows
 allowed cat /etc/app/app.conf
 allowed cat /data/readme
 
-heading "5. Denied reads: EPERM, also by way of a hard link, and however the path is spelt"
+heading "6. Denied reads: EPERM, also by way of a hard link, and however the path is spelt"
 denied cat /etc/app/password
 denied cat /data/secrets/key
 denied sh -c 'mkdir /data/new; mv /data/secrets /data/new; cat /data/new/secrets/key'
 denied sh -c 'ln /data/new/secrets/key /data/innocent; cat /data/innocent'
 
-heading "6. What the daemon logged"
+heading "7. What the daemon logged, and who follows saw at once"
 wait_for 5 grep -q innocent "$work/events.log"
 show cat "$work/events.log"
+wait_for 5 grep -q innocent "$work/live"
+type_out '$' bin/janusctl events --follow --deny
+sed 's/^/  /' "$work/live"
+kill "$follower"
+wait "$follower" || true
+follower=
 
-heading "7. The same, counted"
+heading "8. The same, counted"
+wait_for 5 counted
 printf '  %s$ curl -s http://%s/metrics | grep demo | grep -v bucket%s\n' "$dim" "$http" "$plain"
 curl -fsS "http://$http/metrics" | grep -F 'guard="demo"' | grep -v _bucket | sed 's/^/  /'
 
-heading "8. GetGuardState"
-show bin/janusctl --address "$grpc" list
+heading "9. GetGuardState"
+show bin/janusctl list
 
 if [ "${KEEP:-}" = 1 ]; then
   heading "Still running. In another terminal, from $PWD:"
   cat <<EOF
+  export JANUSD_ADDRESS=$grpc
   runc --root $work/runc exec -t $id sh      # a shell in the container
-  tail -f $work/events.log
+  bin/janusctl events --follow
   curl -s http://$http/metrics | grep ^janusd_
-  bin/janusctl --address $grpc list -o json
-  bin/janusctl --address $grpc delete demo
+  bin/janusctl list -o json
+  bin/janusctl delete demo
 
   Ctrl-C ends it and cleans up.
 EOF

@@ -45,10 +45,13 @@ type Tap = Pick<typeof t, "match" | "notOk" | "same">;
 t.test("shows what it promises", async (t) => {
   const { output, status } = await demo("");
   t.equal(status, 0, output);
-  t.match(output, /\$ bin\/janusctl .* create -f /);
+  t.match(output, /\$ bin\/janusctl create -f /);
   t.match(output, /# cat \/etc\/app\/app\.conf\n {2}listen = 8080\n/);
   t.match(output, /# cat \/data\/secrets\/key\n {2}cat: .*Operation not permitted\n/);
+  t.match(output, /events --audit\n {2}\S+ AUDIT open '\/etc\/app\/password' demo-pod\//);
+  t.match(output, /a process of the container +AUDIT +default\/demo subject\[0\] deny \/etc\/app /);
   t.match(output, "  <DENY> OPEN_PERM file '/data/secrets/key' (demo-pod:");
+  t.match(output, /events --follow --deny\n {2}\S+ DENY open '\/etc\/app\/password' demo-pod\//);
   t.match(output, /janusd_events_total\{.*guard="demo",event="open",response="deny"\} 4\n/);
   t.match(output, /list\n {2}NAMESPACE +NAME +POD.*\n {2}default +demo +demo-pod /);
   nothingLeft(t, output);

@@ -106,7 +106,7 @@ Explanation Explainer::explain(const std::string& container, const std::string& 
   for (const auto& [who, actor] : actors) {
     Explanation::Answer& answer = said.answers.emplace_back();
     answer.who = who;
-    const auto decided = [&](bool observed) {
+    const auto decided = [&, who = who, actor = actor](bool observed) {
       const Verdict verdict = judge(table, parts_.identities, location, actor, kind, observed);
       const Entry* entry = verdict.decision.entry;
       if (entry == nullptr) return false;
