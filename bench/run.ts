@@ -15,6 +15,7 @@ import { opens } from "./opens.js";
 import { residentMegabytes } from "./process.js";
 import { scale } from "./scale.js";
 import { search } from "./search.js";
+import { stream } from "./stream.js";
 import { forks, storm } from "./tracker.js";
 import { Watched } from "./watched.js";
 
@@ -23,6 +24,7 @@ const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { f
 
 const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => Promise<void>>> = {
   opens,
+  stream,
   create,
   lifecycle,
   storm,
