@@ -18,6 +18,8 @@ import type { Since, Subscription } from "./event-streams.js";
 const MAX_VALUES = 64;
 /** Of one value, in bytes. */
 const MAX_LENGTH = 1024;
+/** Of all patterns of one filter, in bytes: each costs at worst its length times that of a container's path. */
+const MAX_PATTERNS = 2048;
 
 const KINDS: readonly string[] = EVENT_KINDS;
 
@@ -57,6 +59,10 @@ function parseFields(at: string, filter: FilterMessage | undefined, refuse: Refu
       return [];
     });
   };
+  const patterns = [...filter.paths, ...filter.executables].reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  if (patterns > MAX_PATTERNS) {
+    refuse(`${at}.paths`, `and executables have ${patterns} bytes together: ${MAX_PATTERNS} at most`);
+  }
   return {
     guards: parse("guards", filter.guards, nameOf),
     namespaces: parse("namespaces", filter.namespaces, plain),

@@ -22,8 +22,6 @@ const MESSAGE_BYTES = 64 * 1024;
 const COALESCE_MS = 20;
 /** So long the event loop is kept at once, and so long it is left to others then. Milliseconds. */
 const TURN_MS = 5;
-/** So many events are looked at between two looks at the clock. */
-const STRIDE = 64;
 
 export const LOSSES = ["queue", "history", "record"] as const;
 export type Loss = (typeof LOSSES)[number];
@@ -182,12 +180,13 @@ export class EventStreams {
     const history = this.#history;
     if (this.#groups.size === 0) return false;
     this.#skipForgotten();
-    for (let count = 1; this.#position < history.end; count++) {
-      if (count % STRIDE === 0 && performance.now() > until) return true;
+    while (this.#position < history.end) {
       const event = history.at(this.#position);
       if (event === undefined) break;
       this.#deliver(event);
       this.#position++;
+      // After each: a container may make its paths long, and a pattern take its time with them.
+      if (performance.now() > until) return this.#position < history.end;
     }
     return false;
   }
@@ -287,9 +286,9 @@ class Subscriber {
       this.position = this.#history.first;
     }
     const end = follow ? this.#history.end : this.#last;
-    for (let count = 1; this.position < end; count++) {
+    for (let first = true; this.position < end; first = false) {
       if (this.#queueBytes >= QUEUE_BYTES) return "full";
-      if (count % STRIDE === 0 && performance.now() > until) return "more";
+      if (!first && performance.now() > until) return "more";
       const event = this.#history.at(this.position);
       if (event === undefined) break;
       this.position++;

@@ -99,7 +99,7 @@ t.test("what makes no sense is said field by field", async (t) => {
       paths: ["etc", `/${"x".repeat(1024)}`],
       pods: Array.from({ length: 65 }, (_, index) => `pod${index}`),
     },
-    exclude: { executables: ["cat"] },
+    exclude: { executables: ["cat"], paths: [`/${"x".repeat(1000)}`, `/${"y".repeat(1000)}`, `/${"z".repeat(50)}`] },
     since: { case: "sinceTime" as const, value: { ...timestampFromMs(0), nanos: -1 } },
   };
   const error = t.throws(() => parse(request));
@@ -114,6 +114,7 @@ t.test("what makes no sense is said field by field", async (t) => {
       "include.responses[0]",
       "include.paths[0]",
       "include.paths[1]",
+      "exclude.paths",
       "exclude.executables[0]",
       "since_time.nanos",
     ],
