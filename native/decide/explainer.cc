@@ -91,7 +91,7 @@ Explanation Explainer::explain(const std::string& container, const std::string& 
     said.judged_as.push_back(table.seen_by(info.cgroup, judged));
     for (const auto& [rule, bearing] : table.bearings(judged, said.directory, kind, of_container, kRules - said.lines.size())) {
       const Entry& entry = *rule->entry;
-      const auto same = [&](const Explanation::Line& line) {
+      const auto same = [&, bearing = bearing](const Explanation::Line& line) {
         return line.subject == entry.subject->id && line.action == entry.action &&
                line.path == table.seen_by(entry.subject->container, entry.path) && line.bearing == bearing;
       };
