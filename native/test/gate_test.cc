@@ -78,7 +78,7 @@ int main() {
   EventRing ring(65536);
   Recorder recorder(ring, tracker, [] {});
   SharedBeat answering;
-  Gate gate({groups, programs, policy, identities, learner, names, replans, tracker, recorder, counters, answering}, std::chrono::milliseconds(100));
+  Gate gate({groups, programs, policy, identities, learner, names, replans, tracker, recorder, counters, answering}, std::chrono::milliseconds(500));
 
   Locator locator(programs, LocatorSlot::planner);
   const UniqueFd directory(open((base / "guarded").c_str(), O_PATH | O_CLOEXEC));
