@@ -91,7 +91,7 @@ class Subscribers {
 async function openSteadily(load: Load): Promise<void> {
   const begun = performance.now();
   for (let burst = 0; burst < BURST.count; ++burst) {
-    await sleep(begun + burst * BURST.ms - performance.now());
+    await sleep(Math.max(0, begun + burst * BURST.ms - performance.now()));
     await load.open("/g/deny/file", 1, BURST.opens, "denied");
   }
 }
