@@ -38,6 +38,8 @@ const DEFINITIONS = {
   stream_events_per_s: { unit: "1/s" },
   stream_lost: { unit: "events", aim: 0 },
   stream_cpu_us_per_event: { unit: "us" },
+  explain_ms: { unit: "ms" },
+  canary_ms: { unit: "ms" },
   create_p50_ms: { unit: "ms", aim: 1 },
   create_p50_ms_1000_guards: { unit: "ms", aim: 1 },
   rss_1000_guards_mb: { unit: "MB" },

@@ -9,6 +9,7 @@ import { busy } from "./busy.js";
 import { build, find, million, node, renames, scan } from "./coverage.js";
 import { create } from "./create.js";
 import { Figures } from "./figures.js";
+import { insight } from "./insight.js";
 import { lifecycle } from "./lifecycle.js";
 import { neighbour } from "./neighbour.js";
 import { opens } from "./opens.js";
@@ -20,7 +21,7 @@ import { forks, storm } from "./tracker.js";
 import { Watched } from "./watched.js";
 
 /** Measured first, while no daemon runs but their own. */
-const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks, search, busy, scale };
+const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks, search, busy, insight, scale };
 
 const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => Promise<void>>> = {
   opens,
