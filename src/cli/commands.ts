@@ -3,11 +3,12 @@ import { Argument, type Command, InvalidArgumentError, Option } from "commander"
 import { ANSWERED_KINDS, EVENT_KINDS } from "../event/layout.js";
 import { completionScript, SHELLS } from "./completion.js";
 import * as events from "./event-commands.js";
-import { parseInterval, parseNot, parseSince, parseUid } from "./event-options.js";
+import { parseDuration, parseInterval, parseNot, parseSince, parseUid } from "./event-options.js";
 import { EVENT_FORMATS } from "./event-text.js";
 import { EXPLAIN_FORMATS, explain } from "./explain.js";
 import * as guards from "./guard-commands.js";
 import { LIST_FORMATS } from "./guard-list.js";
+import { learn, parseFold, parsePath } from "./learn.js";
 import { manualPage } from "./manual.js";
 import * as node from "./node-commands.js";
 import { MESSAGE_FORMATS } from "./output.js";
@@ -118,6 +119,21 @@ export function addCommands(program: Command, { online, offline }: Runner): void
     .addOption(new Option("--pid <pid>", "also for this process of the node").argParser(pidOf))
     .addOption(output(EXPLAIN_FORMATS))
     .action((container, path, options) => online((session) => explain(session, container, path, options)));
+
+  program
+    .command("learn")
+    .argument("<container>", "id (64 or 12 hex characters, with or without a scheme) or the runtime's name")
+    .argument("<path...>", "in the container: what is opened there, and below", parsePath)
+    .description("watch who opens and executes what, and print a guard that allows exactly that: a file for apply")
+    .addOption(
+      new Option("--for <time>", "for so long: 30s, 10m, 2h or 1d").argParser(parseDuration).default(600_000, "10m"),
+    )
+    .addOption(
+      new Option("--fold <n>", "allow a directory as a whole if more than n of its entries are needed")
+        .argParser(parseFold)
+        .default(32),
+    )
+    .action((container, paths, options) => online((session) => learn(session, container, paths, options)));
 
   program
     .command("doctor")

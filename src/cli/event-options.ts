@@ -51,7 +51,8 @@ const RESPONSES: ReadonlyMap<string, Response> = new Map([
   ["audit", Response.AUDIT],
 ]);
 
-const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
+const DAY_S = 86_400;
+const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: DAY_S };
 
 /** `now`: milliseconds since the epoch. Throws InvalidArgumentError, as all of these. */
 export function parseSince(text: string, _before?: unknown, now = Date.now()): Since {
@@ -66,6 +67,14 @@ export function parseSince(text: string, _before?: unknown, now = Date.now()): S
     throw new InvalidArgumentError("give 30s, 5m, 2h or 1d, a time such as 2030-01-31T12:00:00Z, or an event's number");
   }
   return { case: "sinceTime", value: timestampFromDate(time) };
+}
+
+/** To milliseconds; up to a week. */
+export function parseDuration(text: string): number {
+  const [, count, unit = ""] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const seconds = Number(count) * (SECONDS[unit] ?? Number.NaN);
+  if (!(seconds > 0 && seconds <= 7 * DAY_S)) throw new InvalidArgumentError("give 30s, 10m, 2h or 1d, up to 7d");
+  return seconds * 1000;
 }
 
 export function parseUid(text: string, before: readonly number[] = []): number[] {

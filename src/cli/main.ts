@@ -18,4 +18,8 @@ process.exitCode = await janusctl(process.argv.slice(2), {
   drained: async () => {
     if (stdout.writableNeedDrain) await once(stdout, "drain");
   },
+  interrupted: () =>
+    new Promise((resolve) => {
+      for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
+    }),
 });

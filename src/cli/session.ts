@@ -9,6 +9,8 @@ export interface Io {
   readonly terminal?: Terminal | undefined;
   /** Resolves when what was printed has gone out: who prints without end waits for it. */
   readonly drained?: () => Promise<void>;
+  /** Resolves when the user wants it to end (SIGINT, SIGTERM, SIGHUP), which from then on doesn't end it by itself, once. */
+  readonly interrupted?: () => Promise<void>;
 }
 
 export interface Terminal {

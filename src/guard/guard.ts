@@ -68,7 +68,7 @@ const ALL_NAMES = [...EVENT_MASKS.keys()].join(", ");
 /** What a Kubernetes name can have at most. */
 const NAME_LIMIT = 253;
 /** PATH_MAX and NAME_MAX, without the NUL. Bytes. */
-const PATH_LIMIT = 4095;
+export const PATH_LIMIT = 4095;
 const COMPONENT_LIMIT = 255;
 
 /** Throws JanusdError (kind `invalid`) with every violation. */
