@@ -40,7 +40,7 @@ mkdir -p "$root/opt/janusd/bpf"
 cp bpf/build/*.bpf.o "$root/opt/janusd/bpf/"
 mkdir -p "$root/opt/janusd/native/build/Release"
 cp native/build/Release/{janusd.node,janusd-keeper,janusd-canary} "$root/opt/janusd/native/build/Release/"
-node_modules/.bin/tsc -p tsconfig.test.json --noEmit false --noCheck --sourceMap false --outDir "$root/opt/janusd"
+node_modules/.bin/tsc -p tsconfig.test.json --noEmit false --rewriteRelativeImportExtensions --noCheck --sourceMap false --outDir "$root/opt/janusd"
 mkdir -p "$root/opt/janusd/test/kernels"
 cp -a "$here/guest.sh" "$root/opt/janusd/test/kernels/"
 clang -O2 -g -Wall -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -I/usr/include/x86_64-linux-gnu \
