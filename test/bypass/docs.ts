@@ -39,6 +39,16 @@ const limits = `
   \`read\`, \`preadv2\`, \`sendfile\`, \`splice\`, \`copy_file_range\` and io_uring alike. Up to Linux 6.13 that includes
   descriptors that are older than the guard. Since 6.14 the kernel decides once, at open, whether reads of a descriptor
   can ever ask: if nobody was interested then, it never asks again (\`access-before\`).
+- *A btrfs snapshot.* It makes new files with the same contents, and opens none. Whoever may open a
+  subvolume's root, and owns it, can make one (root in a container, too), and read in it what a guard
+  on a directory of the subvolume denies. Guard the subvolume's root: then neither the snapshot can be
+  made through the container, nor one be read that appears there. Paths, links and subvolumes below a
+  guarded directory hold as on other file systems (\`test/kernel/btrfs.test.ts\`). Inode numbers repeat
+  there; an identity isn't a number. In a subvolume other than the file system's root the kernel
+  reports nothing to our groups of what appears (\`EXDEV\`; seen on Linux 6.18): exposure
+  \`unresolved_path\`, once. What is made there by an open is asked about and pinned; what is renamed or
+  linked into a guarded directory is pinned when it is first asked about, and until then could be
+  linked out.
 - *Devices, FIFOs and sockets.* fanotify drops events of all that is neither a regular file nor a directory
   (\`fanotify_group_event_mask()\` in fs/notify/fanotify/fanotify.c; so since Linux 2.6.37). A guard on one is refused; those inside a
   guarded tree stay as they are (\`input.test.ts\`).
