@@ -54,13 +54,17 @@ const RESPONSES: ReadonlyMap<string, Response> = new Map([
 const DAY_S = 86_400;
 const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: DAY_S };
 
-/** `now`: milliseconds since the epoch. Throws InvalidArgumentError, as all of these. */
-export function parseSince(text: string, _before?: unknown, now = Date.now()): Since {
+/** Of 30s, 5m, 2h or 1d; undefined for any other text. */
+function secondsOf(text: string): number | undefined {
   const [, count, unit = ""] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
   const seconds = SECONDS[unit];
-  if (seconds !== undefined) {
-    return { case: "sinceTime", value: timestampFromDate(new Date(now - Number(count) * seconds * 1000)) };
-  }
+  return seconds === undefined ? undefined : Number(count) * seconds;
+}
+
+/** `now`: milliseconds since the epoch. Throws InvalidArgumentError, as all of these. */
+export function parseSince(text: string, _before?: unknown, now = Date.now()): Since {
+  const ago = secondsOf(text);
+  if (ago !== undefined) return { case: "sinceTime", value: timestampFromDate(new Date(now - ago * 1000)) };
   if (/^\d{1,16}$/.test(text)) return { case: "sinceSequence", value: BigInt(text) };
   const time = /^\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)$/.test(text) ? new Date(text) : undefined;
   if (time === undefined || Number.isNaN(time.getTime())) {
@@ -71,8 +75,7 @@ export function parseSince(text: string, _before?: unknown, now = Date.now()): S
 
 /** To milliseconds; up to a week. */
 export function parseDuration(text: string): number {
-  const [, count, unit = ""] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
-  const seconds = Number(count) * (SECONDS[unit] ?? Number.NaN);
+  const seconds = secondsOf(text) ?? Number.NaN;
   if (!(seconds > 0 && seconds <= 7 * DAY_S)) throw new InvalidArgumentError("give 30s, 10m, 2h or 1d, up to 7d");
   return seconds * 1000;
 }

@@ -14,8 +14,7 @@ import {
 } from "../gen/janus/v1/inspection_pb.js";
 import { GuardMode } from "../gen/janus_pb.js";
 import { labelOf } from "../guard/registry.js";
-import { RpcError } from "./client.js";
-import { faultsOf } from "./faults.js";
+import { sayInvalid } from "./faults.js";
 import { printJson, shortId } from "./output.js";
 import type { Session } from "./session.js";
 import { type Columns, formatTable } from "./table.js";
@@ -40,8 +39,7 @@ export async function explain(
     else io.stdout(explained(said, path));
     return 0;
   } catch (error) {
-    if (!(error instanceof RpcError) || error.code !== "INVALID_ARGUMENT") throw error;
-    for (const line of faultsOf(error)) io.stderr(`janusctl: ${singleLine(line)}\n`);
+    sayInvalid(io, error);
     return 2;
   }
 }

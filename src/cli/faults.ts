@@ -1,8 +1,20 @@
 /** What went wrong, as people read it: one line a fault. */
+import { singleLine } from "../event/text.js";
 import { containerId } from "../guard/guard.js";
 import { labelOf } from "../guard/registry.js";
 import { RpcError } from "./client.js";
 import type { LoadedGuard } from "./documents.js";
+import type { Io } from "./session.js";
+
+export function say(io: Io, lines: readonly string[]): void {
+  for (const line of lines) io.stderr(`janusctl: ${singleLine(line)}\n`);
+}
+
+/** Says why the daemon finds that what was asked makes no sense. Throws what is no such error. */
+export function sayInvalid(io: Io, error: unknown): void {
+  if (!(error instanceof RpcError) || error.code !== "INVALID_ARGUMENT") throw error;
+  say(io, faultsOf(error));
+}
 
 export function faultsOf(error: unknown): string[] {
   if (error instanceof RpcError) {

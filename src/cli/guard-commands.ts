@@ -10,7 +10,7 @@ import { warningsOf } from "../guard/warnings.js";
 import { type JanusClient, RpcError } from "./client.js";
 import { diffOf } from "./diff.js";
 import { type LoadedGuard, loadGuards } from "./documents.js";
-import { faultsOfDocument, saidAt } from "./faults.js";
+import { faultsOfDocument, saidAt, say } from "./faults.js";
 import { configOf, type ListFormat, printGuards, warningsIn, watchGuards } from "./guard-list.js";
 import { type MESSAGE_FORMATS, printJson, printMessages, shortId } from "./output.js";
 import type { Io, Session } from "./session.js";
@@ -174,10 +174,6 @@ async function eachOf(
     }
   }
   return done;
-}
-
-function say(io: Io, lines: readonly string[]): void {
-  for (const line of lines) io.stderr(`janusctl: ${singleLine(line)}\n`);
 }
 
 /** What the daemon finds doubtful in what it holds now. */

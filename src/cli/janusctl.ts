@@ -4,11 +4,10 @@
  * `diff`: 0 the same, 1 different, 2 anything else.
  */
 import { Command, CommanderError, Option } from "commander";
-import { singleLine } from "../event/text.js";
 import { JanusClient } from "./client.js";
 import { addCommands } from "./commands.js";
 import { type ConnectionOptions, connectionOf, DEFAULT_ADDRESS } from "./connection.js";
-import { faultsOf } from "./faults.js";
+import { faultsOf, say } from "./faults.js";
 import type { Io } from "./session.js";
 
 const USAGE_ERROR = 2;
@@ -54,7 +53,7 @@ export async function janusctl(args: readonly string[], io: Io): Promise<number>
   } catch (error) {
     // Help and version come here too, with status 0. Commander has told the rest already.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
-    for (const line of faultsOf(error)) io.stderr(`janusctl: ${singleLine(line)}\n`);
+    say(io, faultsOf(error));
     return failureStatus;
   }
 }

@@ -8,12 +8,11 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { InvalidArgumentError } from "commander";
-import { singleLine } from "../event/text.js";
 import { type Event, type Lost, type LostCause, Response } from "../gen/janus/v1/events_pb.js";
 import { GuardMode, Scope } from "../gen/janus_pb.js";
 import { normalisePath, pathProblem } from "../guard/guard.js";
-import { type JanusClient, RpcError } from "./client.js";
-import { faultsOf } from "./faults.js";
+import type { JanusClient } from "./client.js";
+import { faultsOf, say, sayInvalid } from "./faults.js";
 import { isWithin, Learnt } from "./learnt.js";
 import { cautionsOf, formatLesson, LEARNT_EVENTS, type LearntEvent, type Lesson } from "./learnt-text.js";
 import { shortId } from "./output.js";
@@ -47,15 +46,15 @@ export async function learn(
   if (place === undefined) return 2;
   const lesson = new Learning(client, place, `janusctl-learn-${process.pid}-${randomBytes(4).toString("hex")}`);
   const interrupted = io.interrupted?.() ?? new Promise<void>(() => {});
-  say(io, `learning for ${options.for / 1000} s, by the guard ${lesson.guard}; Ctrl-C ends it`);
+  say(io, [`learning for ${options.for / 1000} s, by the guard ${lesson.guard}; Ctrl-C ends it`]);
   const { because, failures } = await lesson.run(options.for, interrupted);
   // Without a guard there was nothing to learn from.
   if (because !== undefined) {
     const learnt = lesson.result(because, options.fold);
     io.stdout(formatLesson(learnt));
-    for (const caution of cautionsOf(learnt)) say(io, caution);
+    say(io, cautionsOf(learnt));
   }
-  for (const failure of failures) say(io, failure);
+  say(io, failures);
   return failures.length === 0 ? 0 : 1;
 }
 
@@ -91,8 +90,7 @@ async function placeOf(
       roots: kept.map(({ root }) => root),
     };
   } catch (error) {
-    if (!(error instanceof RpcError) || error.code !== "INVALID_ARGUMENT") throw error;
-    for (const line of faultsOf(error)) say(io, line);
+    sayInvalid(io, error);
     return undefined;
   }
 }
@@ -228,8 +226,4 @@ class Learning {
     this.#lastMs = performance.now();
     while (performance.now() < Math.min(this.#lastMs + QUIET_MS, end)) await sleep(QUIET_MS / 10);
   }
-}
-
-function say(io: Io, line: string): void {
-  io.stderr(`janusctl: ${singleLine(line)}\n`);
 }
