@@ -76,11 +76,11 @@ export class Canary {
     return `${what}: not proven for ${seconds} s`;
   }
 
-  /** The record of an open has arrived. `timeMs`: when it was decided, by the wall clock. */
-  heard(timeMs: number): void {
+  /** The record of an open has arrived. `timeNs`: when it was decided, since the epoch. */
+  heard(timeNs: bigint): void {
     const round = this.#round;
     // It may be of one that was given up. The clocks differ by less than a millisecond.
-    if (round === undefined || timeMs < round.askedMs - 1) return;
+    if (round === undefined || Number(timeNs) / 1e6 < round.askedMs - 1) return;
     round.recorded = true;
     this.#conclude(round);
   }

@@ -286,7 +286,7 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
     lookup: registry.lookup,
     sinks: [...sinks, history],
     bufferBytes: BATCH_BYTES,
-    onCanary: (timeMs) => canary?.heard(timeMs),
+    onCanary: (timeNs) => canary?.heard(timeNs),
     onFailure: (what, error) => log.error({ err: error }, `${what} failed`),
   });
   // Ends after the engine, whose ring can still be read: every event that was decided is delivered.

@@ -99,18 +99,6 @@ export class FileEventView {
     return rfc3339(this.#u32[word + 1] as number, this.#u32[word] as number);
   }
 
-  /** The same, in milliseconds. */
-  get timeMs(): number {
-    const word = this.#word + FILE_EVENT.time_ns / WORD;
-    return ((this.#u32[word + 1] as number) * TWO_32 + (this.#u32[word] as number)) / 1e6;
-  }
-
-  /** The same, as whole seconds and the rest in nanoseconds. */
-  get hrTime(): [number, number] {
-    const word = this.#word + FILE_EVENT.time_ns / WORD;
-    return secondsAndRest(this.#u32[word + 1] as number, this.#u32[word] as number);
-  }
-
   /** The same, in nanoseconds since the epoch. */
   get timeNs(): bigint {
     return this.#u64[(this.#start + FILE_EVENT.time_ns) / 8] as bigint;
@@ -308,25 +296,19 @@ let cachedSecond = -1;
 let cachedPrefix = "";
 
 /**
- * Of 64 bits of nanoseconds. Long division by halves of a word keeps every step exact in a double, without a BigInt
- * per event.
+ * Formats 64 bits of nanoseconds since the epoch. Long division by halves of a
+ * word keeps every step exact in a double, without a BigInt per event.
  */
-function secondsAndRest(high: number, low: number): [number, number] {
+function rfc3339(high: number, low: number): string {
   const upper = (high % NS_PER_SECOND) * 0x10000 + (low >>> 16);
   const lower = (upper % NS_PER_SECOND) * 0x10000 + (low & 0xffff);
   const second =
     Math.floor(high / NS_PER_SECOND) * TWO_32 +
     Math.floor(upper / NS_PER_SECOND) * 0x10000 +
     Math.floor(lower / NS_PER_SECOND);
-  return [second, lower % NS_PER_SECOND];
-}
-
-/** 64 bits of nanoseconds since the epoch. */
-function rfc3339(high: number, low: number): string {
-  const [second, rest] = secondsAndRest(high, low);
   if (second !== cachedSecond) {
     cachedSecond = second;
     cachedPrefix = new Date(second * 1000).toISOString().slice(0, -"000Z".length);
   }
-  return `${cachedPrefix}${String(rest).padStart(9, "0")}Z`;
+  return `${cachedPrefix}${String(lower % NS_PER_SECOND).padStart(9, "0")}Z`;
 }

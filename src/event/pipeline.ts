@@ -26,8 +26,8 @@ export interface PipelineOptions {
   readonly sinks: readonly Sink[];
   /** Of the batch buffer; raised to what one record of the largest size needs. */
   readonly bufferBytes: number;
-  /** Gets the canary's records instead of the sinks: when each was decided, by the wall clock. */
-  readonly onCanary?: (timeMs: number) => void;
+  /** Gets the canary's records instead of the sinks: when each was decided, in nanoseconds since the epoch. */
+  readonly onCanary?: (timeNs: bigint) => void;
   /** Hears of the first failure of a kind (a sink that throws, a batch that makes no sense). */
   readonly onFailure?: (what: string, error: unknown) => void;
 }
@@ -48,7 +48,7 @@ export interface PipelineStats {
 export class EventPipeline {
   readonly #engine: Pick<Engine, "drain">;
   readonly #lookup: SubjectLookup;
-  readonly #onCanary: ((timeMs: number) => void) | undefined;
+  readonly #onCanary: ((timeNs: bigint) => void) | undefined;
   readonly #fanout: Fanout;
   readonly #view: FileEventView;
   readonly #onFailure: (what: string, error: unknown) => void;
@@ -138,7 +138,7 @@ export class EventPipeline {
     if (seq > this.#nextSeq) this.#missing += seq - this.#nextSeq;
     this.#nextSeq = seq + 1;
     if (view.subjectId === CANARY_SUBJECT) {
-      this.#onCanary?.(view.timeMs);
+      this.#onCanary?.(view.timeNs);
       return;
     }
     const subject = this.#lookup(view.subjectId);

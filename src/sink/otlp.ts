@@ -2,7 +2,7 @@
  * Events as OpenTelemetry log records, by OTLP over HTTP (JSON). The SDK batches and sends; how much may wait, and
  * what was lost, is kept here. The only file that knows OpenTelemetry.
  */
-import { type AnyValue, type Logger, SeverityNumber } from "@opentelemetry/api";
+import { type AnyValue, type HrTime, type Logger, SeverityNumber } from "@opentelemetry/api";
 import { type ExportResult, ExportResultCode } from "@opentelemetry/core";
 import { OTLPLogExporter } from "@opentelemetry/exporter-logs-otlp-http";
 import { resourceFromAttributes } from "@opentelemetry/resources";
@@ -80,7 +80,7 @@ export class OtlpSink implements Sink {
     const allowed = RESPONSES[view.response] === "allow";
     this.#logger.emit({
       eventName: "janusd.file",
-      timestamp: view.hrTime,
+      timestamp: hrTime(view.timeNs),
       severityNumber: allowed ? SeverityNumber.INFO : SeverityNumber.WARN,
       severityText: allowed ? "INFO" : "WARN",
       body: `${responseName(view)} ${eventName(view)} ${view.pathText}`,
@@ -106,6 +106,13 @@ export class OtlpSink implements Sink {
     for (const size of gone) this.#queueBytes -= size;
     if (!sent) this.drops.rejected += gone.length;
   }
+}
+
+const NS_PER_SECOND = 1_000_000_000n;
+
+/** As the SDK has it: seconds, and the rest in nanoseconds. */
+function hrTime(ns: bigint): HrTime {
+  return [Number(ns / NS_PER_SECOND), Number(ns % NS_PER_SECOND)];
 }
 
 /** The exporter, and who hears what became of each batch. */
