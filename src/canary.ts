@@ -94,7 +94,13 @@ export class Canary {
   #ask(): void {
     // One that waits for its answer shows that nobody answers. Another would only wait behind it.
     if (this.#round?.answered === false) return;
-    this.#process ??= this.#start();
+    try {
+      this.#process ??= this.#start();
+    } catch (error) {
+      // Other lacks come as the event `error`, but not that of memory.
+      this.#ended = error instanceof Error ? error.message : String(error);
+      return;
+    }
     this.#round = { asked: performance.now(), askedMs: Date.now(), answered: false, recorded: false };
     this.#process.stdin?.write("?");
   }
