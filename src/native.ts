@@ -400,6 +400,8 @@ export interface Addon {
   tryLock(fd: number): boolean;
   /** Of a connected Unix socket's descriptor. Throws NativeError for any other. */
   peer(descriptor: number): Peer;
+  /** Whether the pattern matches all of the text, or a leading directory of it (native/policy/glob.h). Bytes. */
+  globCovers(pattern: Uint8Array, text: Uint8Array): boolean;
   /** Upper bounds of the blocked-time buckets. */
   readonly blockedBoundsSeconds: readonly number[];
   /**

@@ -18,6 +18,7 @@
 #include "engine.h"
 #include "os/error.h"
 #include "os/peer.h"
+#include "policy/glob.h"
 #include "record/file_event.h"
 #include "ebpf/probe.h"
 #include "addon/wake.h"
@@ -536,6 +537,15 @@ Napi::Value try_lock(const Napi::CallbackInfo& info) {
   });
 }
 
+std::string_view bytes_of(const Napi::Value& value) {
+  const auto bytes = value.As<Napi::Uint8Array>();
+  return {reinterpret_cast<const char*>(bytes.Data()), bytes.ByteLength()};
+}
+
+Napi::Value glob_covers(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), janus::glob_covers(bytes_of(info[0]), bytes_of(info[1])));
+}
+
 Napi::Value peer(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Peer found = guarded(env, [&] { return peer_of(info[0].As<Napi::Number>().Int32Value()); });
@@ -553,6 +563,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("layout", Napi::Function::New(env, layout));
   exports.Set("tryLock", Napi::Function::New(env, try_lock));
+  exports.Set("globCovers", Napi::Function::New(env, glob_covers));
   exports.Set("peer", Napi::Function::New(env, peer));
   Napi::Array bounds = Napi::Array::New(env, kBlockedBoundsNs.size());
   for (std::uint32_t i = 0; i < kBlockedBoundsNs.size(); ++i)
