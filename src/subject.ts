@@ -43,5 +43,15 @@ export function guardName({ namespace, guard }: GuardName): string {
   return namespace === "" ? guard : `${namespace}/${guard}`;
 }
 
+/** The names of all guards of a record, and of those that only audit. Undefined: there is one, its subject's. */
+export function guardNames(
+  subject: SubjectContext,
+  { others, cut }: Deniers,
+): { readonly all: readonly string[]; readonly auditing: readonly string[] } | undefined {
+  if (others.length === 0 && !cut) return undefined;
+  const guards = [subject, ...others];
+  return { all: guards.map(guardName), auditing: guards.filter(({ mode }) => mode === "audit").map(guardName) };
+}
+
 /** Undefined for a subject that was never known, or was removed too long ago. */
 export type SubjectLookup = (id: number) => SubjectContext | undefined;

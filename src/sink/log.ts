@@ -16,7 +16,7 @@ import {
   SEVERAL_AUDIT_LOG_FORMAT,
   SEVERAL_LOG_FORMAT,
 } from "../log-format.js";
-import { type Deniers, guardName, type SubjectContext } from "../subject.js";
+import { type Deniers, guardNames, type SubjectContext } from "../subject.js";
 import { LogFile } from "./log-file.js";
 import { Output } from "./output.js";
 
@@ -114,12 +114,11 @@ class TextLines implements LineRenderer {
 }
 
 /** Nothing, if one guard decided: `guard` says which. */
-function guardsJson(subject: SubjectContext, { others, cut }: Deniers): string {
-  if (others.length === 0 && !cut) return "";
-  const all = [subject, ...others];
-  const auditing = all.filter(({ mode }) => mode === "audit");
-  const marked = auditing.length === 0 ? "" : `,"auditGuards":${quoteJson(auditing.map(guardName))}`;
-  return `,"guards":${quoteJson(all.map(guardName))},"guardsCut":${cut}${marked}`;
+function guardsJson(subject: SubjectContext, deniers: Deniers): string {
+  const names = guardNames(subject, deniers);
+  if (names === undefined) return "";
+  const marked = names.auditing.length === 0 ? "" : `,"auditGuards":${quoteJson(names.auditing)}`;
+  return `,"guards":${quoteJson(names.all)},"guardsCut":${deniers.cut}${marked}`;
 }
 
 /** Put together by hand, since the keys are known; what isn't plain text by quoteJson(). */

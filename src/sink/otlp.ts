@@ -16,7 +16,7 @@ import type { FileEventView } from "../event/decode.js";
 import { FLAG, RESPONSES } from "../event/layout.js";
 import type { Sink } from "../event/sink.js";
 import { eventName, fileType, responseName } from "../log-format.js";
-import { type Deniers, guardName, type SubjectContext } from "../subject.js";
+import { type Deniers, guardName, guardNames, type SubjectContext } from "../subject.js";
 
 /** Records that wait for the collector; further ones are dropped. */
 const QUEUE_LIMIT = 32_768;
@@ -130,11 +130,7 @@ function counting(exporter: LogRecordExporter, done: (records: number, sent: boo
 }
 
 /** Names of OpenTelemetry's semantic conventions where there are such; what is ours begins with `janusd.`. */
-function attributesOf(
-  view: FileEventView,
-  subject: SubjectContext,
-  { others, cut }: Deniers,
-): Record<string, AnyValue> {
+function attributesOf(view: FileEventView, subject: SubjectContext, deniers: Deniers): Record<string, AnyValue> {
   const { flags } = view;
   const attributes: Record<string, AnyValue> = {
     "k8s.namespace.name": subject.namespace,
@@ -163,8 +159,10 @@ function attributesOf(
     "janusd.blocked_ns": view.blockedNs,
     "janusd.seq": view.seq,
   };
-  if (others.length > 0 || cut) attributes["janusd.guards"] = [subject, ...others].map(guardName);
-  if (cut) attributes["janusd.guards_cut"] = true;
+  const names = guardNames(subject, deniers);
+  if (names !== undefined) attributes["janusd.guards"] = [...names.all];
+  if (names !== undefined && names.auditing.length > 0) attributes["janusd.audit_guards"] = [...names.auditing];
+  if (deniers.cut) attributes["janusd.guards_cut"] = true;
   for (const [key, value] of Object.entries(subject.tags)) attributes[`janusd.tag.${key}`] = value;
   for (const [key, value] of Object.entries(attributes)) if (value === "") delete attributes[key];
   return attributes;
