@@ -1,28 +1,15 @@
 /** The canary: a denied open every two seconds. What breaks on its way is told, each with its reason. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import t from "tap";
-import { workspaceDirectory } from "../support/cleanup.js";
+import { childrenOf } from "../support/children.js";
 import { staticProgram } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
+import { stoppablePipeline } from "../support/stop-pipeline.js";
 import { WITHIN } from "../support/times.js";
 
-/** The processes of janusd-canary that the daemon has. */
-function openers(daemon: Daemon): number[] {
-  const own = (pid: string): boolean => {
-    try {
-      const [, parent] = /^PPid:\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
-      return Number(parent) === daemon.pid && readFileSync(`/proc/${pid}/comm`, "utf8") === "janusd-canary\n";
-    } catch {
-      return false; // it has ended
-    }
-  };
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name) && own(name))
-    .map(Number);
-}
+const openers = (daemon: Daemon) => childrenOf(daemon, "janusd-canary");
 
 /** Its fanotify groups, highest first: the permission groups come first (native/os/fanotify_group.h). */
 function groups(daemon: Daemon): number[] {
@@ -62,8 +49,10 @@ t.test("opens are denied again and again, and nobody else sees it", async (t) =>
   t.equal(await daemon.metric("janusd_marks", { kind: "superblock" }), 0);
   t.equal(await daemon.metric("janusd_marks", { kind: "identity" }), 0);
   t.same(daemon.lines, [], "it is in no log");
+  const all = openers(daemon);
+  t.equal(all.length, 1);
   await daemon.stop();
-  t.same(openers(daemon), []);
+  await eventually("its process has ended", () => all.every((pid) => !existsSync(`/proc/${pid}`)));
 });
 
 t.test("its process is started again", async (t) => {
@@ -98,12 +87,10 @@ t.test("gate and watchdog stand still: an open waits", async (t) => {
 });
 
 t.test("nobody reads the ring: no record arrives", async (t) => {
-  const stopped = join(mkdtempSync(join(workspaceDirectory(), "pipeline-")), "stopped");
-  const preload = new URL("../support/stop-pipeline.cjs", import.meta.url).pathname;
-  const env = { NODE_OPTIONS: `--require=${preload}`, STOP_PIPELINE: stopped };
+  const { env, stop } = stoppablePipeline();
   const daemon = await startDaemon({ env }, t);
   await eventually("it has proven one", async () => (await proofs(daemon)) > 0);
-  writeFileSync(stopped, "");
+  stop();
   await eventually("it is told", async () => (await failureOf(daemon)) !== undefined, WITHIN.unproven);
   t.match(await failureOf(daemon), /^opens are denied, no record arrives: not proven for \d+ s$/);
 });

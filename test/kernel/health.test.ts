@@ -1,14 +1,13 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
 import { Client, credentials, status } from "@grpc/grpc-js";
 import t, { type Test } from "tap";
 import { loadAddon } from "../../src/native.js";
-import { workspaceDirectory } from "../support/cleanup.js";
 import { startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, eventually, rpcError, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
+import { stoppablePipeline } from "../support/stop-pipeline.js";
 import { WITHIN } from "../support/times.js";
 
 /** Checks, and the names of their threads. */
@@ -112,16 +111,14 @@ t.test("threads that stand still are told by their names", async (t) => {
 });
 
 t.test("a pipeline that has stopped: nobody reads the ring, which is told; guards hold", async (t) => {
-  const stopped = join(mkdtempSync(join(workspaceDirectory(), "pipeline-")), "stopped");
-  const preload = new URL("../support/stop-pipeline.cjs", import.meta.url).pathname;
-  const env = { NODE_OPTIONS: `--require=${preload}`, STOP_PIPELINE: stopped };
+  const { env, stop } = stoppablePipeline();
   const daemon = await startDaemon({ flags: ["--canary=0"], env }, t);
   const container = await startContainer({ files: { "/etc/secret": "" } }, t);
   const actor = await container.actor();
   await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
   t.equal(await actor.open("/etc/secret"), EPERM);
   await daemon.waitForLine((line) => line.includes("/etc/secret"));
-  writeFileSync(stopped, "");
+  stop();
   // A timer that was on its way has come by now.
   await new Promise((resolve) => setTimeout(resolve, 1_000));
   t.equal(await actor.open("/etc/secret"), EPERM);

@@ -6,12 +6,12 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { keeperOf } from "../support/children.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { freeze, standStill } from "../support/freeze.js";
 import { guardOn } from "../support/guard.js";
-import { keeperOf } from "../support/keeper.js";
 import { CLONE_NEWNS, neverUnseen, seen, volumeContainer } from "../support/new-mounts.js";
 
 const TRACEFS = "/sys/kernel/tracing";

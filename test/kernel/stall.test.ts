@@ -5,12 +5,12 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, renameSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import t, { type Test } from "tap";
+import { keeperOf } from "../support/children.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { type Actor, startContainer } from "../support/container.js";
 import { type Daemon, eventually, runToEnd, startDaemon } from "../support/daemon.js";
 import { freeze, standStill } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
-import { keeperOf } from "../support/keeper.js";
 
 /** How much slower than a machine this one is: `make kernels` has emulated processors. */
 const SLOW = Math.max(1, Number(process.env["TEST_PATIENCE_MS"] ?? 0) / 20_000);

@@ -1,13 +1,17 @@
-/** The keeper of a daemon: a child of it. */
+/** What a daemon has started: its children, by their names. */
 import { readdirSync, readFileSync } from "node:fs";
 import type { Daemon } from "./daemon.js";
 
-/** 0: there is none. */
-export function keeperOf(daemon: Daemon): number {
+export function childrenOf(daemon: Daemon, name: string): number[] {
   const children = readdirSync(`/proc/${daemon.pid}/task`).flatMap((thread) =>
     readFileSync(`/proc/${daemon.pid}/task/${thread}/children`, "utf8").trim().split(" ").map(Number),
   );
-  return children.find((pid) => nameOf(pid) === "janusd-keeper") ?? 0;
+  return children.filter((pid) => nameOf(pid) === name);
+}
+
+/** 0: there is none. */
+export function keeperOf(daemon: Daemon): number {
+  return childrenOf(daemon, "janusd-keeper")[0] ?? 0;
 }
 
 function nameOf(pid: number): string {
