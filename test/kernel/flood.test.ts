@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
-import { killAtExit } from "../support/cleanup.js";
+import { endWith } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
@@ -20,8 +20,7 @@ async function flood(daemon: Daemon, t: Test): Promise<void> {
   const child = spawn(process.execPath, [program, String(port), "/metrics", "500"], {
     stdio: ["ignore", "pipe", "inherit"],
   });
-  killAtExit(child.pid ?? 0);
-  t.teardown(() => child.kill("SIGKILL"));
+  endWith(t, child);
   await once(child.stdout, "data");
 }
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import t from "tap";
 import { GuardMode } from "../../src/gen/janus_pb.js";
-import { killAtExit, workspaceDirectory } from "../support/cleanup.js";
+import { endWith, workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { guardOn } from "../support/guard.js";
@@ -101,13 +101,7 @@ t.test("rsyslog brings a daemon's events to a collector, and denials to a file",
   t.equal(check.status, 0, check.stderr);
   t.notMatch(check.stderr, /error|warning/i);
   const rsyslog = spawn("rsyslogd", ["-n", "-f", config, "-i", join(directory, "pid")], { stdio: ["ignore", 2, 2] });
-  const ended = new Promise<void>((resolve) => rsyslog.once("exit", () => resolve()));
-  const forget = rsyslog.pid === undefined ? () => undefined : killAtExit(rsyslog.pid);
-  t.teardown(async () => {
-    rsyslog.kill("SIGKILL");
-    await ended;
-    forget();
-  });
+  endWith(t, rsyslog);
 
   await openBoth(daemon, container);
   const printed = () => readFileSync(events, "utf8").split("\n").slice(0, -1);

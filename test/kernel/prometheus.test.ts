@@ -6,7 +6,7 @@ import t from "tap";
 import { parse } from "yaml";
 import { ruleGroups } from "../../deploy/monitoring/alerts.js";
 import { metricsMarkdown } from "../../src/metrics.js";
-import { killAtExit, workspaceDirectory } from "../support/cleanup.js";
+import { endWith, workspaceDirectory } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
 import { eventually, freePort, startDaemon } from "../support/daemon.js";
 import { guardOn } from "../support/guard.js";
@@ -123,13 +123,7 @@ async function startPrometheus(
     ],
     { stdio: ["ignore", "ignore", "inherit"], env: { PATH: process.env["PATH"] } },
   );
-  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-  const forget = child.pid === undefined ? () => undefined : killAtExit(child.pid);
-  t.teardown(async () => {
-    child.kill("SIGKILL");
-    await ended;
-    forget();
-  });
+  endWith(t, child);
   const get = (path: string) => fetch(`http://${address}${path}`, { headers: { connection: "close" } });
   await eventually("Prometheus is ready", () =>
     get("/-/ready").then(

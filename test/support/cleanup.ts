@@ -5,7 +5,8 @@
  * which process made it. Containers, mounts and cgroups all carry that name,
  * so that a later run can sweep what a killed run left, and nothing else.
  */
-import { spawnSync } from "node:child_process";
+import { type ChildProcess, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 
@@ -150,6 +151,17 @@ const children = new Set<number>();
 export function killAtExit(pid: number): () => void {
   children.add(pid);
   return () => children.delete(pid);
+}
+
+/** Kills a process at the end of the test that started it, and waits for its end. */
+export function endWith(t: { readonly teardown: (end: () => Promise<void>) => void }, child: ChildProcess): void {
+  const forget = child.pid === undefined ? () => undefined : killAtExit(child.pid);
+  const ended = once(child, "exit");
+  t.teardown(async () => {
+    child.kill("SIGKILL");
+    await ended;
+    forget();
+  });
 }
 
 function cleanUp(): void {
