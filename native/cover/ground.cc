@@ -3,25 +3,10 @@
 #include <algorithm>
 #include <string>
 
-#include "os/fanotify_group.h"
+#include "cover/event_mask.h"
 
 namespace janus {
 namespace {
-
-std::uint64_t permission_mask(std::uint32_t events) {
-  return ((events & mask_of(FileEventKind::open)) ? FAN_OPEN_PERM : 0) |
-         ((events & mask_of(FileEventKind::access)) ? FAN_ACCESS_PERM : 0) |
-         ((events & mask_of(FileEventKind::exec)) ? FAN_OPEN_EXEC_PERM : 0);
-}
-
-std::uint64_t notification_mask(std::uint32_t events) {
-  return ((events & mask_of(FileEventKind::open)) ? FAN_OPEN : 0) |
-         ((events & mask_of(FileEventKind::access)) ? FAN_ACCESS : 0) |
-         ((events & mask_of(FileEventKind::exec)) ? FAN_OPEN_EXEC : 0) |
-         ((events & mask_of(FileEventKind::modify)) ? FAN_MODIFY : 0) |
-         ((events & mask_of(FileEventKind::closewrite)) ? FAN_CLOSE_WRITE : 0) |
-         ((events & mask_of(FileEventKind::closenowrite)) ? FAN_CLOSE_NOWRITE : 0);
-}
 
 template <typename Map, typename Key>
 void adjust(Map& counts, const Key& key, int by) {

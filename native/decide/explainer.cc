@@ -1,6 +1,5 @@
 #include "decide/explainer.h"
 
-#include <sys/fanotify.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "cover/border.h"
+#include "cover/event_mask.h"
 #include "identity/judge.h"
 #include "os/error.h"
 
@@ -16,14 +16,6 @@ namespace {
 
 // Of the rules that are shown. There may be a guard for each of thousands.
 constexpr std::size_t kRules = 1000;
-
-std::uint64_t mask_for(FileEventKind kind) {
-  return kind == FileEventKind::exec ? FAN_OPEN_EXEC_PERM : kind == FileEventKind::access ? FAN_ACCESS_PERM : FAN_OPEN_PERM;
-}
-
-std::uint64_t told_mask_for(FileEventKind kind) {
-  return kind == FileEventKind::exec ? FAN_OPEN_EXEC : kind == FileEventKind::access ? FAN_ACCESS : FAN_OPEN;
-}
 
 // What would be found at a path that isn't there yet, once it is: a file of the directory that is.
 class Whereabouts {
@@ -126,10 +118,10 @@ Explanation Explainer::explain(const std::string& container, const std::string& 
   }
 
   const PlannedMark whole = parts_.planner.mark_at({raw.dev, 0}), of_mount = parts_.planner.mark_at({raw.dev, raw.mount_id});
-  said.cover.identity = identity_asks(parts_.identities, location, mask_for(kind));
-  said.cover.superblock = (whole.gate & mask_for(kind)) != 0;
-  said.cover.mount = (of_mount.gate & mask_for(kind)) != 0;
-  said.cover.told = ((whole.observer | of_mount.observer) & told_mask_for(kind)) != 0;
+  said.cover.identity = identity_asks(parts_.identities, location, permission_mask(mask_of(kind)));
+  said.cover.superblock = (whole.gate & permission_mask(mask_of(kind))) != 0;
+  said.cover.mount = (of_mount.gate & permission_mask(mask_of(kind))) != 0;
+  said.cover.told = ((whole.observer | of_mount.observer) & notification_mask(mask_of(kind))) != 0;
   said.cover.ignored = !said.cover.identity && superblock->learn && location.has_path() && !location.path.empty() &&
                        (table.ignorable(parent_of(location.path), false) ||
                         (said.directory && table.ignorable(location.path, false)));
