@@ -75,7 +75,7 @@ generate: $(NPM_STAMP) ## Generate src/gen from proto/
 	npm run --silent generate
 
 .PHONY: docs
-docs: $(TS_STAMP) ## Generate pages of docs/, and the dashboard and alerts of deploy/monitoring
+docs: $(TS_STAMP) ## Generate pages of docs/, the custom resources, and the dashboard and alerts of deploy/monitoring
 	npm run --silent docs
 
 .PHONY: fmt
@@ -134,6 +134,10 @@ soak: root build test-deps ## What takes long: bypass races in loops of 10,000 a
 kernels: root build ## On Debian's kernels 6.1 and 6.12, each in a virtual machine (QEMU, no KVM needed): minutes
 	@scripts/install.sh kernels
 	test/kernels/run
+
+.PHONY: kube-programs
+kube-programs: ## Build API server, kubelet, helm and so on from their Go modules, into a cache: 20 minutes the first time
+	@scripts/kube.sh
 
 .PHONY: bench
 bench: root build ## Measure; table on the screen, JSON in bench/out/latest.json

@@ -1,10 +1,13 @@
 /** The manifests parse, and say what the daemon understands and the controller looks for. */
 import { readFileSync } from "node:fs";
+import type { DescEnum } from "@bufbuild/protobuf";
 import t from "tap";
 import { type Document, isMap, isSeq, parseAllDocuments } from "yaml";
 import { parseConfig } from "../src/config.js";
+import { GuardModeSchema, JanusdConfigSchema, JanusGuardSubjectSchema, ScopeSchema } from "../src/gen/janus_pb.js";
 import { GuardFileError, parseGuardFile } from "../src/guard/file.js";
 import { EVENT_MASKS } from "../src/guard/guard.js";
+import { LOG_FORMAT_SPECIFIERS } from "../src/log-format.js";
 
 function manifest(name: string): Document[] {
   const text = readFileSync(new URL(`../deploy/${name}`, import.meta.url), "utf8");
@@ -25,6 +28,25 @@ function textsAt(document: Document | undefined, path: Path): string[] {
   return isSeq(node) ? node.items.map(String) : [];
 }
 
+/** As the resource spells them. */
+function enumNames({ values }: DescEnum, prefix: string): string[] {
+  return values.map(({ name }) => name.slice(prefix.length).toLowerCase());
+}
+
+/** The fields below a schema that have no description. */
+function undescribed(schema: unknown, at = ""): string[] {
+  if (!isMap(schema)) return [];
+  const properties = schema.get("properties");
+  const below = isMap(properties) ? properties.items : [];
+  const inItems = undescribed(schema.get("items"), `${at}[]`);
+  const inFields = below.flatMap(({ key, value }) => {
+    const field = `${at}.${key}`;
+    const bare = isMap(value) && !value.has("description") && !/^.(apiVersion|kind|metadata)$/.test(field);
+    return [...(bare ? [field] : []), ...undescribed(value, field)];
+  });
+  return [...inItems, ...inFields];
+}
+
 /** What a guard file's subject can hold: it refuses an unknown field, and lists the known ones. */
 function knownFields(): string[] {
   const text =
@@ -39,16 +61,43 @@ function knownFields(): string[] {
   return [];
 }
 
-t.test("the resource has every field and event that a guard file has", async (t) => {
+t.test("the resources have every field and event that a request and a guard file have", async (t) => {
+  for (const [index, kind] of ["JanusGuard", "ClusterJanusGuard"].entries()) {
+    const crd = manifest("crd.yaml")[index];
+    t.equal(crd?.getIn(["spec", "names", "kind"]), kind);
+    const spec = ["spec", "versions", 0, "schema", "openAPIV3Schema", "properties", "spec", "properties"];
+    const subject = [...spec, "subjects", "items", "properties"];
+    const fields = keysAt(crd, subject).sort();
+    t.same(fields, knownFields().sort());
+    // What the daemon is told over gRPC: a field of the contract that the resource lacks could never be used.
+    const renamed = (name: string) => (name === "event" ? "events" : name);
+    t.same(fields, JanusGuardSubjectSchema.fields.map(({ name }) => renamed(name)).sort());
+    t.same(textsAt(crd, [...subject, "events", "items", "enum"]), [...EVENT_MASKS.keys()]);
+    t.same(textsAt(crd, [...subject, "scope", "enum"]), enumNames(ScopeSchema, "SCOPE_"));
+    t.same(textsAt(crd, [...spec, "mode", "enum"]), enumNames(GuardModeSchema, "GUARD_MODE_"));
+
+    const told = keysAt(crd, spec);
+    // Found by the selectors, or the daemon's own; the resource's metadata has its name.
+    const found = ["name", "namespace", "nodeName", "podName", "podUid", "pid", "cid", "containerNames"];
+    const settable = JanusdConfigSchema.fields.map(({ name }) => name).filter((name) => !found.includes(name));
+    t.same(settable.sort(), ["logFormat", "mode", "subject"]);
+    for (const name of settable) t.ok(told.includes(name === "subject" ? "subjects" : name), name);
+  }
+});
+
+t.test("each field of the resources says what it is for", async (t) => {
+  for (const crd of manifest("crd.yaml")) {
+    const schema = ["spec", "versions", 0, "schema", "openAPIV3Schema"];
+    t.same(undescribed(crd.getIn(schema, true)), [], String(crd.getIn(["metadata", "name"])));
+  }
+});
+
+t.test("a log format's specifiers are those that the daemon knows", async (t) => {
   const [crd] = manifest("crd.yaml");
-  const version = ["spec", "versions", 0, "schema", "openAPIV3Schema", "properties", "spec", "properties"];
-  const subject = [...version, "subjects", "items", "properties"];
-  const fields = keysAt(crd, subject);
-  t.ok(fields.includes("deny"));
-  t.same(fields.sort(), knownFields().sort());
-  t.same(textsAt(crd, [...subject, "events", "items", "enum"]), [...EVENT_MASKS.keys()]);
-  t.same(textsAt(crd, [...version, "mode", "enum"]), ["enforce", "audit"]);
-  t.same(textsAt(crd, ["spec", "names", "shortNames"]), ["jg"]);
+  const format = ["spec", "versions", 0, "schema", "openAPIV3Schema", "properties", "spec", "properties", "logFormat"];
+  const rule = String(crd?.getIn([...format, "x-kubernetes-validations", 0, "rule"]));
+  const known = /\(([a-z|]+)\)/.exec(rule)?.[1]?.split("|") ?? [];
+  t.same(known, [...LOG_FORMAT_SPECIFIERS]);
 });
 
 t.test("the controller finds the daemons, and they start with these arguments", async (t) => {
