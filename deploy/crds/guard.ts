@@ -121,10 +121,12 @@ const subject: Schema = object(
       {
         rule: `!${ANSWERS} || !has(self.events) || self.events.all(e, e in ['${ANSWERED.join("', '")}'])`,
         message: `allow and deny can have the events ${ANSWERED.join(", ")}; the others can only be seen: use a subject of its own with watch`,
+        fieldPath: ".events",
       },
       {
         rule: "!has(self.maxDepth) || self.maxDepth == 0 || (has(self.recursive) && self.recursive)",
-        message: "maxDepth limits nothing without recursive",
+        message: "limits nothing without recursive",
+        fieldPath: ".maxDepth",
       },
     ],
   },

@@ -27,6 +27,8 @@ export interface Schema {
 export interface Rule {
   readonly rule: string;
   readonly message: string;
+  /** The field that the fault is told of, if it isn't the value itself. */
+  readonly fieldPath?: string;
 }
 
 /** A multi-line description as one paragraph for each part. */

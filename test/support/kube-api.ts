@@ -10,9 +10,11 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { certificate } from "./certificates.js";
 import { killAtExit, workspaceDirectory } from "./cleanup.js";
@@ -164,16 +166,26 @@ export class KubeApi {
   }
 
   async #ready(): Promise<boolean> {
-    const call = request(`${this.url}/readyz`, {
-      ca: readFileSync(join(this.directory, "ca.crt")),
-      headers: { authorization: `Bearer ${ADMIN_TOKEN}` },
-      agent: false,
-    });
-    call.end();
-    const [response] = await once(call, "response");
-    response.resume();
-    return response.statusCode === 200;
+    return (await this.request("GET", "/readyz")).status === 200;
   }
+
+  /** As the administrator. `content`: {} if the answer is no JSON. */
+  async request(method: string, path: string, body?: object): Promise<{ status: number; content: Answer }> {
+    const headers = { authorization: `Bearer ${ADMIN_TOKEN}`, "content-type": "application/json" };
+    const ca = readFileSync(join(this.directory, "ca.crt"));
+    const call = request(`${this.url}${path}`, { method, ca, headers });
+    call.end(body === undefined ? undefined : JSON.stringify(body));
+    const [response]: IncomingMessage[] = await once(call, "response");
+    if (response === undefined) throw new Error("no response");
+    const answer = await text(response);
+    return { status: response.statusCode ?? 0, content: answer.startsWith("{") ? JSON.parse(answer) : {} };
+  }
+}
+
+/** What the API server answers with: a resource, or why not. */
+export interface Answer {
+  readonly message?: string;
+  readonly details?: { readonly causes?: readonly { readonly field?: string; readonly message: string }[] };
 }
 
 /** The definition of a resource, as the chart has it. */
