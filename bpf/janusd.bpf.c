@@ -32,6 +32,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define S_IFREG 0100000
 #define PF_KTHREAD 0x00200000  // include/linux/sched.h
 #define SIBLINGS 4096          // of a process that are looked at
+#define THREADS 256            // of a process of which one is searched for the path that it asks by
 
 // Cgroups of the guarded containers. Filled by user space only, which reports
 // a full map to the caller of CreateGuard.
@@ -181,9 +182,29 @@ static __always_inline __u32 exe_path(struct file *file, char *buffer) {
 
 // ---- the process table ----------------------------------------------------
 
-// `task` and `exe` may be null.
+// By what an exec was asked. The caller is the one that did it, so its memory can be
+// read: a page that isn't there is not waited for. One that is too long is left out.
+static __always_inline __u64 add_exec_names(struct janus_record *record, __u64 at, struct task_struct *task,
+                                            struct linux_binprm *bprm) {
+  if (at > JANUS_EXE_MAX) return at;
+  long size = bpf_probe_read_kernel_str(record->text + at, JANUS_EXEC_NAME_MAX, BPF_CORE_READ(bprm, interp));
+  if (size > 1 && size < JANUS_EXEC_NAME_MAX) {
+    record->asked_len = size - 1;
+    at += size - 1;
+  }
+  asm volatile("" : "+r"(at));
+  if (at > JANUS_EXE_MAX + JANUS_EXEC_NAME_MAX) return at;
+  size = bpf_probe_read_user_str(record->text + at, JANUS_EXEC_NAME_MAX, (void *)BPF_CORE_READ(task, mm, arg_start));
+  if (size > 1 && size < JANUS_EXEC_NAME_MAX) {
+    record->argv0_len = size - 1;
+    at += size - 1;
+  }
+  return at;
+}
+
+// `task`, `exe` and `bprm` may be null.
 static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task *entry, struct task_struct *task,
-                                 struct file *exe) {
+                                 struct file *exe, struct linux_binprm *bprm) {
   __u32 zero = 0;
   struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
   if (!scratch) return;
@@ -202,8 +223,18 @@ static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task
   asm volatile("" : "+r"(off), "+r"(len));
   if (off > JANUS_EXE_MAX || len > JANUS_EXE_MAX) return;
   record->exe_len = len;
-  if (len) bpf_probe_read_kernel(record->exe, len, scratch->exe + off);
-  if (bpf_ringbuf_output(&records, record, __builtin_offsetof(struct janus_record, exe) + len, 0)) {
+  if (len) bpf_probe_read_kernel(record->text, len, scratch->exe + off);
+  record->asked_len = record->argv0_len = 0;
+  __u64 size = len;
+  if (bprm) {
+    struct inode *inode = BPF_CORE_READ(exe, f_path.dentry, d_inode);
+    record->exe_ino = BPF_CORE_READ(inode, i_ino);
+    record->exe_dev = BPF_CORE_READ(inode, i_sb, s_dev);
+    size = add_exec_names(record, len, task, bprm);
+    asm volatile("" : "+r"(size));
+  }
+  if (size > sizeof(record->text)) return;
+  if (bpf_ringbuf_output(&records, record, __builtin_offsetof(struct janus_record, text) + size, 0)) {
     count(JANUS_COUNT_RING_FULL);
     return;
   }
@@ -266,7 +297,7 @@ static __always_inline void join(struct task_struct *task, const struct janus_ta
     count(JANUS_COUNT_TASKS_FULL);
     return;
   }
-  emit(JANUS_RECORD_TASK, tgid, entry, task, BPF_CORE_READ(task, mm, exe_file));
+  emit(JANUS_RECORD_TASK, tgid, entry, task, BPF_CORE_READ(task, mm, exe_file), 0);
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -286,7 +317,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child) {
   if (!entry.container) return 0;
   join(child, &entry);
   if (forker_entry && mount_namespace(child) != mount_namespace(parent))
-    emit(JANUS_RECORD_NAMESPACE, BPF_CORE_READ(child, tgid), &entry, child, 0);
+    emit(JANUS_RECORD_NAMESPACE, BPF_CORE_READ(child, tgid), &entry, child, 0, 0);
   return 0;
 }
 
@@ -310,7 +341,7 @@ int BPF_PROG(on_attach, struct cgroup *cgroup, const char *path, struct task_str
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm) {
   struct janus_task *entry = known(task);
-  if (entry) emit(JANUS_RECORD_EXEC, BPF_CORE_READ(task, tgid), entry, task, BPF_CORE_READ(bprm, file));
+  if (entry) emit(JANUS_RECORD_EXEC, BPF_CORE_READ(task, tgid), entry, task, BPF_CORE_READ(bprm, file), bprm);
   return 0;
 }
 
@@ -322,7 +353,7 @@ int BPF_PROG(on_exit, struct task_struct *task) {
   struct janus_task gone = *entry;
   // The entry goes before the record comes: while there is an entry, the record
   // is yet to be read. Of two last threads, one deletes.
-  if (bpf_map_delete_elem(&tasks, &tgid) == 0) emit(JANUS_RECORD_EXIT, tgid, &gone, task, 0);
+  if (bpf_map_delete_elem(&tasks, &tgid) == 0) emit(JANUS_RECORD_EXIT, tgid, &gone, task, 0, 0);
   return 0;
 }
 
@@ -335,7 +366,7 @@ int BPF_PROG(on_rmdir, struct cgroup *cgroup) {
   __u64 *container = bpf_map_lookup_elem(&cgroups, &key);
   if (!container) return 0;
   struct janus_task gone = {.container = *container};
-  emit(JANUS_RECORD_RMDIR, 0, &gone, 0, 0);
+  emit(JANUS_RECORD_RMDIR, 0, &gone, 0, 0, 0);
   return 0;
 }
 
@@ -743,9 +774,63 @@ static __noinline struct task_struct *find_process(__u32 number) {
   return link ? link - bpf_core_field_offset(struct task_struct, pid_links[PIDTYPE_TGID]) : 0;
 }
 
-static __noinline bool read_actor(struct janus_locate *args) {
+struct asker_walk {
+  struct list_head *head;
+  struct list_head *at;
+  struct path of;             // what is asked about
+  struct task_struct *thread; // who is opening it
+  struct nameidata *lookup;
+  bool several;
+};
+
+static __always_inline void look_at_lookup(struct task_struct *thread, struct asker_walk *walk) {
+  struct nameidata *lookup = BPF_CORE_READ(thread, nameidata);
+  if (!lookup || BPF_CORE_READ(lookup, path.dentry) != walk->of.dentry || BPF_CORE_READ(lookup, path.mnt) != walk->of.mnt)
+    return;
+  walk->several = walk->thread != 0;
+  walk->thread = thread;
+  walk->lookup = lookup;
+}
+
+static long asker_step(__u32 index, struct asker_walk *walk) {
+  struct list_head *at = walk->at;
+  if (!at || at == walk->head) return 1;
+  look_at_lookup((void *)at - bpf_core_field_offset(struct task_struct, thread_node), walk);
+  walk->at = BPF_CORE_READ(at, next);
+  return walk->several;
+}
+
+// By what path the actor asks for the file: the kernel's own copy, which nobody can
+// change, in the lookup that its thread is still in. None of its threads, or several,
+// are about to open this file: then it isn't known.
+static __noinline int read_asked(struct janus_slot *slot, struct task_struct *task, struct file *file) {
+  if (!slot || !task || !file) return 0;
+  slot->locate.asked_len = 0;
+  struct asker_walk walk = {.of = {.mnt = BPF_CORE_READ(file, f_path.mnt), .dentry = BPF_CORE_READ(file, f_path.dentry)}};
+  if (BPF_CORE_READ(task, signal, nr_threads) == 1) {
+    look_at_lookup(task, &walk);
+  } else {
+    struct list_head *head = (void *)BPF_CORE_READ(task, signal) + bpf_core_field_offset(struct signal_struct, thread_head);
+    walk.head = head;
+    walk.at = BPF_CORE_READ(head, next);
+    bpf_loop(THREADS, asker_step, &walk, 0);
+  }
+  struct task_struct *thread = walk.thread;
+  struct nameidata *lookup = walk.lookup;
+  if (!thread || walk.several) return 0;
+  long size = bpf_probe_read_kernel_str(slot->asked, sizeof(slot->asked), BPF_CORE_READ(lookup, name, name));
+  // Nothing holds it: it was its name if it is still looked up now.
+  if (size > 1 && BPF_CORE_READ(thread, nameidata) == lookup && BPF_CORE_READ(lookup, path.dentry) == walk.of.dentry)
+    slot->locate.asked_len = size - 1;
+  return 0;
+}
+
+static __noinline bool read_actor(struct janus_slot *slot, struct file *file) {
+  if (!slot) return 0;
+  struct janus_locate *args = &slot->locate;
   struct task_struct *task = find_process(args->pid);
   if (!task) return 0;
+  read_asked(slot, task, file);
   args->start_ns = start_of(task);
   args->ppid = BPF_CORE_READ(task, real_parent, tgid);
   args->uid = BPF_CORE_READ(task, real_cred, uid.val);
@@ -759,9 +844,10 @@ static __noinline bool read_actor(struct janus_locate *args) {
   return find_process(args->pid) == task;
 }
 
-static __always_inline void locate_actor(struct janus_locate *args) {
+static __always_inline void locate_actor(struct janus_slot *slot, struct file *file) {
+  struct janus_locate *args = &slot->locate;
   for (int lookup = 0; lookup < LOOKUPS; lookup++) {
-    if (!read_actor(args)) continue;
+    if (!read_actor(slot, file)) continue;
     args->flags |= JANUS_LOCATE_ACTOR;
     if (args->container) args->flags |= JANUS_LOCATE_TRACKED;
     return;
@@ -895,6 +981,7 @@ int locate(struct janus_locate_args *ctx) {
   args->hits = 0;
   args->lower_ino = args->lower_dev = 0;
   args->start_ns = 0;
+  args->asked_len = 0;
   if ((args->mode & S_IFMT) == S_IFREG) {
     // The overlay's own link count says 1 for these.
     struct inode *lower = lower_inode(inode);
@@ -921,6 +1008,6 @@ int locate(struct janus_locate_args *ctx) {
   args->head_end = slot->walk.half + JANUS_PATH_HALF;
   args->full_len = slot->walk.total;
   if (args->match_identities && args->lower_ino) match_lower(args);
-  if (args->pid) locate_actor(args);
+  if (args->pid) locate_actor(slot, file);
   return 0;
 }

@@ -143,6 +143,14 @@ struct fs_struct {
   struct path root;
   struct path pwd;
 };
+// fs/namei.c: a path that is being looked up, until the file is open.
+struct filename {
+  const char *name;
+};
+struct nameidata {
+  struct path path;  // what it led to
+  struct filename *name;
+};
 struct files_struct {
   struct fdtable *fdt;
 };
@@ -232,6 +240,7 @@ struct cred {
   kuid_t uid;
 };
 struct mm_struct {
+  unsigned long arg_start;
   struct file *exe_file;
 };
 typedef struct {
@@ -243,6 +252,7 @@ struct sigpending {
 struct signal_struct {
   atomic_t live;
   int nr_threads;
+  struct list_head thread_head;
   unsigned int flags;
   int group_stop_count;
   struct sigpending shared_pending;
@@ -267,6 +277,8 @@ struct task_struct {
   const struct cred *real_cred;
   struct mm_struct *mm;
   struct fs_struct *fs;
+  struct nameidata *nameidata;
+  struct list_head thread_node;
   struct files_struct *files;
   struct nsproxy *nsproxy;
   struct signal_struct *signal;
@@ -283,6 +295,7 @@ struct pt_regs {
 };
 struct linux_binprm {
   struct file *file;
+  const char *interp;  // by what name `file` was opened: of a script, its interpreter's
 };
 
 struct trace_event_raw_sys_exit {

@@ -105,6 +105,8 @@ const EVENT_PARTS: ReadonlyMap<string, EventPart> = new Map<string, EventPart>([
   ["uid", (view) => String(view.uid)],
   ["comm", (view) => view.commText],
   ["exe", (view) => view.exeText],
+  ["asked", (view) => view.askedText],
+  ["argv0", (view) => view.argv0Text],
   ["ancestry", (view) => view.ancestryText],
   ["inside", (view) => String((view.flags & FLAG.inside) !== 0)],
   ["time", (view) => view.time],

@@ -39,6 +39,8 @@ t.test("every specifier", (t) => {
     uid: 4_000_000_000,
     comm: "sh",
     exe: "/bin/sh",
+    asked: "./a\n",
+    argv0: "-sh",
     ancestry: [
       { pid: 11, comm: "bash", exe: "/bin/bash" },
       { pid: 1, comm: "init", exe: "/init" },
@@ -64,6 +66,8 @@ t.test("every specifier", (t) => {
     uid: "4000000000",
     comm: "sh",
     exe: "/bin/sh",
+    asked: "./a\\x0a",
+    argv0: "-sh",
     ancestry: "11:bash,1:init",
     inside: "true",
     time: "2023-11-14T22:13:20.000000009Z",

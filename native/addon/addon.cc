@@ -523,6 +523,8 @@ Napi::Value layout(const Napi::CallbackInfo& info) {
                                    {"start_ns", offsetof(FileEvent, start_ns)},
                                    {"ancestry_len", offsetof(FileEvent, ancestry_len)},
                                    {"deniers", offsetof(FileEvent, deniers)},
+                                   {"asked_len", offsetof(FileEvent, asked_len)},
+                                   {"argv0_len", offsetof(FileEvent, argv0_len)},
                                });
 }
 

@@ -29,7 +29,7 @@ class Whereabouts {
     raw_.mode = S_IFREG;
     raw_.nlink = 0;
   }
-  Location location() const { return {.raw = &raw_, .path = path_}; }
+  Location location() const { return {.raw = &raw_, .path = path_, .asked = {}}; }
 
  private:
   janus_locate raw_;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <sstream>
 #include <utility>
 
@@ -57,6 +58,15 @@ bool add_ancestors(const std::vector<Tracker::Ancestor>& ancestors, std::string&
   return true;
 }
 
+// Who waits for its answer is still looking the path up. Who doesn't has gone on: of
+// an exec, what it runs now may be what the event is about.
+std::string_view asked_by(const std::optional<Tracker::Process>& process, const Location& location, const Recorder::What& what) {
+  if (what.flags & kFlagAnswered) return location.asked;
+  const bool runs_it = what.kind == FileEventKind::exec && process && process->exec.ino == location.raw->ino &&
+                       process->exec.dev == location.raw->dev;
+  return runs_it ? process->exec.asked : std::string_view();
+}
+
 }  // namespace
 
 Recorder::Recorder(EventRing& ring, Tracker& tracker, std::function<void()> wake)
@@ -102,7 +112,13 @@ void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const L
   if (event.cgroup_id == subject.container) event.flags |= kFlagInside;
   if (location.directory()) event.flags |= kFlagDirectory;
   if (what.deniers.size() > kDeniers) event.flags |= kFlagDeniersCut;
-  if (ring_.push(event, table.seen_by(subject.container, location.path), exe, ancestry, what.deniers)) wake_();
+  const std::string path = table.seen_by(subject.container, location.path);
+  const FileEventTexts texts{.path = path,
+                             .exe = exe,
+                             .ancestry = ancestry,
+                             .asked = asked_by(process, location, what),
+                             .argv0 = process ? process->exec.argv0 : std::string_view()};
+  if (ring_.push(event, texts, what.deniers)) wake_();
 }
 
 }  // namespace janus

@@ -208,7 +208,7 @@ int BpfPrograms::tasks_fd() const { return bpf_map__fd(skeleton_->maps.tasks); }
 
 int BpfPrograms::records_fd() const { return ring_buffer__epoll_fd(ring_); }
 
-void BpfPrograms::consume(const std::function<void(const janus_record&, std::string_view)>& visit) {
+void BpfPrograms::consume(const std::function<void(const janus_record&, const RecordTexts&)>& visit) {
   const std::lock_guard lock(consume_);
   // No more than can have been there at the start: under a storm there would be
   // no end, and the caller may be the gate.

@@ -93,7 +93,7 @@ class BpfPrograms {
 
   // Readable when records wait. One consumer at a time.
   int records_fd() const;
-  void consume(const std::function<void(const janus_record&, std::string_view exe)>& visit);
+  void consume(const std::function<void(const janus_record&, const RecordTexts&)>& visit);
 
   std::uint64_t counter(janus_counter which) const;
   // Bytes of the ring that waited at once, at most.
@@ -121,7 +121,7 @@ class BpfPrograms {
   std::mutex iterate_;
   std::mutex consume_;
   struct Batch {
-    const std::function<void(const janus_record&, std::string_view)>* visit;
+    const std::function<void(const janus_record&, const RecordTexts&)>* visit;
     std::int64_t left;  // bytes
   };
   Batch batch_{};  // during consume()

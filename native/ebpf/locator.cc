@@ -15,7 +15,7 @@ Location Locator::locate(int fd, std::int32_t pid, bool identities) {
     if (!(io.flags & JANUS_LOCATE_UNSTABLE)) break;
   }
   if (io.flags & JANUS_LOCATE_UNSTABLE) io.flags |= JANUS_LOCATE_NO_ROOT;
-  Location location{.raw = &io, .path = {}};
+  Location location{.raw = &io, .path = {}, .asked = {memory_.asked, io.asked_len}};
   if (!location.found()) return location;
   const std::string_view head(memory_.bytes + io.head_off, io.head_end - io.head_off);
   if (io.cont_end == io.cont_off) {

@@ -36,6 +36,9 @@ struct Location {
     const std::size_t begin = raw->full_len - raw->hit_tail[hit];
     return begin < path.size() ? path.substr(begin) : std::string_view();
   }
+  // By what path the actor asks for it, as it wrote it: a claim, by which nothing is
+  // decided. Empty: not known. Valid until the next locate().
+  std::string_view asked;
   bool directory() const { return (raw->mode & 0170000) == 0040000; }
 };
 

@@ -44,10 +44,15 @@ std::string_view visit_tasks(std::string_view bytes, const TaskVisitor& visit) {
   }
 }
 
-std::optional<std::pair<const janus_record*, std::string_view>> record_of(const void* data, std::size_t size) {
+std::optional<std::pair<const janus_record*, RecordTexts>> record_of(const void* data, std::size_t size) {
   const auto* record = static_cast<const janus_record*>(data);
-  if (size < offsetof(janus_record, exe) || record->exe_len > size - offsetof(janus_record, exe)) return std::nullopt;
-  return std::pair(record, std::string_view(record->exe, record->exe_len));
+  if (size < offsetof(janus_record, text)) return std::nullopt;
+  std::string_view rest(record->text, size - offsetof(janus_record, text));
+  RecordTexts texts;
+  if (!take(rest, record->exe_len, texts.exe) || !take(rest, record->asked_len, texts.asked) ||
+      !take(rest, record->argv0_len, texts.argv0))
+    return std::nullopt;
+  return std::pair(record, texts);
 }
 
 }  // namespace janus

@@ -36,7 +36,13 @@ std::string_view visit_threads(std::string_view bytes, Visit visit) {
   return bytes;
 }
 
-// A record of the ring, which is aligned there, and its executable.
-std::optional<std::pair<const janus_record*, std::string_view>> record_of(const void* data, std::size_t size);
+// What follows a record of the ring. Of an exec: by what path it was asked, and its
+// first argument; empty where they are not known.
+struct RecordTexts {
+  std::string_view exe, asked, argv0;
+};
+
+// A record of the ring, which is aligned there.
+std::optional<std::pair<const janus_record*, RecordTexts>> record_of(const void* data, std::size_t size);
 
 }  // namespace janus

@@ -1,6 +1,7 @@
 #include "record/event_ring.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -11,14 +12,14 @@ EventRing::EventRing(std::size_t bytes)
     : capacity_(std::bit_ceil(std::max<std::size_t>(bytes, 65536))),
       bytes_(std::make_unique_for_overwrite<std::uint8_t[]>(capacity_)) {}
 
-bool EventRing::push(FileEvent header, std::string_view path, std::string_view exe, std::string_view ancestry,
-                     std::span<const std::uint32_t> deniers) {
-  constexpr std::size_t most = std::numeric_limits<std::uint16_t>::max();
-  path = path.substr(0, most);
-  exe = exe.substr(0, most);
-  ancestry = ancestry.substr(0, most);
+bool EventRing::push(FileEvent header, const FileEventTexts& texts, std::span<const std::uint32_t> deniers) {
+  std::array<std::string_view, 5> parts = {texts.path, texts.exe, texts.ancestry, texts.asked, texts.argv0};
+  std::size_t strings = 0;
+  for (std::string_view& part : parts) {
+    part = part.substr(0, std::numeric_limits<std::uint16_t>::max());
+    strings += part.size();
+  }
   deniers = deniers.first(std::min(deniers.size(), kDeniers));
-  const std::size_t strings = path.size() + exe.size() + ancestry.size();
   const std::size_t size = (sizeof(FileEvent) + strings + deniers.size_bytes() + 7) & ~std::size_t{7};
   const std::lock_guard lock(mutex_);
   header.seq = ++seq_;
@@ -27,16 +28,20 @@ bool EventRing::push(FileEvent header, std::string_view path, std::string_view e
     return false;
   }
   header.size = static_cast<std::uint32_t>(size);
-  header.path_len = static_cast<std::uint16_t>(path.size());
-  header.exe_len = static_cast<std::uint16_t>(exe.size());
-  header.ancestry_len = static_cast<std::uint16_t>(ancestry.size());
+  header.path_len = static_cast<std::uint16_t>(parts[0].size());
+  header.exe_len = static_cast<std::uint16_t>(parts[1].size());
+  header.ancestry_len = static_cast<std::uint16_t>(parts[2].size());
+  header.asked_len = static_cast<std::uint16_t>(parts[3].size());
+  header.argv0_len = static_cast<std::uint16_t>(parts[4].size());
   header.deniers = static_cast<std::uint16_t>(deniers.size());
   const bool was_empty = head_ == tail_;
   copy_in(tail_, &header, sizeof(header));
-  copy_in(tail_ + sizeof(header), path.data(), path.size());
-  copy_in(tail_ + sizeof(header) + path.size(), exe.data(), exe.size());
-  copy_in(tail_ + sizeof(header) + path.size() + exe.size(), ancestry.data(), ancestry.size());
-  if (!deniers.empty()) copy_in(tail_ + sizeof(header) + strings, deniers.data(), deniers.size_bytes());
+  std::uint64_t at = tail_ + sizeof(header);
+  for (const std::string_view part : parts) {
+    copy_in(at, part.data(), part.size());
+    at += part.size();
+  }
+  if (!deniers.empty()) copy_in(at, deniers.data(), deniers.size_bytes());
   tail_ += size;
   ++written_;
   return was_empty;

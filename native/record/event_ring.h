@@ -23,8 +23,7 @@ class EventRing {
 
   // Fills in size, lengths and sequence number. Returns true if the ring was
   // empty before: the reader has to be woken.
-  bool push(FileEvent header, std::string_view path, std::string_view exe, std::string_view ancestry,
-            std::span<const std::uint32_t> deniers);
+  bool push(FileEvent header, const FileEventTexts& texts, std::span<const std::uint32_t> deniers);
 
   // Whole records only; returns the bytes copied.
   std::size_t drain(std::span<std::uint8_t> into);

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace janus {
 
@@ -71,9 +72,19 @@ struct FileEvent {
   std::uint64_t start_ns;      // the process's start, CLOCK_REALTIME; 0 = not known
   std::uint16_t ancestry_len;  // bytes
   std::uint16_t deniers;       // how many other guards deny it, or only audit and would
-  std::uint16_t reserved[2];
-  // path bytes, then exe bytes, then ancestry, then deniers, then padding to 8.
+  std::uint16_t asked_len;     // bytes, no NUL; 0: not known
+  std::uint16_t argv0_len;     // bytes, no NUL; 0: not known
+  // FileEventTexts, one after the other, then deniers, then padding to 8.
   // A denier is a subject_id, one for each guard. Not aligned.
+};
+
+// What follows a record.
+struct FileEventTexts {
+  std::string_view path = {};
+  std::string_view exe = {};
+  std::string_view ancestry = {};
+  std::string_view asked = {};  // the path by which the actor asked, as it wrote it
+  std::string_view argv0 = {};  // the first argument of the program that the actor runs
 };
 
 // The ancestry: one after the other, the parent first. Not aligned. After it
@@ -95,5 +106,6 @@ static_assert(offsetof(FileEvent, pid) == 40);
 static_assert(offsetof(FileEvent, kind) == 52);
 static_assert(offsetof(FileEvent, comm) == 56);
 static_assert(offsetof(FileEvent, start_ns) == 72);
+static_assert(offsetof(FileEvent, asked_len) == 84);
 
 }  // namespace janus

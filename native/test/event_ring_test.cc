@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tap.h"
@@ -15,7 +16,7 @@ namespace {
 
 struct Read {
   FileEvent header;
-  std::string path, exe, ancestry;
+  std::string path, exe, ancestry, asked, argv0;
   std::vector<std::uint32_t> deniers;
 };
 
@@ -27,10 +28,14 @@ std::vector<Read> drain(EventRing& ring, std::size_t room = 1 << 16) {
       Read read;
       std::memcpy(&read.header, bytes.data() + at, sizeof(FileEvent));
       const auto* text = reinterpret_cast<const char*>(bytes.data()) + at + sizeof(FileEvent);
-      read.path.assign(text, read.header.path_len);
-      read.exe.assign(text + read.header.path_len, read.header.exe_len);
-      read.ancestry.assign(text + read.header.path_len + read.header.exe_len, read.header.ancestry_len);
-      text += read.path.size() + read.exe.size() + read.ancestry.size();
+      for (const auto& [part, length] : {std::pair(&read.path, read.header.path_len),
+                                         {&read.exe, read.header.exe_len},
+                                         {&read.ancestry, read.header.ancestry_len},
+                                         {&read.asked, read.header.asked_len},
+                                         {&read.argv0, read.header.argv0_len}}) {
+        part->assign(text, length);
+        text += length;
+      }
       for (std::uint16_t i = 0; i < read.header.deniers; ++i, text += sizeof(std::uint32_t))
         std::memcpy(&read.deniers.emplace_back(), text, sizeof(std::uint32_t));
       at += read.header.size;
@@ -42,17 +47,19 @@ std::vector<Read> drain(EventRing& ring, std::size_t room = 1 << 16) {
 
 void keeps_order_and_strings() {
   EventRing ring(65536);
-  CHECK(ring.push({}, "/a", "/bin/sh", "up", std::array{7u, 8u}));  // it was empty: wake the reader
-  CHECK(!ring.push({}, "", "", "", {}));
+  const janus::FileEventTexts texts{.path = "/a", .exe = "/bin/sh", .ancestry = "up", .asked = "/b/a", .argv0 = "as"};
+  CHECK(ring.push({}, texts, std::array{7u, 8u}));  // it was empty: wake the reader
+  CHECK(!ring.push({}, {}, {}));
   const auto read = drain(ring);
   CHECK(read.size() == 2);
   CHECK(read[0].path == "/a" && read[0].exe == "/bin/sh" && read[0].ancestry == "up" && read[0].header.seq == 1);
+  CHECK(read[0].asked == "/b/a" && read[0].argv0 == "as" && read[1].asked.empty());
   CHECK(read[1].path.empty() && read[1].header.seq == 2);
   CHECK(read[0].deniers == std::vector({7u, 8u}) && read[1].deniers.empty());
   CHECK(read[0].header.size % 8 == 0);
-  CHECK(ring.push({}, "/b", "", "", {}));          // empty again
+  CHECK(ring.push({}, {.path = "/b"}, {}));  // empty again
   drain(ring);
-  ring.push({}, "/c", "", "", std::vector<std::uint32_t>(100, 9u));
+  ring.push({}, {.path = "/c"}, std::vector<std::uint32_t>(100, 9u));
   CHECK(drain(ring).at(0).deniers == std::vector<std::uint32_t>(janus::kDeniers, 9u));
 }
 
@@ -61,13 +68,13 @@ void a_full_ring_drops_and_leaves_a_gap() {
   const std::string path(4000, 'x');
   int pushed = 0;
   while (ring.dropped() == 0) {
-    ring.push({}, path, "", "", {});
+    ring.push({}, {.path = path}, {});
     ++pushed;
   }
   CHECK(ring.written() == static_cast<std::uint64_t>(pushed - 1));
   CHECK(ring.used() <= ring.capacity());
   CHECK(drain(ring).size() == static_cast<std::size_t>(pushed - 1));
-  ring.push({}, "/after", "", "", {});
+  ring.push({}, {.path = "/after"}, {});
   const auto after = drain(ring);
   CHECK(after.size() == 1 && after[0].header.seq == static_cast<std::uint64_t>(pushed + 1));
 }
@@ -77,7 +84,7 @@ void records_cross_the_end_of_the_memory() {
   bool all_right = true;
   for (int i = 0; i < 5000; ++i) {
     const std::string path = "/" + std::string(static_cast<std::size_t>(i % 977), static_cast<char>('a' + i % 26));
-    ring.push({}, path, "e", "", {});
+    ring.push({}, {.path = path, .exe = "e"}, {});
     const auto read = drain(ring);
     all_right = all_right && read.size() == 1 && read[0].path == path && read[0].exe == "e";
   }
@@ -86,7 +93,7 @@ void records_cross_the_end_of_the_memory() {
 
 void a_reader_with_little_room_gets_whole_records() {
   EventRing ring(65536);
-  for (int i = 0; i < 10; ++i) ring.push({}, "/path", "", "", {});
+  for (int i = 0; i < 10; ++i) ring.push({}, {.path = "/path"}, {});
   std::vector<std::uint8_t> room(200);
   const std::size_t got = ring.drain(room);
   std::uint32_t size = 0;
@@ -100,7 +107,7 @@ void many_writers_lose_nothing_silently() {
   std::vector<std::thread> writers;
   for (int w = 0; w < 4; ++w)
     writers.emplace_back([&] {
-      for (int i = 0; i < kEach; ++i) ring.push({}, "/some/path", "/bin/true", "", {});
+      for (int i = 0; i < kEach; ++i) ring.push({}, {.path = "/some/path", .exe = "/bin/true"}, {});
     });
   std::size_t read = 0;
   std::uint64_t last = 0;

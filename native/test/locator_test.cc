@@ -10,7 +10,7 @@ using namespace janus;
 int main() {
   janus_locate raw{};
   const std::string whole = "/data/free/g/deep/file";
-  Location location{.raw = &raw, .path = whole};
+  Location location{.raw = &raw, .path = whole, .asked = {}};
   raw.hits = 2;
   raw.full_len = static_cast<std::uint32_t>(whole.size());
   raw.hit_tail[0] = static_cast<std::uint32_t>(std::string("/deep/file").size());

@@ -24,7 +24,8 @@ ProcessTable::News news_of(const janus_task& task, std::uint32_t ppid, std::uint
           .uid = uid,
           .flags = task.flags,
           .comm = std::move(comm),
-          .exe = std::string(exe)};
+          .exe = std::string(exe),
+          .exec = {}};
 }
 
 }  // namespace
@@ -196,13 +197,17 @@ void Tracker::end(const ProcessKey& key, const ProcessTable::News* last) {
   if (emptied) emptied_.push_back(*emptied);
 }
 
-void Tracker::take(const janus_record& record, std::string_view exe) {
+void Tracker::take(const janus_record& record, const RecordTexts& texts) {
   const ProcessKey key{record.tgid, record.task.start_ns};
-  const auto news = [&] { return news_of(record.task, record.ppid, record.uid, comm_of(record.comm), exe); };
+  const auto news = [&] { return news_of(record.task, record.ppid, record.uid, comm_of(record.comm), texts.exe); };
   switch (record.type) {
-    case JANUS_RECORD_EXEC:
+    case JANUS_RECORD_EXEC: {
       seen_.emplace_back(record.task.container, record.tgid, record.mnt_ns);
-      [[fallthrough]];
+      auto executed = news();
+      executed.exec = {.ino = record.exe_ino, .dev = record.exe_dev, .asked = std::string(texts.asked), .argv0 = std::string(texts.argv0)};
+      put(key, executed);
+      break;
+    }
     case JANUS_RECORD_TASK:
       put(key, news());
       break;
@@ -235,9 +240,9 @@ void Tracker::see_namespace(std::uint64_t container, std::uint32_t tgid, std::ui
 }
 
 void Tracker::drain() {
-  programs_.consume([&](const janus_record& record, std::string_view exe) {
+  programs_.consume([&](const janus_record& record, const RecordTexts& texts) {
     const std::lock_guard lock(mutex_);
-    take(record, exe);
+    take(record, texts);
   });
   tell();
 }
@@ -321,6 +326,7 @@ std::optional<Tracker::Process> Tracker::process(const ProcessKey& key) const {
                   .uid = found->uid,
                   .comm = found->image->comm,
                   .exe = found->image->exe,
+                  .exec = found->exec,
                   .ancestors = {},
                   .cut = found->cut};
   for (const auto& image : found->ancestors) process.ancestors.push_back({image->key.tgid, image->comm, image->exe});

@@ -72,6 +72,7 @@ class Tracker {
     std::uint32_t uid = 0;
     std::string comm;
     std::string exe;
+    ProcessTable::Exec exec;
     // Its forker, its forker's forker, ..., up to the container's first process
     // (or to one that was put into the container: it has none in there).
     std::vector<Ancestor> ancestors;
@@ -133,7 +134,7 @@ class Tracker {
   void refresh();
   void put(const ProcessKey& key, const ProcessTable::News& news);
   void end(const ProcessKey& key, const ProcessTable::News* last);
-  void take(const janus_record& record, std::string_view exe);
+  void take(const janus_record& record, const RecordTexts& texts);
   void tell();
   // Of all containers, as namespaces() has them.
   std::set<std::pair<std::uint64_t, std::uint32_t>> known_namespaces() const;

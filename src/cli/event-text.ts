@@ -63,13 +63,15 @@ function processText({ process }: Event): string {
   return process === undefined ? "" : `${printableString(process.comm)}[${process.pid}]`;
 }
 
-function wideParts({ subject, process, sequence, directory, blockedNs, owner, late }: Event): string[] {
+function wideParts({ subject, process, sequence, directory, blockedNs, owner, late, asked }: Event): string[] {
   const ancestry = (process?.ancestry ?? []).map(({ pid, comm }) => `${printableString(comm)}[${pid}]`);
   const tags = Object.entries(subject?.tags ?? {}).map(([key, value]) => printableString(`${key}=${value}`));
   const flags = Object.entries({ directory, owner, late, outside: process?.inside === false });
   return [
     `uid=${process?.uid ?? ""}`,
     `exe='${printableString(process?.executable ?? "")}'`,
+    ...claim("argv0", process?.argv0),
+    ...claim("asked", asked),
     `by=${[...ancestry, ...(process?.ancestryCut ? ["..."] : [])].join("<") || "-"}`,
     `node=${printableString(subject?.node ?? "")}`,
     `seq=${sequence}`,
@@ -77,6 +79,11 @@ function wideParts({ subject, process, sequence, directory, blockedNs, owner, la
     ...flags.flatMap(([name, set]) => (set ? [name] : [])),
     ...tags,
   ];
+}
+
+/** Nothing where it isn't known. */
+function claim(name: string, value = ""): string[] {
+  return value === "" ? [] : [`${name}='${printableString(value)}'`];
 }
 
 function timeText(time: Timestamp | undefined): string {

@@ -62,8 +62,7 @@ export class FileEventView {
     this.#start = start;
     this.#word = start / WORD;
     this.#next = start + size;
-    const variable =
-      size === 0 ? 0 : this.#pathLength + this.#exeLength + this.#ancestryLength + this.deniers * DENIER_BYTES;
+    const variable = size === 0 ? 0 : this.#argv0End - this.#pathStart + this.deniers * DENIER_BYTES;
     if (size < FILE_EVENT.sizeof + variable || size > room || size % RECORD_ALIGNMENT !== 0) {
       this.#length = this.#next = 0;
       throw new MalformedBatchError(`record of ${size} bytes at ${start}, ${room} left`);
@@ -203,6 +202,42 @@ export class FileEventView {
     return quoteBytes(this.bytes, this.#pathEnd, this.#exeEnd);
   }
 
+  /** Whether `asked` is known. */
+  get hasAsked(): boolean {
+    return this.#askedLength !== 0;
+  }
+
+  /** A window, as pathBytes: the path by which the process asked, as it wrote it. A claim of its own. Empty: not known. */
+  get askedBytes(): Buffer {
+    return this.bytes.subarray(this.#ancestryEnd, this.#askedEnd);
+  }
+
+  get askedText(): string {
+    return printableBytes(this.bytes, this.#ancestryEnd, this.#askedEnd);
+  }
+
+  get askedJson(): string {
+    return quoteBytes(this.bytes, this.#ancestryEnd, this.#askedEnd);
+  }
+
+  /** Whether `argv0` is known. */
+  get hasArgv0(): boolean {
+    return this.#argv0Length !== 0;
+  }
+
+  /** A window, as pathBytes: the first argument of the program that the process runs. Empty: not known. */
+  get argv0Bytes(): Buffer {
+    return this.bytes.subarray(this.#askedEnd, this.#argv0End);
+  }
+
+  get argv0Text(): string {
+    return printableBytes(this.bytes, this.#askedEnd, this.#argv0End);
+  }
+
+  get argv0Json(): string {
+    return quoteBytes(this.bytes, this.#askedEnd, this.#argv0End);
+  }
+
   get comm(): string {
     return this.bytes.toString("utf8", this.#start + FILE_EVENT.comm, this.#commEnd);
   }
@@ -236,13 +271,13 @@ export class FileEventView {
 
   /** Of each other guard that denies it, or would, the id of a subject; see FLAG.deniersCut. */
   get denierIds(): number[] {
-    const start = this.#exeEnd + this.#ancestryLength;
+    const start = this.#argv0End;
     return Array.from({ length: this.deniers }, (_, index) => this.bytes.readUInt32LE(start + index * DENIER_BYTES));
   }
 
   #ancestors(text: (start: number, end: number) => string): Ancestor[] {
     const all: Ancestor[] = [];
-    const end = this.#exeEnd + this.#ancestryLength;
+    const end = this.#ancestryEnd;
     for (let at = this.#exeEnd; at < end; ) {
       const comm = at + ANCESTOR.sizeof;
       const exe = comm + this.bytes.readUInt8(at + ANCESTOR.comm_len);
@@ -253,8 +288,24 @@ export class FileEventView {
     return all;
   }
 
-  get #ancestryLength(): number {
-    return this.#u16[(this.#start + FILE_EVENT.ancestry_len) / 2] as number;
+  get #ancestryEnd(): number {
+    return this.#exeEnd + (this.#u16[(this.#start + FILE_EVENT.ancestry_len) / 2] as number);
+  }
+
+  get #askedLength(): number {
+    return this.#u16[(this.#start + FILE_EVENT.asked_len) / 2] as number;
+  }
+
+  get #askedEnd(): number {
+    return this.#ancestryEnd + this.#askedLength;
+  }
+
+  get #argv0Length(): number {
+    return this.#u16[(this.#start + FILE_EVENT.argv0_len) / 2] as number;
+  }
+
+  get #argv0End(): number {
+    return this.#askedEnd + this.#argv0Length;
   }
 
   /** How many other guards deny it, or only audit and would. */

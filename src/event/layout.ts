@@ -25,6 +25,8 @@ export const FILE_EVENT = {
   start_ns: 72,
   ancestry_len: 80,
   deniers: 82,
+  asked_len: 84,
+  argv0_len: 86,
 } as const;
 
 /** `struct FileEventAncestor`, which its two strings follow. Not aligned. */

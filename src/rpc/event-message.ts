@@ -74,6 +74,7 @@ export function encodeEvent(view: FileEventView, subject: SubjectContext, denier
     writer.tag(EVENT.deniers.number, WireType.LengthDelimited).bytes(message);
   }
   flag(writer, EVENT.deniersCut, deniers.cut);
+  if (view.hasAsked) text(writer, EVENT.asked, view.askedBytes);
   return writer.join().join().finish();
 }
 
@@ -93,6 +94,7 @@ function writeProcess(writer: BinaryWriter, view: FileEventView): void {
     writer.join();
   }
   flag(writer, PROCESS.ancestryCut, (view.flags & FLAG.cut) !== 0);
+  if (view.hasArgv0) text(writer, PROCESS.argv0, view.argv0Bytes);
 }
 
 function responseOf({ response }: FileEventView): Response {

@@ -127,12 +127,14 @@ class JsonLines implements LineRenderer {
 
   render(view: FileEventView, subject: SubjectContext, deniers: Deniers): string {
     const { flags } = view;
+    const asked = view.hasAsked ? `,"asked":${view.askedJson}` : "";
+    const argv0 = view.hasArgv0 ? `,"argv0":${view.argv0Json}` : "";
     const bytes = view.pathIsUtf8 ? "" : `,"pathBytes":"${view.pathBytes.toString("base64")}"`;
     return (
       `{"time":"${view.time}",${this.#subjectOf(subject)},"response":"${responseName(view)}",` +
-      `"event":"${eventName(view)}","answered":${(flags & FLAG.answered) !== 0},"path":${view.pathJson}${bytes},` +
+      `"event":"${eventName(view)}","answered":${(flags & FLAG.answered) !== 0},"path":${view.pathJson}${bytes}${asked},` +
       `"ftype":"${fileType(view)}","pid":${view.pid},"start":"${view.start}","ppid":${view.ppid},` +
-      `"uid":${view.uid},"comm":${view.commJson},"exe":${view.exeJson},"inside":${(flags & FLAG.inside) !== 0},` +
+      `"uid":${view.uid},"comm":${view.commJson},"exe":${view.exeJson}${argv0},"inside":${(flags & FLAG.inside) !== 0},` +
       `"ancestry":${quoteJson(view.ancestry)},"ancestryCut":${(flags & FLAG.cut) !== 0},` +
       `"blockedNs":${view.blockedNs},"seq":${view.seq},"owner":${(flags & FLAG.owner) !== 0},` +
       `"late":${(flags & FLAG.late) !== 0},"audited":${(flags & FLAG.audited) !== 0}${guardsJson(subject, deniers)}}`

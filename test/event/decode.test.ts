@@ -24,6 +24,9 @@ t.test("every field, at the ends of its range", (t) => {
     comm: "sixteen-letters!",
     path: "/é",
     exe: "/bin/ü",
+    asked: "./ö",
+    argv0: "-ä",
+    deniers: [9],
   });
   t.equal(view.seq, Number.MAX_SAFE_INTEGER);
   t.equal(view.time, "2554-07-21T23:34:33.709551615Z");
@@ -47,6 +50,11 @@ t.test("every field, at the ends of its range", (t) => {
   t.equal(view.path, "/é");
   t.equal(view.pathIsUtf8, true);
   t.equal(view.exe, "/bin/ü");
+  t.same([view.hasAsked, view.askedText, view.askedBytes.toString()], [true, "./ö", "./ö"]);
+  t.same([view.hasArgv0, view.argv0Text, view.argv0Bytes.toString()], [true, "-ä", "-ä"]);
+  t.same(view.denierIds, [9]);
+  const { hasAsked, askedText, hasArgv0, argv0Text } = viewOf({});
+  t.same([hasAsked, askedText, hasArgv0, argv0Text], [false, "", false, ""], "not known");
   t.end();
 });
 
@@ -135,6 +143,8 @@ t.test("what is not a record is refused, and does not loop", (t) => {
     ["size not aligned", (bytes) => bytes.writeUInt32LE(bytes.length - 4, 0)],
     ["strings past the record", (bytes) => bytes.writeUInt16LE(500, 4)],
     ["ancestry past the record", (bytes) => bytes.writeUInt16LE(500, 80)],
+    ["asked past the record", (bytes) => bytes.writeUInt16LE(500, 84)],
+    ["argv0 past the record", (bytes) => bytes.writeUInt16LE(500, 86)],
     ["cut short", () => undefined, 40],
   ];
   for (const [name, breakIt, length] of broken) {

@@ -135,6 +135,8 @@ t.test("an event's message says all that the log knows", async (t) => {
     comm: "c\xe9", // not UTF-8
     path: Buffer.from("/caf\xe9", "latin1"),
     exe: "/bin/größe",
+    asked: Buffer.from("./caf\xe9", "latin1"),
+    argv0: "größe",
     startNs: 1_600_000_000_000_000_001n,
     ancestry: [
       { pid: 5, comm: "sh", exe: "/bin/sh" },
@@ -161,6 +163,7 @@ t.test("an event's message says all that the log knows", async (t) => {
     blockedNs: 4_000_000_000,
     deniers: [{ name: "b", namespace: "", auditing: true }],
     deniersCut: true,
+    asked: "./caf\ufffd",
     subject: {
       guard: "passwords",
       namespace: "default",
@@ -185,6 +188,7 @@ t.test("an event's message says all that the log knows", async (t) => {
         { pid: 1, comm: "", executable: "" },
       ],
       ancestryCut: true,
+      argv0: "größe",
     },
   });
   t.same(items[0]?.item, { case: "event", value: expected });

@@ -43,10 +43,13 @@ t.test("extremes", async (t) => {
   const printed = await lines([
     { path: new Uint8Array([0x2f, 0xff, 0xfe]), comm: "\u007f", exe: "" },
     { startNs: 1_700_000_000_000_000_001n, ancestry: Array.from({ length: 16 }, () => ancestor), flags: FLAG.cut },
+    { asked: new Uint8Array([0x2e, 0x2f, 0xff]), argv0: '"' },
     { uid: 0xffff_ffff, blockedNs: 0xffff_ffff, seq: 2n ** 53n - 1n, pid: 0, ppid: 0 },
   ]);
   t.same(printed.flatMap(schemaFaults), []);
   t.match(printed[0], /"pathBytes":/);
+  t.notMatch(printed[0], /"asked"|"argv0"/, "not known");
+  t.match(JSON.parse(printed[2] ?? ""), { asked: "./\ufffd", argv0: '"' });
 });
 
 t.test("what is not in the schema fails", async (t) => {

@@ -23,6 +23,8 @@ export interface RecordFields {
   readonly exe?: string | Uint8Array;
   readonly startNs?: bigint;
   readonly ancestry?: readonly { readonly pid: number; readonly comm: string; readonly exe: string }[];
+  readonly asked?: string | Uint8Array;
+  readonly argv0?: string | Uint8Array;
   readonly deniers?: readonly number[];
 }
 
@@ -31,7 +33,10 @@ export function encodeRecord(fields: RecordFields): Buffer {
   const exe = Buffer.from(fields.exe ?? "/bin/busybox");
   const ancestry = Buffer.concat((fields.ancestry ?? []).map(encodeAncestor));
   const deniers = Buffer.from(Uint32Array.from(fields.deniers ?? []).buffer);
-  const unpadded = 88 + path.length + exe.length + ancestry.length + deniers.length;
+  const asked = Buffer.from(fields.asked ?? "");
+  const argv0 = Buffer.from(fields.argv0 ?? "");
+  const tail = Buffer.concat([path, exe, ancestry, asked, argv0, deniers]);
+  const unpadded = 88 + tail.length;
   const record = Buffer.alloc(unpadded + ((8 - (unpadded % 8)) % 8), 0);
   record.writeUInt32LE(record.length, 0);
   record.writeUInt16LE(path.length, 4);
@@ -51,10 +56,9 @@ export function encodeRecord(fields: RecordFields): Buffer {
   record.writeBigUInt64LE(fields.startNs ?? 0n, 72);
   record.writeUInt16LE(ancestry.length, 80);
   record.writeUInt16LE(deniers.length / 4, 82);
-  path.copy(record, 88);
-  exe.copy(record, 88 + path.length);
-  ancestry.copy(record, 88 + path.length + exe.length);
-  deniers.copy(record, 88 + path.length + exe.length + ancestry.length);
+  record.writeUInt16LE(asked.length, 84);
+  record.writeUInt16LE(argv0.length, 86);
+  tail.copy(record, 88);
   return record;
 }
 

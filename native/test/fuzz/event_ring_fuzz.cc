@@ -15,7 +15,7 @@ namespace {
 
 struct Pushed {
   std::uint64_t seq;
-  std::string path, exe, ancestry;
+  std::string path, exe, ancestry, asked, argv0;
   std::vector<std::uint32_t> deniers;
 };
 
@@ -32,7 +32,9 @@ void check(std::span<const std::uint8_t> drained, std::deque<Pushed>& waiting) {
     const char* text = reinterpret_cast<const char*>(drained.data() + at + sizeof(event));
     for (const auto& [length, part] : {std::pair(event.path_len, &waiting.front().path),
                                        {event.exe_len, &waiting.front().exe},
-                                       {event.ancestry_len, &waiting.front().ancestry}}) {
+                                       {event.ancestry_len, &waiting.front().ancestry},
+                                       {event.asked_len, &waiting.front().asked},
+                                       {event.argv0_len, &waiting.front().argv0}}) {
       CLAIM(std::string_view(text, length) == *part);
       text += length;
     }
@@ -57,12 +59,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto length = [&] { return static_cast<std::size_t>(input.byte()) << input.below(10); };
     if (input.flag()) {
       const std::string path(length(), 'p'), exe(length(), 'e'), ancestry(length(), 'a');
+      const std::string asked(length(), 's'), argv0(length(), 'v');
       const std::uint64_t dropped = ring.dropped();
       std::vector<std::uint32_t> deniers(input.below(20), 0x01020304);
-      ring.push({}, path, exe, ancestry, deniers);
+      ring.push({}, {.path = path, .exe = exe, .ancestry = ancestry, .asked = asked, .argv0 = argv0}, deniers);
       deniers.resize(std::min(deniers.size(), kDeniers));
       ++seq;
-      if (ring.dropped() == dropped) waiting.push_back({seq, cut(path), cut(exe), cut(ancestry), deniers});
+      if (ring.dropped() == dropped) waiting.push_back({seq, cut(path), cut(exe), cut(ancestry), cut(asked), cut(argv0), deniers});
     } else {
       std::vector<std::uint8_t> into(length());
       const std::size_t got = ring.drain(into);
