@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type GuardDetails, GuardSource, GuardState } from "../gen/janus/v1/inspection_pb.js";
 import { GuardMode, type JanusdConfig, type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
-import { fileField } from "../guard/file.js";
+import { fileField } from "../guard/document.js";
 import { formatResources, type Resource, resourceOf } from "../guard/file-format.js";
 import { labelOf } from "../guard/registry.js";
 import { ageOf, type Out, printJson, shortId, timeOf } from "./output.js";

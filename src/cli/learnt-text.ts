@@ -2,7 +2,7 @@
 
 import { printableString, quoteJson } from "../event/text.js";
 import type { Lost } from "../gen/janus/v1/events_pb.js";
-import { API_VERSION, KIND } from "../guard/file.js";
+import { API_VERSION, KIND } from "../guard/document.js";
 import { formatLost } from "./event-text.js";
 import type { Folded, Forced, LearntPath, LearntTree, Uses } from "./learnt.js";
 

@@ -1,7 +1,7 @@
 /** A guard as a document of a guard file: the other way round than `file.ts`. */
 import { stringify } from "yaml";
 import { type JanusdConfig, type JanusGuardSubject, Scope } from "../gen/janus_pb.js";
-import { API_VERSION, KIND, SCOPES } from "./file.js";
+import { API_VERSION, KIND, SCOPES } from "./document.js";
 import { containerId, modeOf } from "./guard.js";
 
 /** What `readGuardFile` reads as the same guard. Without what is as it would be anyway. */
