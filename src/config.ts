@@ -46,6 +46,8 @@ export interface Config {
   /** Undefined: guards are not kept. */
   readonly stateFile: string | undefined;
   readonly nodeName: string;
+  /** Undefined: guards of Kubernetes are not followed. */
+  readonly kubernetes: KubernetesConfig | undefined;
   /** How long CreateGuard waits for containers that aren't there yet. Milliseconds. */
   readonly containerWaitMs: number;
   /** Between two opens of the canary; 0: none. */
@@ -59,6 +61,13 @@ export interface Config {
   /** Of the events that are kept for who comes later. */
   readonly eventHistoryBytes: number;
   readonly engine: Omit<EngineOptions, "stalls">;
+}
+
+export interface KubernetesConfig {
+  /** A file. Undefined: the pod's own credentials. */
+  readonly kubeconfig: string | undefined;
+  /** Of the container runtime's socket. Undefined: the first of the known ones that is there. */
+  readonly criEndpoint: string | undefined;
 }
 
 /** A command line or environment that makes no sense. One line. */
@@ -183,6 +192,31 @@ const OPTIONS = {
     defaultText: "none",
     help: "Guards without a controller: YAML in the shape of the `JanusGuard` resource, with container ids in `spec.containers`.",
     parse: String,
+  }),
+  kubernetes: row({
+    flag: "kubernetes",
+    env: "JANUSD_KUBERNETES",
+    default: false,
+    help: "Take guards from the cluster: the daemon follows `JanusGuard` and `ClusterJanusGuard` resources and the pods of its node, with its pod's own credentials. See docs/kubernetes.md.",
+    parse: parseSwitch,
+  }),
+  kubeconfig: row({
+    flag: "kubeconfig",
+    env: "JANUSD_KUBECONFIG",
+    value: "file",
+    default: "",
+    help: "Credentials for the API server, instead of the pod's own. Turns `--kubernetes` on, too.",
+    parse: String,
+  }),
+  criEndpoint: row({
+    flag: "cri-endpoint",
+    env: "JANUSD_CRI_ENDPOINT",
+    value: "socket",
+    default: "",
+    defaultText:
+      "the first that is there of `/run/containerd/containerd.sock`, `/run/crio/crio.sock`, `/run/cri-dockerd.sock`",
+    help: "The container runtime's Unix socket (`/path` or `unix:///path`), which knows a pod's containers before the pod's status names them. For `--kubernetes`.",
+    parse: (text) => absoluteOrNone(text.replace(/^unix:\/\//, "")),
   }),
   stateFile: row({
     flag: "state-file",
@@ -373,6 +407,7 @@ export function parseConfig(
     metricsIntervalMs: values.metricsInterval,
     guardsFile: values.guards === "" ? undefined : values.guards,
     stateFile: values.stateFile === "" ? undefined : values.stateFile,
+    kubernetes: readKubernetes(values),
     nodeName: values.nodeName === "" ? hostname() : values.nodeName,
     containerWaitMs: values.containerWait,
     canaryMs: values.canary,
@@ -393,6 +428,14 @@ export function parseConfig(
       stallFile: values.stateFile === "" ? "" : `${values.stateFile}.stalled`,
       keeperCgroup: values.keeperCgroup,
     },
+  };
+}
+
+function readKubernetes({ kubernetes, kubeconfig, criEndpoint }: Values): KubernetesConfig | undefined {
+  if (!kubernetes && kubeconfig === "") return undefined;
+  return {
+    kubeconfig: kubeconfig === "" ? undefined : kubeconfig,
+    criEndpoint: criEndpoint === "" ? undefined : criEndpoint,
   };
 }
 
@@ -626,12 +669,12 @@ Errors name the file, the line, the document and the field. Unknown fields are e
 
 ## The state file
 
-Guards that came over gRPC are kept in \`--state-file\` (mode 0600) and restored at the next start before anything is served.
+Guards that came over gRPC or from the cluster are kept in \`--state-file\` (mode 0600) and restored at the next start before anything is served.
 Guards whose containers are gone by then are dropped: those that are left must not wait for them, and whoever made a guard
 makes it again.
 
 The file begins with a snapshot, one JSON document with all guards. Each change since is one line of JSON: \`{"set":…}\` or
-\`{"remove":[name, namespace, podName]}\`. So a change costs its own size, however many guards there are. When the lines have
+\`{"remove":[name, namespace, podName]}\` (of a guard from the cluster, its kind and the pod's uid come after). So a change costs its own size, however many guards there are. When the lines have
 made the file longer than twice its guards, and when the daemon ends, a new snapshot replaces it atomically. What is written
 is synced to the disk. The file and its directory belong to the daemon: symlinks are not followed, and \`FILE.new\` is made
 there for a moment.

@@ -13,9 +13,10 @@ import { EventPipeline } from "./event/pipeline.js";
 import type { Sink } from "./event/sink.js";
 import { FileGuards, openGuardFile } from "./guard/file-guards.js";
 import { GuardIntake } from "./guard/intake.js";
-import { GuardRegistry } from "./guard/registry.js";
+import { GuardRegistry, type StoredGuard } from "./guard/registry.js";
 import { StateFile } from "./guard/state.js";
 import { Health } from "./health.js";
+import type { Cluster } from "./kubernetes/cluster.js";
 import type { Log } from "./log.js";
 import { type Addon, type Engine, loadAddon } from "./native.js";
 import { Notices } from "./notices.js";
@@ -69,6 +70,10 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
   if (probe.missing.length > 0) throw new CannotRun(probe.missing);
   assertLayout(addon.layout());
   const guardFile = config.guardsFile === undefined ? undefined : await openGuardFile(config.guardsFile);
+  if (config.kubernetes !== undefined) {
+    const { checkCredentials } = await import("./kubernetes/credentials.js");
+    checkCredentials(config.kubernetes.kubeconfig, process.env);
+  }
   const tls =
     config.tls === undefined ? undefined : new (await import("./rpc/tls-reload.js")).TlsReload(config.tls, log);
   if (tls !== undefined && config.allowedClients.length === 0) {
@@ -112,6 +117,9 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     log.info({ guards: registry.size, hold: holdTier, msSinceStart: Math.round(performance.now()) }, "enforcing");
 
     // Only now: loading what serves takes longer than all of the above, and containers were unguarded meanwhile.
+    const cluster = await openCluster(config, { registry, engine, log });
+    cluster?.start();
+    steps.push({ what: "Kubernetes", close: () => cluster?.close() });
     const [{ HttpServer }, { openRpcServer }, { EventStreams }, { Metrics }] = await Promise.all([
       import("./http/server.js"),
       import("./rpc/server.js"),
@@ -126,6 +134,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       stateFile: state,
       logFile,
       guardFile: fileGuards,
+      kubernetes: cluster,
       tls,
       canary,
       drained: () => pipeline.stats.delivered + pipeline.stats.unattributed + pipeline.stats.malformed,
@@ -144,6 +153,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
       stateErrors: () => state?.failures ?? 0,
       logFileErrors: () => logFile?.errors ?? 0,
       certificateExpires: () => tls?.expires,
+      kubernetes: cluster,
       refusals: refusals.counts,
       streams,
       pipeline: () => pipeline.stats,
@@ -312,10 +322,14 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
   const canary = intervalMs === 0 ? undefined : new Canary({ root: engine.canary(), intervalMs, boundsSeconds });
   steps.push({ what: "the canary", close: () => canary?.close() });
   if (state !== undefined) {
-    restoreGuards(state, registry, log);
+    // Nobody else would ever remove what is the cluster's.
+    const isOurs = ({ kind }: StoredGuard): boolean => kind === undefined || config.kubernetes !== undefined;
+    restoreGuards(state.guards.filter(isOurs), registry, log);
     state.follow({
       guards: () => registry.stored(),
-      adopt: (stored) => registry.adopt(stored),
+      adopt: (stored) => {
+        if (isOurs(stored)) registry.adopt(stored);
+      },
       abandon: (id) => registry.abandon(id),
     });
     steps.push({ what: "the state file", close: () => state.close() });
@@ -323,8 +337,21 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
   return { engine, history, pipeline, registry, canary };
 }
 
-function restoreGuards(state: StateFile, registry: GuardRegistry, log: Log): void {
-  for (const stored of state.guards) {
+async function openCluster({ kubernetes, nodeName }: Config, parts: Parts): Promise<Cluster | undefined> {
+  if (kubernetes === undefined) return undefined;
+  // Its client takes a second and much memory to load.
+  const { Cluster } = await import("./kubernetes/cluster.js");
+  return new Cluster({ ...kubernetes, nodeName, ...parts });
+}
+
+interface Parts {
+  readonly registry: GuardRegistry;
+  readonly engine: Engine;
+  readonly log: Log;
+}
+
+function restoreGuards(guards: readonly StoredGuard[], registry: GuardRegistry, log: Log): void {
+  for (const stored of guards) {
     const about = { guard: stored.config.name, pod: stored.config.podName, namespace: stored.config.namespace };
     try {
       registry.restore(stored);

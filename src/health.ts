@@ -31,6 +31,8 @@ export interface HealthOptions {
   readonly logFile?: { readonly failure: string | undefined } | undefined;
   /** The guard file. Undefined: there is none. */
   readonly guardFile?: { readonly failure: string | undefined } | undefined;
+  /** What follows the cluster. Undefined: nothing does, as was asked. */
+  readonly kubernetes?: { readonly failure: string | undefined; readonly detail: string } | undefined;
   /** The TLS files. Undefined: there are none. */
   readonly tls?: { readonly failure: string | undefined; readonly expires: Date } | undefined;
   /** What proves that denying works. Undefined: nothing does, as was asked. */
@@ -75,6 +77,7 @@ export class Health {
       ...this.#stateFile(),
       ...this.#logFile(),
       ...this.#guardFile(),
+      ...this.#kubernetes(),
       ...this.#tls(),
     ];
     const live = heartbeatMs.gate < HEARTBEAT_LIVE_MS && heartbeatMs.watchdog < HEARTBEAT_LIVE_MS;
@@ -114,6 +117,13 @@ export class Health {
     const { failure } = guardFile;
     const detail = failure === undefined ? "is in force" : `cannot be applied: ${failure.replaceAll("\n", "; ")}`;
     return [{ name: "guard-file", ok: failure === undefined, detail }];
+  }
+
+  #kubernetes(): Check[] {
+    const { kubernetes } = this.#options;
+    if (kubernetes === undefined) return [];
+    const { failure, detail } = kubernetes;
+    return [{ name: "kubernetes", ok: failure === undefined, detail: failure ?? detail }];
   }
 
   #tls(): Check[] {

@@ -43,6 +43,8 @@ export interface MetricsOptions {
   readonly logFileErrors: () => number;
   /** When the TLS certificate in use ends. Undefined: no TLS. */
   readonly certificateExpires: () => Date | undefined;
+  /** What follows the cluster. Undefined: nothing does. */
+  readonly kubernetes?: KubernetesFigures | undefined;
   /** gRPC connections and calls that were refused, by reason. */
   readonly refusals: Readonly<Record<string, number>>;
   readonly streams: {
@@ -56,6 +58,13 @@ export interface MetricsOptions {
   readonly sinks: readonly Sink[];
   /** Upper bounds of the native histogram's buckets. */
   readonly blockedBoundsSeconds: readonly number[];
+}
+
+/** Of what follows the cluster. */
+export interface KubernetesFigures {
+  readonly contactAgeSeconds: number;
+  readonly failures: number;
+  readonly faulty: number;
 }
 
 type Labels = Readonly<Record<string, string>>;
@@ -140,7 +149,7 @@ const DEFINITIONS: readonly Definition[] = [
   {
     name: "janusd_guard_changes_total",
     type: "counter",
-    help: "Guards created, replaced and removed, by what asked for it: rpc, file (--guards), state (the last run, or another daemon with the same state file), container (its end).",
+    help: "Guards created, replaced and removed, by what asked for it: rpc, file (--guards), kubernetes (--kubernetes), state (the last run, or another daemon with the same state file), container (its end).",
     labels: ["change", "source"],
     read: ({ options }) =>
       GUARD_CHANGES.flatMap((change) =>
@@ -173,6 +182,27 @@ const DEFINITIONS: readonly Definition[] = [
       const expires = options.certificateExpires();
       return expires === undefined ? [] : single(expires.getTime() / 1000);
     },
+  },
+  {
+    name: "janusd_kubernetes_last_contact_seconds",
+    type: "gauge",
+    help: "Seconds since the API server was heard last, of the resource of which it was not heard for longest. A quiet one is heard of each minute. None without --kubernetes.",
+    labels: [],
+    read: ({ options }) => ofKubernetes(options, ({ contactAgeSeconds }) => contactAgeSeconds),
+  },
+  {
+    name: "janusd_kubernetes_failures_total",
+    type: "counter",
+    help: "Times that resources of one kind could not be listed or watched with --kubernetes; each is tried again.",
+    labels: [],
+    read: ({ options }) => ofKubernetes(options, ({ failures }) => failures),
+  },
+  {
+    name: "janusd_kubernetes_faulty_resources",
+    type: "gauge",
+    help: "JanusGuards and ClusterJanusGuards that are not enforced as they are: they make no sense, or cannot be held on this node. None without --kubernetes.",
+    labels: [],
+    read: ({ options }) => ofKubernetes(options, ({ faulty }) => faulty),
   },
   {
     name: "janusd_grpc_refused_total",
@@ -692,6 +722,10 @@ function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
 
 function responseLabel(response: number): string {
   return RESPONSES[response] ?? "unknown";
+}
+
+function ofKubernetes({ kubernetes }: MetricsOptions, read: (figures: KubernetesFigures) => number): Sample[] {
+  return kubernetes === undefined ? [] : single(read(kubernetes));
 }
 
 function single(value: number): Sample[] {

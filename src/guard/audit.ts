@@ -8,7 +8,7 @@ export const GUARD_CHANGES = ["created", "replaced", "removed"] as const;
 export type GuardChange = (typeof GUARD_CHANGES)[number];
 
 /** `container`: its containers ended. `state`: the last run, or another daemon with the same state file. */
-export const CHANGE_SOURCES = ["rpc", "file", "state", "container"] as const satisfies readonly (
+export const CHANGE_SOURCES = ["rpc", "file", "kubernetes", "state", "container"] as const satisfies readonly (
   | GuardSource
   | "container"
 )[];

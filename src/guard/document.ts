@@ -139,21 +139,27 @@ export class Fields {
     return this.#content[key] !== undefined;
   }
 
+  /** As it is; undefined: it is not there. */
+  value(key: string): unknown {
+    this.#read.add(key);
+    return this.#content[key];
+  }
+
   text(key: string): string {
-    return this.#value(key, "a string", isText) ?? "";
+    return this.#fitting(key, "a string", isText) ?? "";
   }
 
   flag(key: string): boolean {
-    return this.#value(key, "true or false", (value) => typeof value === "boolean") ?? false;
+    return this.#fitting(key, "true or false", (value) => typeof value === "boolean") ?? false;
   }
 
   integer(key: string): number {
     const fits = (value: unknown): value is number => Number.isInteger(value) && Math.abs(Number(value)) < 2 ** 31;
-    return this.#value(key, "a whole number", fits) ?? 0;
+    return this.#fitting(key, "a whole number", fits) ?? 0;
   }
 
   list(key: string): readonly unknown[] {
-    return this.#value(key, "a list", Array.isArray) ?? [];
+    return this.#fitting(key, "a list", Array.isArray) ?? [];
   }
 
   texts(key: string): string[] {
@@ -165,7 +171,7 @@ export class Fields {
   }
 
   textMap(key: string): Record<string, string> {
-    const map = this.#value(key, "a mapping", isMapping) ?? {};
+    const map = this.#fitting(key, "a mapping", isMapping) ?? {};
     return Object.fromEntries(
       Object.entries(map).map(([name, value]) => {
         if (isText(value)) return [name, value];
@@ -176,7 +182,7 @@ export class Fields {
   }
 
   mapping(key: string): Fields {
-    return new Fields(this.#value(key, "a mapping", isMapping) ?? {}, [...this.path, key], this.#refuse);
+    return new Fields(this.#fitting(key, "a mapping", isMapping) ?? {}, [...this.path, key], this.#refuse);
   }
 
   ignore(...keys: readonly string[]): void {
@@ -191,7 +197,7 @@ export class Fields {
     }
   }
 
-  #value<T>(key: string, what: string, fits: (value: unknown) => value is T): T | undefined {
+  #fitting<T>(key: string, what: string, fits: (value: unknown) => value is T): T | undefined {
     this.#read.add(key);
     const value = this.#content[key];
     if (value === undefined || value === null) return undefined;

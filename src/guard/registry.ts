@@ -44,8 +44,15 @@ export interface RegistryOptions {
   readonly now?: () => number;
 }
 
-/** Where a guard comes from decides who keeps it: ours to keep (`rpc`, `state`), or read again at each start (`file`). */
-export type GuardSource = "rpc" | "file" | "state";
+/**
+ * Where a guard comes from decides who keeps it: ours to keep (`rpc`, `kubernetes`, `state`: one of those, by the state
+ * file), or read again at each start (`file`).
+ */
+export type GuardSource = "rpc" | "file" | "kubernetes" | "state";
+
+/** The kind of the resource in Kubernetes that a guard was made from. */
+export const RESOURCE_KINDS = ["JanusGuard", "ClusterJanusGuard"] as const;
+export type ResourceKind = (typeof RESOURCE_KINDS)[number];
 
 /** A held guard, as callers may see it. */
 export interface GuardHandle {
@@ -62,6 +69,8 @@ export interface GuardHandle {
   /** False: a container of it ended, or a path cannot be guarded now; what is left is enforced. */
   readonly complete: boolean;
   readonly mode: Mode;
+  /** Undefined: no resource's. */
+  readonly kind: ResourceKind | undefined;
 }
 
 /** All that is known of a guard, held or not. */
@@ -98,8 +107,18 @@ export interface UnguardedPath {
 export interface StoredGuard {
   readonly key: number;
   readonly config: JanusdConfig;
+  /** Left out: no resource's. */
+  readonly kind?: ResourceKind | undefined;
   /** Subject signature to id, so that ids are the same after a restart. */
   readonly ids: ReadonlyMap<string, number>;
+}
+
+/** A guard of a resource, as far as its owner has to know it. */
+export interface ResourceGuard {
+  /** Its identity(). */
+  readonly id: string;
+  readonly kind: ResourceKind;
+  readonly config: JanusdConfig;
 }
 
 /** What could not be restored. */
@@ -143,6 +162,7 @@ interface Held {
   readonly guard: Guard;
   readonly config: JanusdConfig;
   readonly source: GuardSource;
+  readonly kind: ResourceKind | undefined;
   readonly containers: readonly LiveContainer[];
   readonly complete: boolean;
   readonly sinceMs: number;
@@ -231,6 +251,41 @@ export class GuardRegistry {
   }
 
   /**
+   * As `create`, of a resource: on those of its containers that run, and without paths that cannot be guarded now.
+   * Throws JanusdError, and then has changed nothing: what was held of it is held.
+   */
+  hold(config: JanusdConfig, kind: ResourceKind): GuardHandle {
+    const handle = this.#hold({ ...this.#wanted(config, "kubernetes", kind), partial: true });
+    if (this.#pending.delete(identity(config, kind))) this.#onChange();
+    return handle;
+  }
+
+  /** Removes a guard of a resource, by its identity(). False: there is none. */
+  release(id: string): boolean {
+    const held = this.#guards.get(id);
+    const removed = held ?? this.#pending.get(id)?.stored;
+    if (removed?.kind === undefined) return false;
+    if (held !== undefined) this.#drop(held);
+    this.#pending.delete(id);
+    this.audit.record("removed", "kubernetes", removed.config);
+    this.#onChange();
+    return true;
+  }
+
+  /** Guards of resources, held or pending. Looks for no container. */
+  ofResources(): ResourceGuard[] {
+    const stored = [...this.#guards.values(), ...[...this.#pending.values()].map((pending) => pending.stored)];
+    return stored.flatMap(({ kind, config }) =>
+      kind === undefined ? [] : [{ id: identity(config, kind), kind, config }],
+    );
+  }
+
+  /** Whether a guard of that identity() is held. */
+  isHeld(id: string): boolean {
+    return this.#guards.has(id);
+  }
+
+  /**
    * What the guard file says now and did not before: `hold` is created, or replaces, as far as its containers run;
    * `remove` is removed. All of it or nothing, with no unguarded moment. Returns what waits for its containers.
    * Throws ExchangeRefused. `by`: what had the file read.
@@ -258,17 +313,18 @@ export class GuardRegistry {
   }
 
   /** Throws JanusdError: it cannot be held. */
-  #wanted(config: JanusdConfig, source: GuardSource): Omit<Wanted, "partial"> {
+  #wanted(config: JanusdConfig, source: GuardSource, kind?: ResourceKind): Omit<Wanted, "partial"> {
     const guard = parseGuard(config);
-    const before = this.#guards.get(identity(guard));
+    const id = identity(guard, kind);
+    const before = this.#guards.get(id);
     if (source === "rpc" && before?.source === "file") throw ofTheFile(before.guard);
-    const ofClients = this.#pending.has(identity(guard)) || (before !== undefined && before.source !== "file");
+    const ofClients = this.#pending.has(id) || (before !== undefined && before.source !== "file");
     if (source === "file" && ofClients) throw ofAClient();
-    // A file says what to guard as far as it is there; a request is done as a whole or not at all.
-    const there = source === "file" ? this.#present(guard.containers) : [];
+    // A request is done as a whole or not at all; the others say what to guard as far as it is there.
+    const there = source === "rpc" ? [] : this.#present(guard.containers);
     const containers = there.length > 0 ? there : this.#resolve(guard.containers, config);
     const complete = containers.length === guard.containers.length;
-    return { key: before?.key, guard, config, source, containers, complete, before };
+    return { key: before?.key, guard, config, source, kind, containers, complete, before };
   }
 
   /**
@@ -279,7 +335,7 @@ export class GuardRegistry {
    * pending: it is kept, and `retryPending` tries it again.
    */
   restore(stored: StoredGuard): GuardHandle | undefined {
-    const id = identity(stored.config);
+    const id = idOf(stored);
     try {
       const handle = this.#restore(stored);
       this.#pending.delete(id);
@@ -301,7 +357,7 @@ export class GuardRegistry {
    * held is pending.
    */
   adopt(stored: StoredGuard): void {
-    const id = identity(stored.config);
+    const id = idOf(stored);
     if (this.#guards.get(id)?.source === "file") return;
     try {
       if (this.restore(stored) === undefined) this.abandon(id);
@@ -363,7 +419,7 @@ export class GuardRegistry {
         this.#log.warn({ guard, pod, namespace, err: error }, "the guard's paths could not be looked at again");
       }
       const pauseMs = pauseAfter(retry.pauseMs);
-      this.#incomplete.set(identity(held.guard), { at: this.#now() + pauseMs, pauseMs });
+      this.#incomplete.set(idOf(held), { at: this.#now() + pauseMs, pauseMs });
     }
     for (const _ of this.#lacking()); // says so of those that lack none any more
   }
@@ -395,7 +451,7 @@ export class GuardRegistry {
     const guard = parseGuard(stored.config);
     const containers = this.#present(guard.containers);
     if (containers.length === 0) return undefined;
-    const before = this.#guards.get(identity(guard));
+    const before = this.#guards.get(idOf(stored));
     const keys = new Set([...this.#guards.values()].map(({ key }) => key));
     const key = before?.key ?? (keys.has(stored.key) ? this.#nextKey : stored.key);
     const free = [...stored.ids].filter(([, id]) => !this.#subjects.has(id));
@@ -407,6 +463,7 @@ export class GuardRegistry {
       guard,
       config: stored.config,
       source: "state",
+      kind: stored.kind,
       containers,
       complete,
       before,
@@ -424,7 +481,8 @@ export class GuardRegistry {
    */
   destroy(request: Pick<JanusdConfig, "name" | "namespace" | "podName" | "pid">, by?: Requester): number {
     const named = request.name !== "" || request.podName !== "";
-    let matches = [...this.#guards.values()].filter(({ guard }) => isMeant(guard, request));
+    const meant = [...this.#guards.values()].filter(({ guard }) => isMeant(guard, request));
+    let matches = meant.filter(({ kind }) => kind === undefined);
     const ofPids = matches.filter(({ containers }) =>
       containers.some(({ info }) => request.pid.includes(info.initPid)),
     );
@@ -434,8 +492,12 @@ export class GuardRegistry {
     matches = matches.filter(({ source }) => source !== "file");
     // Who names it is told. Who means all of a pod's means those that can be made the same way.
     if (fromFile !== undefined && request.name !== "" && matches.length === 0) throw ofTheFile(fromFile.guard);
+    const ofResource = meant.find(({ kind }) => kind !== undefined);
+    if (ofResource !== undefined && request.name !== "" && matches.length === 0) throw ofAResource(ofResource);
     for (const held of matches) this.#drop(held);
-    const waiting = named ? [...this.#pending].filter(([, { stored }]) => isMeant(stored.config, request)) : [];
+    const waiting = named
+      ? [...this.#pending].filter(([, { stored }]) => stored.kind === undefined && isMeant(stored.config, request))
+      : [];
     for (const [id] of waiting) this.#pending.delete(id);
     const removed = [...matches.map(({ config }) => config), ...waiting.map(([, { stored }]) => stored.config)];
     for (const config of removed) this.audit.record("removed", "rpc", config, by);
@@ -454,7 +516,7 @@ export class GuardRegistry {
     this.#sweep(this.#byContainer.keys());
     const held = [...this.#guards.values()].map((one): GuardDetails => {
       const { guard, config, source, sinceMs, containers, subjects } = one;
-      const unguarded = this.#incomplete.has(identity(guard)) ? this.#unguarded(one) : [];
+      const unguarded = this.#incomplete.has(idOf(one)) ? this.#unguarded(one) : [];
       const complete = one.complete && unguarded.length === 0;
       return {
         ...{ config, source, sinceMs, complete, pending: undefined, unguarded, warnings: this.#warnings(one) },
@@ -548,7 +610,13 @@ export class GuardRegistry {
     if (next.id > ID_LIMIT || key >= ID_LIMIT) {
       throw new JanusdError("out of ids: restart the daemon", { kind: "exhausted" });
     }
-    const stored = { key, config, ids: new Map(subjects.map(({ signature, id }) => [signature, id])) };
+    const { kind } = wanted;
+    const stored = {
+      key,
+      config,
+      ...(kind && { kind }),
+      ids: new Map(subjects.map(({ signature, id }) => [signature, id])),
+    };
     return { ...wanted, key, sinceMs: before?.sinceMs ?? Date.now(), subjects, stored };
   }
 
@@ -556,11 +624,11 @@ export class GuardRegistry {
   #lookAtPaths(held: Held): void {
     const unguarded = this.#unguarded(held);
     if (unguarded.length === 0) {
-      this.#incomplete.delete(identity(held.guard));
+      this.#incomplete.delete(idOf(held));
       return;
     }
     const pauseMs = pauseAfter(undefined);
-    this.#incomplete.set(identity(held.guard), { at: this.#now() + pauseMs, pauseMs });
+    this.#incomplete.set(idOf(held), { at: this.#now() + pauseMs, pauseMs });
     const { name: guard, podName: pod, namespace } = held.guard;
     this.#log.warn({ guard, pod, namespace, unguarded }, "paths of the guard cannot be guarded now: the others are");
   }
@@ -605,7 +673,7 @@ export class GuardRegistry {
   }
 
   #record(held: Held, before: Held | undefined): void {
-    const id = identity(held.guard);
+    const id = idOf(held);
     if (before !== undefined) this.#forget(before);
     this.#guards.set(id, held);
     for (const { info } of held.containers) {
@@ -623,14 +691,14 @@ export class GuardRegistry {
 
   #drop(held: Held): void {
     this.#engine.remove(held.key);
-    this.#guards.delete(identity(held.guard));
-    this.#incomplete.delete(identity(held.guard));
+    this.#guards.delete(idOf(held));
+    this.#incomplete.delete(idOf(held));
     this.#forget(held);
   }
 
   /** All but its place among the guards, which a successor keeps. */
   #forget(held: Held): void {
-    for (const { info } of held.containers) this.#leave(identity(held.guard), info.id);
+    for (const { info } of held.containers) this.#leave(idOf(held), info.id);
     this.#retire(held.subjects);
   }
 
@@ -696,7 +764,7 @@ export class GuardRegistry {
       return;
     }
     const isGone = ({ container }: CompiledSubject): boolean => container.info.id === ended;
-    const id = identity(held.guard);
+    const id = idOf(held);
     this.#guards.set(id, {
       ...held,
       containers,
@@ -741,7 +809,8 @@ export class GuardRegistry {
     return [...found.values()];
   }
 
-  #handle({ guard, containers, subjects, complete }: Held): GuardHandle {
+  #handle(held: Held): GuardHandle {
+    const { guard, containers, subjects, complete } = held;
     return {
       name: guard.name,
       namespace: guard.namespace,
@@ -750,8 +819,9 @@ export class GuardRegistry {
       pids: containers.map(({ info }) => info.initPid),
       subjectIds: subjects.map(({ id }) => id),
       containerIds: containers.map(({ info }) => info.id),
-      complete: complete && !this.#incomplete.has(identity(guard)),
+      complete: complete && !this.#incomplete.has(idOf(held)),
       mode: guard.mode,
+      kind: held.kind,
     };
   }
 }
@@ -771,9 +841,24 @@ function ofAClient(): JanusdError {
   );
 }
 
-/** A guard's key. */
-export function identity({ name, namespace, podName }: Names): string {
-  return JSON.stringify([name, namespace, podName]);
+function ofAResource({ kind, guard }: Pick<Held, "kind" | "guard">): JanusdError {
+  return new JanusdError(`guard ${guard.name} comes from a ${kind} of the cluster: change it there`, {
+    kind: "unsupported",
+  });
+}
+
+/**
+ * A guard's key. A resource's are apart from all others, so that a guard of the same name over gRPC is another one, and
+ * it tells a pod from its successor of the same name.
+ */
+export function identity({ name, namespace, podName, podUid }: Identified, kind?: ResourceKind): string {
+  return JSON.stringify([name, namespace, podName, ...(kind === undefined ? [] : [kind, podUid ?? ""])]);
+}
+
+type Identified = Names & Partial<Pick<Guard, "podUid">>;
+
+export function idOf({ config, kind }: Pick<StoredGuard, "config" | "kind">): string {
+  return identity(config, kind);
 }
 
 /** How a guard is named in what is printed. */

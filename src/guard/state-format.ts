@@ -3,7 +3,7 @@
  */
 import { fromJson, toJson } from "@bufbuild/protobuf";
 import { JanusdConfigSchema } from "../gen/janus_pb.js";
-import { identity, type StoredGuard } from "./registry.js";
+import { identity, idOf, RESOURCE_KINDS, type ResourceKind, type StoredGuard } from "./registry.js";
 
 const VERSION = 1;
 
@@ -35,8 +35,8 @@ export interface State {
 }
 
 export function entryOf(stored: StoredGuard): Entry {
-  const { key, config, ids } = stored;
-  const text = JSON.stringify({ key, config: toJson(JanusdConfigSchema, config), ids: Object.fromEntries(ids) });
+  const { key, config, kind, ids } = stored;
+  const text = JSON.stringify({ key, kind, config: toJson(JanusdConfigSchema, config), ids: Object.fromEntries(ids) });
   return { stored, text };
 }
 
@@ -70,7 +70,7 @@ export function parseState(text: string): State {
   for (const [index, guard] of parseSnapshot(text.slice(0, cut)).entries()) {
     attempt(faults, `guards[${index}]`, () => {
       const entry = parseEntry(guard);
-      entries.set(identity(entry.stored.config), entry);
+      entries.set(idOf(entry.stored), entry);
     });
   }
   const rest = parseChanges(text.slice(cut));
@@ -111,11 +111,11 @@ function parseChange(line: string): Change {
   if (!isObject(change)) throw new Error("not a change");
   const removed = change["remove"];
   if (isNames(removed)) {
-    const [name, namespace, podName] = removed;
-    return { id: identity({ name, namespace, podName }), entry: undefined };
+    const [name, namespace, podName, kind, podUid = ""] = removed;
+    return { id: identity({ name, namespace, podName, podUid }, kind), entry: undefined };
   }
   const entry = parseEntry(change["set"]);
-  return { id: identity(entry.stored.config), entry };
+  return { id: idOf(entry.stored), entry };
 }
 
 function parseEntry(entry: unknown): Entry {
@@ -127,7 +127,8 @@ function parseEntry(entry: unknown): Entry {
   }
   // A newer version's fields must not cost a guard after a downgrade.
   const config = fromJson(JanusdConfigSchema, toJsonValue(entry["config"]), { ignoreUnknownFields: true });
-  return { stored: { key: entry["key"], config, ids }, text: JSON.stringify(entry) };
+  const kind = RESOURCE_KINDS.find((known) => known === entry["kind"]);
+  return { stored: { key: entry["key"], config, ...(kind && { kind }), ids }, text: JSON.stringify(entry) };
 }
 
 type JsonValue = Parameters<typeof fromJson>[1];
@@ -143,8 +144,9 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /** As identity() puts them. */
-function isNames(value: unknown): value is [string, string, string] {
-  return Array.isArray(value) && value.length === 3 && value.every((name) => typeof name === "string");
+function isNames(value: unknown): value is [string, string, string, ResourceKind?, string?] {
+  if (!Array.isArray(value) || !value.every((name) => typeof name === "string")) return false;
+  return value.length === 3 || (value.length === 5 && RESOURCE_KINDS.some((kind) => kind === value[3]));
 }
 
 function isId(value: unknown): value is number {

@@ -12,7 +12,7 @@ import { equals } from "@bufbuild/protobuf";
 import { JanusdConfigSchema } from "../gen/janus_pb.js";
 import type { Log } from "../log.js";
 import type { Addon } from "../native.js";
-import { identity, type StoredGuard } from "./registry.js";
+import { idOf, type StoredGuard } from "./registry.js";
 import {
   type Change,
   covers,
@@ -151,7 +151,7 @@ export class StateFile {
       await (await this.#openTemporary()).close();
       await rm(this.#temporary);
       await this.#takeUp(handle);
-      this.#kept = new Map(this.guards.map((stored) => [identity(stored.config), stored]));
+      this.#kept = new Map(this.guards.map((stored) => [idOf(stored), stored]));
       if (this.#bytes === 0) await this.#replace(this.#entries);
     } finally {
       await handle.close();
@@ -283,7 +283,7 @@ export class StateFile {
   /** What has to be kept from now on, and in which the file differs. */
   #own(): { readonly kept: Map<string, StoredGuard>; readonly changes: Map<string, Change> } {
     const guards = this.#following?.guards() ?? [];
-    const kept = new Map(guards.map((stored) => [identity(stored.config), stored]));
+    const kept = new Map(guards.map((stored) => [idOf(stored), stored]));
     const changes = new Map<string, Change>();
     for (const [id, stored] of kept) {
       const known = this.#kept.get(id) === stored || covers(this.#entries.get(id), stored);
@@ -303,7 +303,7 @@ export class StateFile {
       if (entry === undefined) abandon(id);
       else adopt(entry.stored);
     }
-    const now = new Map(guards().map((stored) => [identity(stored.config), stored]));
+    const now = new Map(guards().map((stored) => [idOf(stored), stored]));
     for (const { id } of theirs) {
       const stored = now.get(id);
       if (stored === undefined) this.#kept.delete(id);

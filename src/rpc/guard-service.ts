@@ -48,7 +48,7 @@ export function guardService({ intake, registry, log }: GuardServiceOptions): Un
 
     getGuardState: (call: ServerWritableStream<Empty, JanusdHandle>): void => {
       try {
-        for (const guard of registry.list()) call.write(stateOf(guard));
+        for (const guard of registry.list()) if (guard.kind === undefined) call.write(stateOf(guard));
         call.end();
       } catch (thrown) {
         call.emit("error", failure(log, "GetGuardState", thrown));
@@ -71,7 +71,10 @@ function messageOf(guard: GuardHandle): JanusdHandle {
 }
 
 /**
- * The controller looks for `podName` alone, and leaves a pod that it finds be.
+ * Of no guard of a resource: the controller looks for `podName` alone, so it would take such a guard for one of its own,
+ * and never make that.
+ *
+ * It leaves a pod that it finds be.
  * So a guard that lost a container is listed without: its rest is enforced, but
  * the pod has to be guarded anew, or the container's successor never would be.
  */

@@ -215,7 +215,12 @@ function explanationOf(
   };
 }
 
-const SOURCES = { rpc: GuardSource.RPC, file: GuardSource.FILE, state: GuardSource.STATE } as const;
+const SOURCES = {
+  rpc: GuardSource.RPC,
+  file: GuardSource.FILE,
+  kubernetes: GuardSource.KUBERNETES,
+  state: GuardSource.STATE,
+} as const;
 
 function messageOf(
   { config, nodeName, source, pending, unguarded, sinceMs, containers, subjectIds, complete, warnings }: GuardDetails,

@@ -532,3 +532,31 @@ t.test("a guard that lacks paths is not looked for once it is gone", async (t) =
   t.equal(registry.unguardedPaths, 0);
   t.same(registry.pending(), []);
 });
+
+t.test("a resource's guard and a client's of the same name are two, and each side has its own alone", async (t) => {
+  const { engine, registry } = setUp();
+  registry.create(config());
+  const { kind } = registry.hold(config({ podUid: "uid" }), "JanusGuard");
+  t.equal(kind, "JanusGuard");
+  registry.hold(config({ podUid: "uid" }), "ClusterJanusGuard");
+  registry.hold(config({ podUid: "successor" }), "JanusGuard");
+  t.equal(registry.size, 4);
+  t.equal(registry.destroy(request({ podName: "pod" })), 1, "a client removes its own");
+  t.equal(registry.size, 3);
+  t.match(failure(() => registry.destroy(request({ name: "g" }))).message, /comes from a JanusGuard of the cluster/);
+  t.equal(registry.release(identity(config())), false, "and the cluster its own");
+  const ids = registry.ofResources().map(({ id }) => id);
+  t.equal(ids.length, 3);
+  for (const id of ids) t.ok(registry.release(id));
+  t.equal(registry.size, 0);
+  t.equal(engine.calls.filter((call) => call.startsWith("remove")).length, 4);
+});
+
+t.test("a resource's guard is held on what runs of it, and left as it was if nothing does", async (t) => {
+  const { engine, registry } = setUp();
+  t.same(registry.hold(config({ cid: [A, "c".repeat(64)] }), "JanusGuard").containerIds, [A]);
+  const nothing = config({ cid: ["c".repeat(64)] });
+  t.equal(failure(() => registry.hold(nothing, "JanusGuard")).data.kind, "not_found");
+  t.same(registry.list()[0]?.containerIds, [A]);
+  t.same(engine.take(), ["apply 1 1"]);
+});

@@ -15,7 +15,7 @@ import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import t, { type Test } from "tap";
 import { JanusdConfigSchema } from "../../src/gen/janus_pb.js";
-import { identity, type StoredGuard } from "../../src/guard/registry.js";
+import { identity, idOf, type StoredGuard } from "../../src/guard/registry.js";
 import { StateFile } from "../../src/guard/state.js";
 import { loadAddon } from "../../src/native.js";
 import { eventually } from "../support/daemon.js";
@@ -40,14 +40,14 @@ class Side {
     readonly state: StateFile,
     readonly log: LogRecorder,
   ) {
-    for (const stored of state.guards) this.held.set(identity(stored.config), stored);
+    for (const stored of state.guards) this.held.set(idOf(stored), stored);
     state.follow({
       guards: () => [...this.held.values()],
       adopt: (stored) => {
         this.told.push(`adopt ${stored.config.name}`);
         if (this.declines) return;
         // As the registry may: under a key of its own.
-        this.held.set(identity(stored.config), { ...stored, key: stored.key + 100 });
+        this.held.set(idOf(stored), { ...stored, key: stored.key + 100 });
       },
       abandon: (id) => {
         this.told.push(`abandon ${JSON.parse(id)[0]}`);
@@ -68,12 +68,12 @@ class Side {
   }
 
   create(stored: StoredGuard): void {
-    this.held.set(identity(stored.config), stored);
+    this.held.set(idOf(stored), stored);
     this.state.save();
   }
 
   destroy(stored: StoredGuard): void {
-    this.held.delete(identity(stored.config));
+    this.held.delete(idOf(stored));
     this.state.save();
   }
 }
@@ -381,4 +381,18 @@ t.test("a line of another process that is not whole yet costs that process nothi
   await eventually("it is written", async () => (await namesOf(file)).length === 1);
   t.same(await namesOf(file), ["g2"]);
   t.match(side.log.messages, [/makes no sense/]);
+});
+
+t.test("a resource's guard is kept as such, and so is its removal", async (t) => {
+  const file = join(t.testdir(), "guards.json");
+  const side = await Side.open(t, file);
+  const [plain, ofResource] = [guard(1), { ...guard(1), key: 2, kind: "ClusterJanusGuard" as const }];
+  side.create(plain);
+  side.create(ofResource);
+  await eventually("both are written", async () => (await guardsOf(file)).length === 2);
+  t.same(await guardsOf(file), [plain, ofResource]);
+  side.destroy(ofResource);
+  await eventually("one is removed, as a line", async () => (await guardsOf(file)).length === 1);
+  t.match(readFileSync(file, "utf8"), /\{"remove":\["g1","","","ClusterJanusGuard",""\]\}\n$/);
+  t.same(await guardsOf(file), [plain]);
 });

@@ -1,0 +1,242 @@
+/**
+ * Guards from Kubernetes: what is watched, and what of it this node holds. The only one that knows both the API server
+ * and the node's container runtime.
+ */
+import { CoreV1Api, CustomObjectsApi, type KubeConfig, type KubernetesObject } from "@kubernetes/client-node";
+import type { GuardRegistry, ResourceKind } from "../guard/registry.js";
+import type { Log } from "../log.js";
+import type { Engine } from "../native.js";
+import { Collection } from "./collection.js";
+import { Connection } from "./connection.js";
+import { ContainerRuntime, findCriSocket, type PodContainer } from "./cri.js";
+import { type ApiPod, readPod, type SeenPod, withContainers } from "./pod.js";
+import { Reconciler, type ResourceOutcome, type View } from "./reconcile.js";
+import { type ReadResource, readResource } from "./resource.js";
+import type { Labels } from "./selector.js";
+
+const GROUP = "januscontroller.clustergarage.io";
+const VERSION = "v1alpha1";
+
+/** Without a word of the API server for so long, what is enforced may not be what it says. Milliseconds. */
+const UNHEARD_MS = 120_000;
+
+/** How often the container runtime is asked, and while containers of guarded pods are to start. Milliseconds. */
+const CRI_MS = 1000;
+const CRI_STARTING_MS = 200;
+
+export interface ClusterOptions {
+  /** Undefined: a pod's own credentials. */
+  readonly kubeconfig: string | undefined;
+  /** Of the container runtime's socket. Undefined: the first of the known ones that is there. */
+  readonly criEndpoint: string | undefined;
+  readonly nodeName: string;
+  readonly registry: Pick<GuardRegistry, "hold" | "release" | "ofResources" | "isHeld">;
+  readonly engine: Pick<Engine, "missingContainers">;
+  readonly log: Log;
+}
+
+interface Namespace {
+  readonly name: string;
+  readonly labels: Labels;
+}
+
+export class Cluster {
+  readonly #options: ClusterOptions;
+  readonly #connection: Connection;
+  readonly #guards: Readonly<Record<ResourceKind, Collection<ReadResource>>>;
+  readonly #pods: Collection<SeenPod>;
+  readonly #namespaces: Collection<Namespace>;
+  readonly #reconciler: Reconciler;
+  readonly #runtime: ContainerRuntime | undefined;
+  readonly #startedAt = performance.now();
+  /** What the runtime said last, by the pod's uid. */
+  #containers: ReadonlyMap<string, readonly PodContainer[]> = new Map();
+  #said = "";
+  #runtimeFailure: string | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #followsNamespaces = false;
+  /** All that is followed had been listed when the last pass began ... */
+  #viewed = false;
+  /** ... or an earlier one, which is done. */
+  #settled = false;
+  #closed = false;
+
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+    const { kubeconfig, criEndpoint, nodeName, registry, engine, log } = options;
+    this.#connection = new Connection(kubeconfig);
+    const shared = { kubeConfig: () => this.#connection.renew(), onChange: () => this.#changed(), log };
+    const ofKind = (kind: ResourceKind, plural: string): Collection<ReadResource> =>
+      new Collection({
+        ...{ ...shared, resource: `${plural}.${GROUP}`, path: `/apis/${GROUP}/${VERSION}/${plural}` },
+        list: (kubeConfig) => listOf(kubeConfig, plural),
+        read: (object) => readResource(kind, object),
+      });
+    this.#guards = {
+      JanusGuard: ofKind("JanusGuard", "janusguards"),
+      ClusterJanusGuard: ofKind("ClusterJanusGuard", "clusterjanusguards"),
+    };
+    const fieldSelector = `spec.nodeName=${nodeName}`;
+    this.#pods = new Collection({
+      ...{ ...shared, resource: "pods", path: "/api/v1/pods", fieldSelector },
+      list: (kubeConfig) => kubeConfig.makeApiClient(CoreV1Api).listPodForAllNamespaces({ fieldSelector }),
+      read: (object: ApiPod) => readPod(object),
+    });
+    this.#namespaces = new Collection({
+      ...{ ...shared, resource: "namespaces", path: "/api/v1/namespaces" },
+      list: (kubeConfig) => kubeConfig.makeApiClient(CoreV1Api).listNamespace(),
+      read: ({ metadata }) => ({ name: metadata?.name ?? "", labels: metadata?.labels ?? {} }),
+    });
+    const socket = criEndpoint ?? findCriSocket();
+    this.#runtime = socket === undefined ? undefined : new ContainerRuntime(socket);
+    const view = () => this.#view();
+    this.#reconciler = new Reconciler({ registry, engine, log, view, onPass: () => this.#passed() });
+  }
+
+  start(): void {
+    for (const collection of this.#followed()) collection.start();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#reconciler.close();
+    for (const collection of [...this.#followed(), this.#namespaces]) collection.close();
+    this.#runtime?.close();
+  }
+
+  /** Somebody has seen a container start: its guards are made as soon as the runtime knows it. */
+  look(): void {
+    this.#askRuntime(0);
+    this.#reconciler.look();
+  }
+
+  /** Of each resource, as of now on this node. */
+  get outcomes(): readonly ResourceOutcome[] {
+    return this.#reconciler.outcomes;
+  }
+
+  /** Since the API server was heard last, of what it was not heard of for longest. */
+  get contactAgeSeconds(): number {
+    const heard = this.#followed().map(({ heardAt }) => heardAt ?? this.#startedAt);
+    return (performance.now() - Math.min(...heard)) / 1000;
+  }
+
+  /** Requests that failed so far. */
+  get failures(): number {
+    return [...this.#followed(), this.#namespaces].reduce((sum, { failures }) => sum + failures, 0);
+  }
+
+  /** Resources that are not enforced as they are. */
+  get faulty(): number {
+    return this.outcomes.filter(({ faults }) => faults.length > 0).length;
+  }
+
+  /** What keeps from saying that what the cluster wants is enforced. Undefined: nothing does. */
+  get failure(): string | undefined {
+    const failures = [...this.#failures()].join("; ");
+    if (!this.#settled) return failures === "" ? "not known yet what the cluster wants" : failures;
+    return this.#runtimeFailure ?? (this.contactAgeSeconds * 1000 > UNHEARD_MS ? failures : undefined);
+  }
+
+  /** In words. */
+  get detail(): string {
+    const age = `the API server was heard ${Math.round(this.contactAgeSeconds)} s ago`;
+    const failures = [...this.#failures()];
+    return failures.length === 0 ? age : `${age}; ${failures.join("; ")}`;
+  }
+
+  *#failures(): Generator<string> {
+    for (const { failure } of this.#followed()) if (failure !== undefined) yield failure;
+    if (this.#runtimeFailure !== undefined) yield this.#runtimeFailure;
+  }
+
+  #followed(): Collection<unknown>[] {
+    const always = [...Object.values(this.#guards), this.#pods];
+    return this.#followsNamespaces ? [...always, this.#namespaces] : always;
+  }
+
+  #changed(): void {
+    // Namespaces are many: they are followed only where somebody needs them.
+    if (!this.#followsNamespaces && [...this.#guards.ClusterJanusGuard.items].some(needsNamespaces)) {
+      this.#followsNamespaces = true;
+      this.#namespaces.start();
+    }
+    this.#reconciler.look();
+  }
+
+  #view(): View {
+    this.#viewed = this.#followed().every(({ synced }) => synced);
+    const pods = [...this.#pods.items].map((pod) => withContainers(pod, this.#containers.get(pod.runtimeUid) ?? []));
+    return {
+      resources: Object.values(this.#guards).flatMap(({ items }) => [...items]),
+      pods,
+      namespaces: new Map([...this.#namespaces.items].map(({ name, labels }) => [name, labels])),
+      complete: {
+        JanusGuard: this.#guards.JanusGuard.synced,
+        ClusterJanusGuard: this.#guards.ClusterJanusGuard.synced,
+        pods: this.#pods.synced,
+      },
+    };
+  }
+
+  #passed(): void {
+    this.#settled ||= this.#viewed;
+    if (this.#timer === undefined) this.#askRuntime();
+  }
+
+  /** `ms`: until then. */
+  #askRuntime(ms?: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#closed || this.#runtime === undefined || !this.#reconciler.selecting) return;
+    const starting = [...this.#pods.items].some((pod) => pod.starting);
+    this.#timer = setTimeout(() => void this.#listContainers(), ms ?? (starting ? CRI_STARTING_MS : CRI_MS));
+  }
+
+  async #listContainers(): Promise<void> {
+    try {
+      const containers = (await this.#runtime?.list()) ?? [];
+      const said = JSON.stringify(containers.map(({ podUid, id }) => [podUid, id]).sort());
+      if (said !== this.#said) this.#reconciler.look();
+      this.#said = said;
+      this.#containers = Map.groupBy(containers, ({ podUid }) => podUid);
+      this.#runtimeFailure = undefined;
+    } catch (error) {
+      const failure = error instanceof Error ? error.message : String(error);
+      if (failure !== this.#runtimeFailure) {
+        this.#options.log.warn(
+          { failure },
+          "the container runtime does not answer: containers are known by pods' status",
+        );
+      }
+      this.#runtimeFailure = failure;
+    }
+    this.#askRuntime();
+  }
+}
+
+function needsNamespaces({ guard }: ReadResource): boolean {
+  return guard?.namespaceSelector !== undefined;
+}
+
+/** Throws what the client throws, and an Error if the answer is no list. */
+async function listOf(
+  kubeConfig: KubeConfig,
+  plural: string,
+): Promise<{ metadata: { resourceVersion: string }; items: KubernetesObject[] }> {
+  const request = { group: GROUP, version: VERSION, plural };
+  const answer: unknown = await kubeConfig.makeApiClient(CustomObjectsApi).listClusterCustomObject(request);
+  if (!isList(answer)) throw new Error("the API server's answer is no list");
+  return answer;
+}
+
+function isList(answer: unknown): answer is { metadata: { resourceVersion: string }; items: KubernetesObject[] } {
+  return (
+    typeof answer === "object" &&
+    answer !== null &&
+    "items" in answer &&
+    Array.isArray(answer.items) &&
+    "metadata" in answer
+  );
+}
