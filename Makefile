@@ -139,6 +139,11 @@ kernels: root build ## On Debian's kernels 6.1 and 6.12, each in a virtual machi
 kube-programs: ## Build API server, kubelet, helm and so on from their Go modules, into a cache: 20 minutes the first time
 	@scripts/kube.sh
 
+.PHONY: kube
+kube: root build kube-programs ## On a Kubernetes cluster of one node, on this machine, from real parts (kubelet, containerd): minutes. ONLY="names" for some
+	@scripts/install.sh test kube
+	test/kube/run $(if $(ONLY),--only "$(ONLY)")
+
 .PHONY: bench
 bench: root build ## Measure; table on the screen, JSON in bench/out/latest.json
 	bench/run

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and nothing else.
 # Arguments: compile, demo (containers to try it on), test (what only tests need),
-# kernels (virtual machines; their kernels are not installed).
+# kernels (virtual machines; their kernels are not installed), kube (a node; Kubernetes itself is built by kube.sh).
 set -euo pipefail
 
 compile=(g++ make pkg-config python3 clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev ca-certificates)
 demo=(runc busybox-static curl)
 test=(btrfs-progs git openssl python3-grpcio python3-protobuf protobuf-compiler prometheus rsyslog systemd containerd podman crun logrotate libc6-dev-arm64-cross libstdc++-12-dev-arm64-cross libclang-rt-14-dev)
+kube=(busybox-static containerd containernetworking-plugins iproute2 openssl runc util-linux)
 kernels=(qemu-system-x86 busybox-static runc e2fsprogs xz-utils)
 
 declare -a missing=()

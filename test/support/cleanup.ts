@@ -74,8 +74,16 @@ export function mountsBelow(directory: string): string[] {
 
 /** Directories named `name` in every cgroup hierarchy, v1 and v2. */
 export function cgroupsNamed(name: string): string[] {
+  return cgroupsWhere((candidate) => candidate === name);
+}
+
+function cgroupsWhere(wanted: (name: string) => boolean): string[] {
   const roots = [cgroupRoot, ...namesIn(cgroupRoot).map((entry) => join(cgroupRoot, entry))];
-  return roots.filter((root) => namesIn(root).includes(name)).map((root) => join(root, name));
+  return roots.flatMap((root) =>
+    namesIn(root)
+      .filter(wanted)
+      .map((name) => join(root, name)),
+  );
 }
 
 /** Empty: it cannot be read. */
@@ -113,10 +121,13 @@ export function removeTree(directory: string): void {
   spawnSync("rm", ["-rf", directory], { stdio: "ignore" });
 }
 
+function processesNaming(text: string): string[] {
+  return namesIn("/proc").filter((pid) => textOf(`/proc/${pid}/cmdline`).includes(text));
+}
+
 /** conmon and containerd's shims outlive those who started them; their arguments name the directory. */
 function killMonitors(directory: string): void {
-  for (const pid of namesIn("/proc"))
-    if (textOf(`/proc/${pid}/cmdline`).includes(`${directory}/`)) killIfAlive(Number(pid));
+  for (const pid of processesNaming(`${directory}/`)) killIfAlive(Number(pid));
 }
 
 /** Takes away everything that belongs to one test process's directory. Synchronous: it also runs while exiting. */
@@ -143,6 +154,20 @@ export function workspaces(alive: boolean): string[] {
 /** Removes what runs that were killed left behind. */
 export function sweep(): void {
   for (const directory of workspaces(false)) removeWorkspace(directory);
+}
+
+/** Removes what a test process left that has ended. Returns what is still there: its processes are not reaped yet. */
+export function sweepAfter(pid: number, started: string): string[] {
+  const beginning = `${prefix}${pid}-${started}-`;
+  const left = (name: string) => name.startsWith(beginning);
+  const directories = () =>
+    namesIn(parent)
+      .filter(left)
+      .map((name) => join(parent, name));
+  for (const directory of directories()) removeWorkspace(directory);
+  for (const cgroup of cgroupsWhere(left)) removeCgroup(cgroup);
+  const processes = processesNaming(join(parent, beginning)).map((process) => `process ${process}`);
+  return [...directories(), ...cgroupsWhere(left), ...processes];
 }
 
 const children = new Set<number>();

@@ -9,7 +9,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
 import { homedir } from "node:os";
@@ -36,6 +36,17 @@ const PATIENCE_MS = 60_000;
 /** In the group system:masters. */
 const ADMIN_TOKEN = "janusd-test-admin";
 
+export interface KubeApiOptions {
+  /** Default: loopback, and a free port. */
+  readonly address?: string;
+  readonly port?: number;
+  /** A controller manager runs beside it: it makes the service accounts that pods must have. */
+  readonly controllers?: boolean;
+  /** Who else may come, as lines of a token file: `TOKEN,NAME,UID,"GROUPS"`. */
+  readonly users?: readonly string[];
+  readonly flags?: (directory: string) => readonly string[];
+}
+
 export interface Outcome {
   readonly status: number;
   readonly stdout: string;
@@ -47,23 +58,30 @@ export class KubeApi {
   /** Of an administrator. */
   readonly kubeconfig: string;
   readonly directory: string;
-  readonly #ports: { readonly api: number; readonly etcd: number; readonly peer: number };
-  #etcd: Program | undefined;
-  #server: Program | undefined;
+  readonly #options: KubeApiOptions;
+  readonly #address: string;
+  readonly #ports: Ports;
+  #etcd: KubeProgram | undefined;
+  #server: KubeProgram | undefined;
 
-  private constructor(directory: string, ports: { api: number; etcd: number; peer: number }) {
+  private constructor(directory: string, ports: Ports, options: KubeApiOptions) {
     this.directory = directory;
+    this.#options = options;
     this.#ports = ports;
-    this.url = `https://127.0.0.1:${ports.api}`;
+    this.#address = options.address ?? "127.0.0.1";
+    this.url = `https://${this.#address}:${ports.api}`;
     certificate(directory, "ca");
-    certificate(directory, "server", { issuer: "ca", names: "IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default" });
-    writeFileSync(join(directory, "tokens.csv"), `${ADMIN_TOKEN},admin,admin,system:masters\n`);
+    const names = `IP:127.0.0.1,IP:${this.#address},DNS:localhost,DNS:kubernetes.default`;
+    certificate(directory, "server", { issuer: "ca", names });
+    const users = [`${ADMIN_TOKEN},admin,admin,system:masters`, ...(options.users ?? [])];
+    writeFileSync(join(directory, "tokens.csv"), users.map((line) => `${line}\n`).join(""));
     this.kubeconfig = this.kubeconfigFor(ADMIN_TOKEN, "admin");
   }
 
-  static async start(): Promise<KubeApi> {
+  static async start(options: KubeApiOptions = {}): Promise<KubeApi> {
     const directory = mkdtempSync(join(workspaceDirectory(), "kube-"));
-    const api = new KubeApi(directory, { api: await freePort(), etcd: await freePort(), peer: await freePort() });
+    const port = options.port ?? (await freePort());
+    const api = new KubeApi(directory, { api: port, etcd: await freePort(), peer: await freePort() }, options);
     try {
       await api.#startEtcd();
       await api.startServer();
@@ -131,10 +149,11 @@ export class KubeApi {
   async startServer(): Promise<void> {
     const { directory } = this;
     const file = (name: string) => join(directory, name);
-    this.#server = new Program("kube-apiserver", [
+    const { controllers = false, flags = () => [] } = this.#options;
+    this.#server = new KubeProgram(directory, "kube-apiserver", [
       `--etcd-servers=http://127.0.0.1:${this.#ports.etcd}`,
       `--secure-port=${this.#ports.api}`,
-      "--bind-address=127.0.0.1",
+      `--bind-address=${this.#address}`,
       `--cert-dir=${directory}`,
       `--tls-cert-file=${file("server.crt")}`,
       `--tls-private-key-file=${file("server.key")}`,
@@ -145,7 +164,8 @@ export class KubeApi {
       `--service-account-key-file=${file("server.crt")}`,
       "--service-cluster-ip-range=10.96.0.0/16",
       // It would wait for controllers that aren't there.
-      "--disable-admission-plugins=ServiceAccount",
+      ...(controllers ? [] : ["--disable-admission-plugins=ServiceAccount"]),
+      ...flags(directory),
     ]);
     await this.#server.until(() => this.#ready());
   }
@@ -153,7 +173,7 @@ export class KubeApi {
   async #startEtcd(): Promise<void> {
     const { etcd, peer } = this.#ports;
     const client = `http://127.0.0.1:${etcd}`;
-    this.#etcd = new Program("etcd", [
+    this.#etcd = new KubeProgram(this.directory, "etcd", [
       `--data-dir=${join(this.directory, "etcd")}`,
       `--listen-client-urls=${client}`,
       `--advertise-client-urls=${client}`,
@@ -209,34 +229,53 @@ export async function startKubeApi(t: { readonly teardown: (end: () => Promise<v
   return api;
 }
 
-class Program {
+interface Ports {
+  readonly api: number;
+  readonly etcd: number;
+  readonly peer: number;
+}
+
+/** A program that runs until its end is asked for. What it writes goes to NAME.log in the directory. */
+export class KubeProgram {
   readonly #name: string;
+  readonly #log: string;
   readonly #child: ChildProcess;
   readonly #exit: Promise<unknown>;
   readonly #forget: () => void;
-  #stderr = "";
 
-  constructor(name: string, args: readonly string[]) {
+  /** `enter`: prefix of the command; it has to end as the program. */
+  constructor(directory: string, name: string, args: readonly string[], enter: readonly string[] = []) {
     this.#name = name;
-    this.#child = spawn(kubeProgram(name), args, { stdio: ["ignore", "ignore", "pipe"] });
+    this.#log = join(directory, `${name}.log`);
+    const log = openSync(this.#log, "a");
+    const program = existsSync(kubeProgram(name)) ? kubeProgram(name) : name;
+    const [command = program, ...rest] = [...enter, program, ...args];
+    this.#child = spawn(command, rest, { stdio: ["ignore", log, log] });
+    closeSync(log);
     this.#forget = this.#child.pid === undefined ? () => undefined : killAtExit(this.#child.pid);
     this.#exit = once(this.#child, "exit");
-    this.#child.stderr?.on("data", (chunk: Buffer) => {
-      // The end of it is what says why it ended.
-      this.#stderr = `${this.#stderr}${chunk.toString()}`.slice(-16_384);
-    });
   }
 
-  async until(ready: () => Promise<boolean>): Promise<void> {
+  async until(ready: () => Promise<boolean> | boolean): Promise<void> {
     for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await sleep(100)) {
       if (this.#child.exitCode !== null || this.#child.signalCode !== null) break;
-      if (await ready().catch(() => false)) return;
+      if (
+        await Promise.resolve()
+          .then(ready)
+          .catch(() => false)
+      )
+        return;
     }
-    throw new Error(`${this.#name} did not become ready: ${this.#stderr}`);
+    throw new Error(`${this.#name} did not become ready: ${this.written().slice(-4096)}`);
   }
 
-  async end(): Promise<void> {
-    this.#child.kill("SIGKILL");
+  /** What it has written. */
+  written(): string {
+    return readFileSync(this.#log, "utf8");
+  }
+
+  async end(signal: "SIGKILL" | "SIGTERM" = "SIGKILL"): Promise<void> {
+    this.#child.kill(signal);
     await this.#exit;
     this.#forget();
   }

@@ -4,7 +4,7 @@
  * in cgroups of its name.
  */
 import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { createFileRegistry, fromBinary, fromJson, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
@@ -12,6 +12,7 @@ import { Client, credentials } from "@grpc/grpc-js";
 import { serviceDefinition } from "../../src/rpc/definition.js";
 import { cgroupParent, killAtExit, mountsBelow, removeTree, workspaceDirectory } from "./cleanup.js";
 import { eventually } from "./daemon.js";
+import { dockerArchive, installBusybox } from "./image.js";
 
 /** In every image of `image()`. */
 const secret = "/etc/secret";
@@ -38,26 +39,10 @@ function run(enter: readonly string[], program: string, args: readonly string[],
 
 /** An image of busybox and /etc/secret, as a docker archive. Returns the file. */
 function image(): string {
-  const directory = join(workspaceDirectory(), "image");
-  const root = join(directory, "root");
-  for (const made of ["bin", "etc", "proc", "sys", "dev", "tmp", "run"])
-    mkdirSync(join(root, made), { recursive: true });
-  copyFileSync("/bin/busybox", join(root, "bin/busybox"));
-  for (const applet of ["sh", "cat", "sleep", "true"]) symlinkSync("busybox", join(root, "bin", applet));
-  writeFileSync(join(root, secret), "s3cret\n");
-  execFileSync("tar", ["-C", root, "-cf", join(directory, "layer.tar"), "."]);
-  const [sum = ""] = execFileSync("sha256sum", [join(directory, "layer.tar")], { encoding: "utf8" }).split(" ");
-  const config = {
-    ...{ architecture: process.arch === "x64" ? "amd64" : process.arch, os: "linux" },
-    config: { Cmd: sleep },
-    rootfs: { type: "layers", diff_ids: [`sha256:${sum}`] },
-  };
-  writeFileSync(join(directory, "config.json"), JSON.stringify(config));
-  const manifest = [{ Config: "config.json", RepoTags: [imageName], Layers: ["layer.tar"] }];
-  writeFileSync(join(directory, "manifest.json"), JSON.stringify(manifest));
-  const archive = join(directory, "image.tar");
-  execFileSync("tar", ["-C", directory, "-cf", archive, "manifest.json", "config.json", "layer.tar"]);
-  return archive;
+  return dockerArchive(join(workspaceDirectory(), "image"), imageName, { Cmd: sleep }, (root) => {
+    installBusybox(root, ["sh", "cat", "sleep", "true"]);
+    writeFileSync(join(root, secret), "s3cret\n");
+  });
 }
 
 let archive: string | undefined;
