@@ -463,6 +463,16 @@ Explanation Engine::explain(const std::string& container, const std::string& pat
   return parts.explainer.explain(container, path, kind, pid);
 }
 
+std::shared_ptr<const Rehearsal> Engine::rehearse(const GuardSpec& guard) {
+  Running& parts = running();
+  return std::make_shared<const Rehearsal>(parts.programs, parts.tracker, guard);
+}
+
+std::optional<Rehearsal::Judged> Engine::judge_past(const Rehearsal& by, std::span<const std::uint8_t> record,
+                                                    const std::string& container) {
+  return by.judge(running().programs, record, container);
+}
+
 void Engine::apply(std::span<const GuardSpec> specs) {
   Running& all = running();
   const auto [jobs, before, containers] = all.planner.apply(specs);

@@ -23,6 +23,7 @@
 #include "record/refusals.h"
 #include "os/fanotify_group.h"
 #include "decide/explainer.h"
+#include "decide/rehearsal.h"
 #include "decide/gate.h"
 #include "hold/holder.h"
 #include "os/last_resort.h"
@@ -87,6 +88,8 @@ class Engine {
   std::vector<ContainerSummary> list_containers(bool all);
   std::vector<ProcessSummary> list_processes(const std::string& container);
   Explanation explain(const std::string& container, const std::string& path, FileEventKind kind, std::uint32_t pid);
+  std::shared_ptr<const Rehearsal> rehearse(const GuardSpec& guard);
+  std::optional<Rehearsal::Judged> judge_past(const Rehearsal& by, std::span<const std::uint8_t> record, const std::string& container);
   void apply(std::span<const GuardSpec> specs);
   // The root directory of the canary's file system. The descriptor stays the engine's.
   int canary();

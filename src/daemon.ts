@@ -191,7 +191,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     steps.push({ what: "HTTP", close: () => http.close() });
     const intake = new GuardIntake({ registry, engine, waitMs: config.containerWaitMs });
     const guards = () => [...registry.details(), ...(fileGuards?.waiting() ?? [])];
-    const parts = { intake, registry, engine, guards, status, streams, log };
+    const parts = { intake, registry, engine, guards, status, streams, history, log };
     const rpc = await openRpcServer({
       listen: config.listen,
       locks,

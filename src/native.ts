@@ -345,6 +345,26 @@ export interface EngineStats extends EngineVitals {
   readonly urgent: Readonly<Record<string, number>>;
 }
 
+declare const tables: unique symbol;
+/** The engine's own. */
+export interface RehearsalTables {
+  readonly [tables]: never;
+}
+
+/** A guard as it would be held; see native/decide/rehearsal.h. */
+export interface Rehearsal {
+  readonly tables: RehearsalTables;
+  /** Paths of it that lead nowhere now. */
+  readonly faults: readonly { readonly path: string; readonly reason: string }[];
+}
+
+export interface JudgedPast {
+  /** As in a record. */
+  readonly response: number;
+  /** It hangs on whether the process was the owner, which isn't known any more: it was taken for none. */
+  readonly assumed: boolean;
+}
+
 export interface Engine {
   /** Loads the eBPF programs, creates the groups, starts the threads. Throws NativeError and leaves nothing behind. */
   start(): void;
@@ -364,6 +384,16 @@ export interface Engine {
    * without, there is no such process.
    */
   explain(id: string, path: string, kind: number, pid: number): Explanation;
+  /**
+   * Makes ready to judge events that were recorded by a guard that isn't held, by the gate's own code. Changes nothing.
+   * Throws as findContainer does.
+   */
+  rehearse(guard: NativeGuard): Rehearsal;
+  /**
+   * How an event would have been judged. `record`: a whole one, of a subject on that container. Undefined: the guard has
+   * no say about it.
+   */
+  judgePast(tables: RehearsalTables, record: Uint8Array, containerId: string): JudgedPast | undefined;
   /**
    * Creates or replaces them all, at one moment and with no unguarded one. Enforces when it returns. Throws, and then
    * has changed nothing.

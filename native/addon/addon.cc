@@ -207,6 +207,8 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                         InstanceMethod<&JsEngine::list_containers>("listContainers"),
                         InstanceMethod<&JsEngine::list_processes>("listProcesses"),
                         InstanceMethod<&JsEngine::explain>("explain"),
+                        InstanceMethod<&JsEngine::rehearse>("rehearse"),
+                        InstanceMethod<&JsEngine::judge_past>("judgePast"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
                         InstanceMethod<&JsEngine::canary>("canary"),
                         InstanceMethod<&JsEngine::retry>("retry"),
@@ -323,6 +325,37 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
       return engine_->explain(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value(),
                               static_cast<FileEventKind>(number(2)), number(3));
     }));
+  }
+
+  Napi::Value rehearse(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    using Held = std::shared_ptr<const Rehearsal>;
+    auto rehearsal = guarded(env, [&] { return std::make_unique<Held>(engine_->rehearse(guard_of(info[0].As<Napi::Object>()))); });
+    Napi::Array faults = Napi::Array::New(env);
+    for (const auto& [path, reason] : (*rehearsal)->faults()) {
+      Napi::Object fault = Napi::Object::New(env);
+      fault.Set("path", path);
+      fault.Set("reason", reason);
+      faults.Set(faults.Length(), fault);
+    }
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("tables", Napi::External<Held>::New(env, rehearsal.release(), [](Napi::Env, Held* held) { delete held; }));
+    out.Set("faults", faults);
+    return out;
+  }
+
+  Napi::Value judge_past(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto& by = *info[0].As<Napi::External<std::shared_ptr<const Rehearsal>>>().Data();
+    const auto record = info[1].As<Napi::Uint8Array>();
+    const auto judged = guarded(env, [&] {
+      return engine_->judge_past(*by, {record.Data(), record.ByteLength()}, info[2].As<Napi::String>().Utf8Value());
+    });
+    if (!judged) return env.Undefined();
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("response", Napi::Number::New(env, static_cast<double>(judged->response)));
+    out.Set("assumed", Napi::Boolean::New(env, judged->assumed));
+    return out;
   }
 
   void apply(const Napi::CallbackInfo& info) {

@@ -31,6 +31,8 @@ import {
   InspectionService,
   type ListGuardsRequestSchema,
   type Process,
+  type RehearseRequestSchema,
+  type RehearseResponse,
 } from "../gen/janus/v1/inspection_pb.js";
 import { Janusd, type JanusdConfigSchema, type JanusdHandle } from "../gen/janus_pb.js";
 
@@ -101,6 +103,11 @@ export class JanusClient {
   async listGuards(filter: MessageInitShape<typeof ListGuardsRequestSchema>): Promise<GuardDetails[]> {
     const responses = await this.#stream(InspectionService.method.listGuards, filter);
     return responses.flatMap(({ guard }) => guard ?? []);
+  }
+
+  /** Which recorded events would have been answered otherwise under the guard. */
+  rehearse(request: MessageInitShape<typeof RehearseRequestSchema>): Promise<RehearseResponse> {
+    return this.#unary(InspectionService.method.rehearse, request);
   }
 
   getStatus(): Promise<GetStatusResponse> {

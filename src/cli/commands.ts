@@ -19,7 +19,8 @@ export function addCommands(program: Command, { online, offline }: Runner): void
     .command("apply")
     .description("create the guards of a file, or replace those of the same name, namespace and pod")
     .addOption(files())
-    .option("--dry-run", "only say what would be done, and whether the containers run")
+    .option("--dry-run", "only say what would be done, whether the containers run, and which events would differ")
+    .addOption(rehearsedEvents())
     .addOption(output(guards.CHANGE_FORMATS))
     .action((options) => online((session) => guards.apply(session, options)));
 
@@ -27,6 +28,8 @@ export function addCommands(program: Command, { online, offline }: Runner): void
     .command("create")
     .description("as apply, and print what the daemon holds")
     .addOption(files())
+    .option("--dry-run", "as of apply")
+    .addOption(rehearsedEvents())
     .addOption(output(MESSAGE_FORMATS))
     .action((options) => online((session) => guards.create(session, options)));
 
@@ -34,6 +37,7 @@ export function addCommands(program: Command, { online, offline }: Runner): void
     .command("diff")
     .description("say what applying a file would change; status 1 if anything, 2 if that is not known")
     .addOption(files())
+    .addOption(rehearsedEvents())
     .action((options) => online((session) => guards.diff(session, options), 2));
 
   program
@@ -170,6 +174,18 @@ function files(help = "JanusGuard resources, YAML; - reads standard input; may b
   return new Option("-f, --file <file>", help)
     .argParser((file: string, before: readonly string[] = []) => [...before, file])
     .makeOptionMandatory();
+}
+
+/** Which of the recorded events a guard is judged on that is not applied. */
+function rehearsedEvents(): Option {
+  return new Option("--events <n>", "say which of the last n recorded events would be answered otherwise; 0: none")
+    .argParser(countOf)
+    .default(10_000);
+}
+
+function countOf(text: string): number {
+  if (!/^\d{1,7}$/.test(text)) throw new InvalidArgumentError("Give a whole number, up to 9999999.");
+  return Number(text);
 }
 
 function pidOf(text: string): number {

@@ -1,7 +1,8 @@
 /** The commands about guards. Each resolves to the exit status. */
+import { toJson } from "@bufbuild/protobuf";
 import { singleLine } from "../event/text.js";
-import type { GuardDetails } from "../gen/janus/v1/inspection_pb.js";
-import { GuardState } from "../gen/janus/v1/inspection_pb.js";
+import type { GuardDetails, RehearseResponse } from "../gen/janus/v1/inspection_pb.js";
+import { GuardState, RehearseResponseSchema } from "../gen/janus/v1/inspection_pb.js";
 import type { JanusdConfig } from "../gen/janus_pb.js";
 import { type JanusdHandle, JanusdHandleSchema } from "../gen/janus_pb.js";
 import { formatResources, resourceOf } from "../guard/file-format.js";
@@ -13,6 +14,7 @@ import { type LoadedGuard, loadGuards } from "./documents.js";
 import { faultsOfDocument, saidAt, say } from "./faults.js";
 import { configOf, type ListFormat, printGuards, warningsIn, watchGuards } from "./guard-list.js";
 import { type MESSAGE_FORMATS, printJson, printMessages, shortId } from "./output.js";
+import { rehearsed, SHOWN_EXAMPLES } from "./rehearsal.js";
 import type { Io, Session } from "./session.js";
 import type { Columns } from "./table.js";
 
@@ -21,6 +23,11 @@ export const CHANGE_FORMATS = ["text", "json"] as const;
 
 interface FileOptions {
   readonly file: readonly string[];
+}
+
+/** How many of the recorded events are judged by a guard that is not applied; 0: none. */
+interface RehearsalOptions {
+  readonly events: number;
 }
 
 interface ChangeOptions extends FileOptions {
@@ -32,12 +39,20 @@ interface ChangeOptions extends FileOptions {
 interface Change {
   readonly config: JanusdConfig;
   readonly outcome: string;
+  readonly rehearsal?: RehearseResponse;
 }
 
 export async function create(
-  { client, io }: Session,
-  { file, output }: FileOptions & { readonly output: (typeof MESSAGE_FORMATS)[number] },
+  session: Session,
+  {
+    file,
+    output,
+    dryRun,
+    events,
+  }: FileOptions & RehearsalOptions & { readonly output: (typeof MESSAGE_FORMATS)[number]; readonly dryRun?: boolean },
 ): Promise<number> {
+  if (dryRun) return apply(session, { file, output: output === "json" ? output : "text", dryRun, events });
+  const { client, io } = session;
   const handles: JanusdHandle[] = [];
   const documents = await loadGuards(file, io.stdin);
   const done = await eachOf(documents, io, async ({ config }) => {
@@ -49,18 +64,25 @@ export async function create(
   return done.length === documents.length ? 0 : 1;
 }
 
-export async function apply({ client, io }: Session, { file, output, dryRun }: ChangeOptions): Promise<number> {
+export async function apply(
+  session: Session,
+  { file, output, dryRun, events }: ChangeOptions & RehearsalOptions,
+): Promise<number> {
+  const { client, io } = session;
   const changes: Change[] = [];
   const documents = await loadGuards(file, io.stdin);
   const live = documents.length === 0 ? [] : await client.listGuards({});
   const done = await eachOf(documents, io, async ({ config }) => {
     const before = sameAs(config, live);
-    if (dryRun) await expectContainers(client, config);
-    else await client.createGuard(config);
-    changes.push({
-      config,
-      outcome: before === undefined ? "created" : isUnchanged(before, config) ? "unchanged" : "configured",
-    });
+    const outcome = before === undefined ? "created" : isUnchanged(before, config) ? "unchanged" : "configured";
+    if (!dryRun) {
+      await client.createGuard(config);
+      changes.push({ config, outcome });
+      return;
+    }
+    await expectContainers(client, config);
+    const rehearsal = outcome === "unchanged" ? undefined : await rehearse(session, config, events);
+    changes.push({ config, outcome, ...(rehearsal === undefined ? {} : { rehearsal }) });
   });
   printChanges(io, output, changes, dryRun);
   if (dryRun) warnOffline(io, done);
@@ -68,16 +90,39 @@ export async function apply({ client, io }: Session, { file, output, dryRun }: C
   return done.length === documents.length ? 0 : 1;
 }
 
-/** 1: there is a difference. */
-export async function diff({ client, io }: Session, { file }: FileOptions): Promise<number> {
+/** 1: there is a difference. What it would have changed follows as comments: it is still a patch. */
+export async function diff(session: Session, { file, events }: FileOptions & RehearsalOptions): Promise<number> {
+  const { client, io } = session;
   const documents = await loadGuards(file, io.stdin);
   const live = documents.length === 0 ? [] : await client.listGuards({});
-  const differences = documents.map(({ config, file }) => {
+  let differs = false;
+  const done = await eachOf(documents, io, async ({ config, file }) => {
     const before = sameAs(config, live);
-    return diffOf(before && configOf(before), config, file);
+    const difference = diffOf(before && configOf(before), config, file);
+    io.stdout(difference);
+    if (difference === "") return;
+    differs = true;
+    const rehearsal = await rehearse(session, config, events);
+    if (rehearsal !== undefined) io.stdout(rehearsed(rehearsal).replace(/^/gm, "# ").replace(/# $/, ""));
   });
-  for (const difference of differences) io.stdout(difference);
-  return differences.every((difference) => difference === "") ? 0 : 1;
+  if (done.length < documents.length) return 2;
+  return differs ? 1 : 0;
+}
+
+/** Undefined: nobody wants to know, or the daemon can't tell. */
+async function rehearse(
+  { client, io }: Session,
+  config: JanusdConfig,
+  events: number,
+): Promise<RehearseResponse | undefined> {
+  if (events === 0) return undefined;
+  try {
+    return await client.rehearse({ config, events, examples: SHOWN_EXAMPLES });
+  } catch (error) {
+    if (!(error instanceof RpcError) || error.code !== "UNIMPLEMENTED") throw error;
+    say(io, ["this daemon is older, and can't tell which events would be answered otherwise"]);
+    return undefined;
+  }
 }
 
 /** Says what is wrong with files; asks nobody. */
@@ -225,17 +270,20 @@ function isUnchanged(live: GuardDetails, config: JanusdConfig): boolean {
 
 function printChanges(io: Io, format: ChangeOptions["output"], changes: readonly Change[], dryRun = false): void {
   if (format === "json") {
-    const rows = changes.map(({ config: { name, namespace, podName }, outcome }) => ({
+    const rows = changes.map(({ config: { name, namespace, podName }, outcome, rehearsal }) => ({
       name,
       namespace,
       podName,
       outcome,
+      ...(rehearsal && { rehearsal: toJson(RehearseResponseSchema, rehearsal, { alwaysEmitImplicit: true }) }),
     }));
     printJson(io.stdout, rows);
     return;
   }
-  for (const { config, outcome } of changes)
+  for (const { config, outcome, rehearsal } of changes) {
     io.stdout(`${singleLine(labelOf(config))} ${outcome}${dryRun ? " (dry run)" : ""}\n`);
+    if (rehearsal !== undefined) io.stdout(rehearsed(rehearsal));
+  }
 }
 
 function notFound(io: Io, name: string): number {

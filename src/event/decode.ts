@@ -81,6 +81,11 @@ export class FileEventView {
     return this.#u32[this.#word] as number;
   }
 
+  /** The whole record: a window, as pathBytes. */
+  get record(): Buffer {
+    return this.bytes.subarray(this.#start, this.#start + this.size);
+  }
+
   /** Copies the record into another batch. */
   copyTo(into: FileEventView, at: number): void {
     this.bytes.copy(into.bytes, at, this.#start, this.#start + this.size);

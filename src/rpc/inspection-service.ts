@@ -29,6 +29,8 @@ import {
   type ListProcessesResponse,
   ListProcessesResponseSchema,
   ProcessRole,
+  type RehearseRequest,
+  type RehearseResponse,
   RuleBearing,
   Verdict,
 } from "../gen/janus/v1/inspection_pb.js";
@@ -39,6 +41,7 @@ import type { Check } from "../health.js";
 import type { Log } from "../log.js";
 import type { Bearing, Engine, EngineStats, Explanation, Probe, ProcessSummary } from "../native.js";
 import type { SubjectLookup } from "../subject.js";
+import { type RehearsalOptions, rehearse } from "./rehearsal.js";
 import { failure, unary } from "./unary.js";
 
 /** What the daemon says of itself. */
@@ -58,9 +61,9 @@ export interface DaemonStatus {
 }
 
 export interface InspectionServiceOptions {
-  readonly engine: Pick<Engine, "listContainers" | "listProcesses" | "explain"> & {
-    stats(): Pick<EngineStats, "decisions">;
-  };
+  readonly engine: Pick<Engine, "listContainers" | "listProcesses" | "explain"> &
+    RehearsalOptions["engine"] & { stats(): Pick<EngineStats, "decisions"> };
+  readonly history: RehearsalOptions["history"];
   readonly registry: Pick<GuardRegistry, "list" | "lookup">;
   /** Held or pending. */
   readonly guards: () => readonly GuardDetails[];
@@ -73,8 +76,11 @@ export function inspectionService({
   registry,
   guards,
   status,
+  history,
   log,
 }: InspectionServiceOptions): UntypedServiceImplementation {
+  // One at a time: each takes some of the event loop.
+  let rehearsals: Promise<unknown> = Promise.resolve();
   return {
     listContainers: unary(log, "ListContainers", ({ all }: ListContainersRequest): ListContainersResponse => {
       const onContainer = guardsByContainer(registry);
@@ -117,6 +123,12 @@ export function inspectionService({
         const field = error.path === undefined ? "pid" : "path";
         throw JanusdError.invalid([{ field, description: error.message }], { cause: error });
       }
+    }),
+
+    rehearse: unary(log, "Rehearse", (request: RehearseRequest): Promise<RehearseResponse> => {
+      const turn = rehearsals.then(() => rehearse({ engine, history }, request));
+      rehearsals = turn.catch(() => undefined);
+      return turn;
     }),
 
     getStatus: unary(log, "GetStatus", (): GetStatusResponse => {

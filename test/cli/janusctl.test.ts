@@ -32,6 +32,8 @@ import {
   type ListProcessesRequest,
   type ListProcessesResponse,
   ListProcessesResponseSchema,
+  type RehearseResponse,
+  RehearseResponseSchema,
 } from "../../src/gen/janus/v1/inspection_pb.js";
 import {
   EmptySchema,
@@ -76,6 +78,8 @@ interface Script {
   readonly destroyed: JanusdConfig[];
   createGuard(config: JanusdConfig): MessageInitShape<typeof JanusdHandleSchema> | ReturnType<typeof failure>;
   guards: readonly MessageInitShape<typeof GuardDetailsSchema>[];
+  /** Undefined: the daemon knows no such call. */
+  rehearsal: MessageInitShape<typeof RehearseResponseSchema> | undefined;
 }
 
 function failure(
@@ -124,6 +128,10 @@ async function serve(t: Tap, script: Script, credentials = ServerCredentials.cre
       if (request.container.includes(containerId)) done(null, create(ListProcessesResponseSchema));
       else done(failure(status.NOT_FOUND, "no such container"));
     },
+    ...(script.rehearsal && {
+      rehearse: (_call: unknown, done: sendUnaryData<RehearseResponse>) =>
+        done(null, create(RehearseResponseSchema, script.rehearsal)),
+    }),
     getStatus: (_call: unknown, done: sendUnaryData<GetStatusResponse>) =>
       done(null, create(GetStatusResponseSchema, { version: "9.8.7", commit: "abc" })),
   });
@@ -141,6 +149,7 @@ function scriptOf(script: Partial<Script> = {}): Script {
     created: [],
     destroyed: [],
     guards: [],
+    rehearsal: {},
     createGuard: ({ name, namespace, podName, cid }) => ({
       name,
       namespace,
@@ -325,14 +334,53 @@ t.test("apply --dry-run creates nothing, and looks for the containers", async (t
   const script = scriptOf({ guards: [{ config: second, ...active }] });
   const address = await serve(t, script);
   const args = ["apply", "--dry-run", "-f", "-", "--address", address];
-  const outcome = "web/passwords created (dry run)\nsecond unchanged (dry run)\n";
+  const created = "web/passwords created (dry run)\nof the last 0 events, 0 would be answered otherwise\n";
+  const outcome = `${created}second unchanged (dry run)\n`;
   t.same(await run(args, guardFile), { exit: 0, out: outcome, err: "" });
   t.same(await run(args, guardFile.replace(`[${containerId}]`, "[gone]")), {
     exit: 1,
-    out: "web/passwords created (dry run)\n",
+    out: created,
     err: "janusctl: stdin:15: guard second: spec.containers[0]: NOT_FOUND: no such container\n",
   });
   t.same(script.created, []);
+});
+
+t.test("apply --dry-run of a daemon that knows no such thing, and of one that says all there is", async (t) => {
+  const [one = ""] = guardFile.split("---\n");
+  const args = ["apply", "--dry-run", "-f", "-", "--address"];
+  const older = await serve(t, scriptOf({ rehearsal: undefined }));
+  t.match(await run([...args, older], one), { exit: 0, out: "web/passwords created (dry run)\n", err: /is older/ });
+  t.same((await run([...args, older, "--events", "0"], one)).err, "");
+  const example = {
+    count: 2n,
+    event: "open",
+    path: "/a",
+    comm: "c\n",
+    executable: "/x",
+    uid: 7,
+    container: containerId,
+  };
+  const rehearsal = {
+    events: 9n,
+    changes: [{ was: 1, wouldBe: 2, count: 5n }],
+    examples: [{ ...example, was: 1, wouldBe: 2 }],
+    assumed: 1n,
+    missingContainers: ["gone"],
+    faults: [{ path: "/b", reason: "leads nowhere" }],
+  };
+  const address = await serve(t, scriptOf({ rehearsal }));
+  t.same((await run([...args, address], one)).out.split("\n").slice(1), [
+    "of the last 9 events, 5 would be answered otherwise: 5 ALLOW -> DENY",
+    "COUNT   EVENT   PATH   PROGRAM   NAME    UID   CONTAINER      WAS     WOULD BE",
+    "2       open    /a     /x        c\\x0a   7     0123456789ab   ALLOW   DENY",
+    "and 3 others",
+    "of 1, the process has ended: taken for one that is no owner (autoAllowOwner)",
+    "container gone does not run: no event is judged for it",
+    "/b leads nowhere: no event is judged by it",
+    "",
+  ]);
+  const [{ rehearsal: told }] = JSON.parse((await run([...args, address, "-o", "json"], one)).out);
+  t.match(told, { events: "9", changes: [{ was: "RESPONSE_ALLOW", wouldBe: "RESPONSE_DENY", count: "5" }] });
 });
 
 t.test("several files, each guard once", async (t) => {

@@ -61,8 +61,9 @@ async function serve(t: { teardown(handler: () => Promise<void>): unknown }, wai
   const intake = new GuardIntake({ registry, engine, waitMs });
   const guards = () => registry.details();
   const access = { allowedClients: [], locks, peer: loadAddon().peer, refusals: new Refusals(log) };
-  const streams = new EventStreams(new EventHistory(1024 * 1024, () => 0));
-  const parts = { engine, streams, intake, registry, guards, log, status: () => daemonStatus, ...access };
+  const history = new EventHistory(1024 * 1024, () => 0);
+  const streams = new EventStreams(history);
+  const parts = { engine, streams, history, intake, registry, guards, log, status: () => daemonStatus, ...access };
   const server = await openRpcServer({ listen: [loopback], tls: undefined, ...parts });
   const address = server.addresses.map(formatAddress).join();
   const client = new JanusClient(address, credentials.createInsecure());

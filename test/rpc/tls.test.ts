@@ -58,6 +58,7 @@ async function serve(t: Tap, allowedClients: readonly AllowedClient[] = []) {
     peer: loadAddon().peer,
     refusals,
     streams: new EventStreams(new EventHistory(1024 * 1024, () => 0)),
+    history: new EventHistory(1024 * 1024, () => 0),
     engine,
     registry,
     intake: new GuardIntake({ registry, engine, waitMs: 0 }),

@@ -10,10 +10,13 @@ import type {
   DecisionCount,
   Engine,
   Explanation,
+  JudgedPast,
   NativeErrorCode,
   NativeGuard,
   PathNote,
   ProcessSummary,
+  Rehearsal,
+  RehearsalTables,
 } from "../../src/native.js";
 
 export class EngineRecorder
@@ -25,6 +28,8 @@ export class EngineRecorder
       | "listContainers"
       | "listProcesses"
       | "explain"
+      | "rehearse"
+      | "judgePast"
       | "apply"
       | "remove"
       | "retry"
@@ -65,6 +70,16 @@ export class EngineRecorder
   explain(id: string, path: string, kind: number, pid: number): Explanation {
     this.calls.push(`explain ${path} ${kind} ${pid}`);
     return { ...this.explanation, container: this.findContainer(id).id };
+  }
+
+  rehearse(guard: NativeGuard): Rehearsal {
+    this.calls.push(`rehearse ${guard.subjects.map(({ containerId }) => containerId)}`);
+    const tables: RehearsalTables = Object.create(null);
+    return { tables, faults: [] };
+  }
+
+  judgePast(): JudgedPast | undefined {
+    return undefined;
   }
 
   /** How often somebody looked for a container. */

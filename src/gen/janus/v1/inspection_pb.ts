@@ -11,13 +11,15 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { GuardMode, JanusdConfig } from "../../janus_pb.js";
 import { file_janus } from "../../janus_pb.js";
+import type { Response } from "./events_pb.js";
+import { file_janus_v1_events } from "./events_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file janus/v1/inspection.proto.
  */
 export const file_janus_v1_inspection: GenFile = /*@__PURE__*/
-  fileDesc("ChlqYW51cy92MS9pbnNwZWN0aW9uLnByb3RvEghqYW51cy52MSIkChVMaXN0Q29udGFpbmVyc1JlcXVlc3QSCwoDYWxsGAEgASgIIkEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USJwoKY29udGFpbmVycxgBIAMoCzITLmphbnVzLnYxLkNvbnRhaW5lciK8AQoJQ29udGFpbmVyEgoKAmlkGAEgASgJEhMKC2Nncm91cF9wYXRoGAIgASgJEhYKDmNncm91cF92ZXJzaW9uGAMgASgFEhEKCWZpcnN0X3BpZBgEIAEoBRIVCg1wcm9jZXNzX2NvdW50GAUgASgFEisKB3N0YXJ0ZWQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh8KBmd1YXJkcxgHIAMoCzIPLmphbnVzLnYxLkd1YXJkIjoKBUd1YXJkEgwKBG5hbWUYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEhAKCHBvZF9uYW1lGAMgASgJIikKFExpc3RQcm9jZXNzZXNSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCSI9ChVMaXN0UHJvY2Vzc2VzUmVzcG9uc2USJAoJcHJvY2Vzc2VzGAEgAygLMhEuamFudXMudjEuUHJvY2VzcyK+AQoHUHJvY2VzcxILCgNwaWQYASABKAUSDAoEcHBpZBgCIAEoBRIrCgdzdGFydGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN1aWQYBCABKA0SDAoEY29tbRgFIAEoCRISCgpleGVjdXRhYmxlGAYgASgJEiMKBHJvbGUYByABKA4yFS5qYW51cy52MS5Qcm9jZXNzUm9sZRIXCg9tb3VudF9uYW1lc3BhY2UYCCABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCLCAwoRR2V0U3RhdHVzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSEQoJbm9kZV9uYW1lGAMgASgJEgsKA3BpZBgEIAEoBRIrCgdzdGFydGVkGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVyZWFkeRgGIAEoCBIfCgZjaGVja3MYByADKAsyDy5qYW51cy52MS5DaGVjaxI7CghmZWF0dXJlcxgIIAMoCzIpLmphbnVzLnYxLkdldFN0YXR1c1Jlc3BvbnNlLkZlYXR1cmVzRW50cnkSDgoGZ3VhcmRzGAkgASgFEhAKCHByb2dyYW1zGAogAygJEjsKCGV4cG9zdXJlGAsgAygLMikuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UuRXhwb3N1cmVFbnRyeRIRCglob2xkX3RpZXIYDCABKAkaLwoNRmVhdHVyZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAg6AjgBGi8KDUV4cG9zdXJlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASIxCgVDaGVjaxIMCgRuYW1lGAEgASgJEgoKAm9rGAIgASgIEg4KBmRldGFpbBgDIAEoCSJGChFMaXN0R3VhcmRzUmVxdWVzdBIMCgRuYW1lGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIQCghwb2RfbmFtZRgDIAEoCSI7ChJMaXN0R3VhcmRzUmVzcG9uc2USJQoFZ3VhcmQYASABKAsyFi5qYW51cy52MS5HdWFyZERldGFpbHMi5gIKDEd1YXJkRGV0YWlscxIjCgZjb25maWcYASABKAsyEy5qYW51cy5KYW51c2RDb25maWcSEQoJbm9kZV9uYW1lGAIgASgJEiUKBnNvdXJjZRgDIAEoDjIVLmphbnVzLnYxLkd1YXJkU291cmNlEiMKBXN0YXRlGAQgASgOMhQuamFudXMudjEuR3VhcmRTdGF0ZRIOCgZyZWFzb24YBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNvbnRhaW5lcnMYByADKAsyGi5qYW51cy52MS5HdWFyZGVkQ29udGFpbmVyEhAKCGNvbXBsZXRlGAggASgIEisKCWRlY2lzaW9ucxgJIAMoCzIYLmphbnVzLnYxLkd1YXJkRGVjaXNpb25zEigKCHdhcm5pbmdzGAogAygLMhYuamFudXMudjEuR3VhcmRXYXJuaW5nIjIKDEd1YXJkV2FybmluZxINCgVmaWVsZBgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCSI/ChBHdWFyZGVkQ29udGFpbmVyEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJZmlyc3RfcGlkGAMgASgFIlEKDkd1YXJkRGVjaXNpb25zEg0KBWV2ZW50GAEgASgJEg8KB2FsbG93ZWQYAiABKAQSDgoGZGVuaWVkGAMgASgEEg8KB2F1ZGl0ZWQYBCABKAQiTQoORXhwbGFpblJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEgwKBHBhdGgYAiABKAkSDQoFZXZlbnQYAyABKAkSCwoDcGlkGAQgASgFIpoCCg9FeHBsYWluUmVzcG9uc2USEQoJY29udGFpbmVyGAEgASgJEg0KBWV2ZW50GAIgASgJEgwKBHBhdGgYAyABKAkSDgoGZXhpc3RzGAQgASgIEhEKCWRpcmVjdG9yeRgFIAEoCBINCgVsaW5rcxgGIAEoDRITCgtmaWxlX3N5c3RlbRgHIAEoCRIRCglqdWRnZWRfYXMYCCADKAkSJgoFcnVsZXMYCSADKAsyFy5qYW51cy52MS5FeHBsYWluZWRSdWxlEiwKCHZlcmRpY3RzGAogAygLMhouamFudXMudjEuRXhwbGFpbmVkVmVyZGljdBInCgVjb3ZlchgLIAEoCzIYLmphbnVzLnYxLkV4cGxhaW5lZENvdmVyIrgBCg1FeHBsYWluZWRSdWxlEh4KBWd1YXJkGAEgASgLMg8uamFudXMudjEuR3VhcmQSHgoEbW9kZRgCIAEoDjIQLmphbnVzLkd1YXJkTW9kZRIPCgdzdWJqZWN0GAMgASgFEg4KBmFjdGlvbhgEIAEoCRIMCgRwYXRoGAUgASgJEiYKB2JlYXJpbmcYBiABKA4yFS5qYW51cy52MS5SdWxlQmVhcmluZxIQCghhbnN3ZXJlZBgHIAEoCCKGAgoQRXhwbGFpbmVkVmVyZGljdBIeCgVhY3RvchgBIAEoDjIPLmphbnVzLnYxLkFjdG9yEgsKA3BpZBgCIAEoBRIiCgd2ZXJkaWN0GAMgASgOMhEuamFudXMudjEuVmVyZGljdBIQCghhbnN3ZXJlZBgEIAEoCBIeCgVndWFyZBgFIAEoCzIPLmphbnVzLnYxLkd1YXJkEg8KB3N1YmplY3QYBiABKAUSDgoGYWN0aW9uGAcgASgJEgwKBHBhdGgYCCABKAkSDQoFb3duZXIYCSABKAgSEAoIYW55dGhpbmcYCiABKAgSHwoGb3RoZXJzGAsgAygLMg8uamFudXMudjEuR3VhcmQicwoORXhwbGFpbmVkQ292ZXISEAoIaWRlbnRpdHkYASABKAgSEgoKc3VwZXJibG9jaxgCIAEoCBINCgVtb3VudBgDIAEoCBIMCgR0b2xkGAQgASgIEg8KB2lnbm9yZWQYBSABKAgSDQoFbmV2ZXIYBiABKAkqcgoLUHJvY2Vzc1JvbGUSHAoYUFJPQ0VTU19ST0xFX1VOU1BFQ0lGSUVEEAASFQoRUFJPQ0VTU19ST0xFX0lOSVQQARIWChJQUk9DRVNTX1JPTEVfQ0hJTEQQAhIWChJQUk9DRVNTX1JPTEVfT1RIRVIQAyqNAQoLR3VhcmRTb3VyY2USHAoYR1VBUkRfU09VUkNFX1VOU1BFQ0lGSUVEEAASFAoQR1VBUkRfU09VUkNFX1JQQxABEhUKEUdVQVJEX1NPVVJDRV9GSUxFEAISFgoSR1VBUkRfU09VUkNFX1NUQVRFEAMSGwoXR1VBUkRfU09VUkNFX0tVQkVSTkVURVMQBCpaCgpHdWFyZFN0YXRlEhsKF0dVQVJEX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSR1VBUkRfU1RBVEVfQUNUSVZFEAESFwoTR1VBUkRfU1RBVEVfUEVORElORxACKvUBCgtSdWxlQmVhcmluZxIcChhSVUxFX0JFQVJJTkdfVU5TUEVDSUZJRUQQABIYChRSVUxFX0JFQVJJTkdfQVBQTElFUxABEhkKFVJVTEVfQkVBUklOR19TSEFET1dFRBACEhwKGFJVTEVfQkVBUklOR19PVEhFUl9FVkVOVBADEhwKGFJVTEVfQkVBUklOR19PVEhFUl9BQ1RPUhAEEiEKHVJVTEVfQkVBUklOR19PTkxZX0RJUkVDVE9SSUVTEAUSGQoVUlVMRV9CRUFSSU5HX1RPT19ERUVQEAYSGQoVUlVMRV9CRUFSSU5HX0VYQ0xVREVEEAcqZwoFQWN0b3ISFQoRQUNUT1JfVU5TUEVDSUZJRUQQABITCg9BQ1RPUl9DT05UQUlORVIQARIPCgtBQ1RPUl9PV05FUhACEg4KCkFDVE9SX05PREUQAxIRCg1BQ1RPUl9QUk9DRVNTEAQqcAoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASFAoQVkVSRElDVF9VTkpVREdFRBABEhEKDVZFUkRJQ1RfQUxMT1cQAhIQCgxWRVJESUNUX0RFTlkQAxIRCg1WRVJESUNUX0FVRElUEAQylQMKEUluc3BlY3Rpb25TZXJ2aWNlElUKDkxpc3RDb250YWluZXJzEh8uamFudXMudjEuTGlzdENvbnRhaW5lcnNSZXF1ZXN0GiAuamFudXMudjEuTGlzdENvbnRhaW5lcnNSZXNwb25zZSIAElIKDUxpc3RQcm9jZXNzZXMSHi5qYW51cy52MS5MaXN0UHJvY2Vzc2VzUmVxdWVzdBofLmphbnVzLnYxLkxpc3RQcm9jZXNzZXNSZXNwb25zZSIAEkYKCUdldFN0YXR1cxIaLmphbnVzLnYxLkdldFN0YXR1c1JlcXVlc3QaGy5qYW51cy52MS5HZXRTdGF0dXNSZXNwb25zZSIAEksKCkxpc3RHdWFyZHMSGy5qYW51cy52MS5MaXN0R3VhcmRzUmVxdWVzdBocLmphbnVzLnYxLkxpc3RHdWFyZHNSZXNwb25zZSIAMAESQAoHRXhwbGFpbhIYLmphbnVzLnYxLkV4cGxhaW5SZXF1ZXN0GhkuamFudXMudjEuRXhwbGFpblJlc3BvbnNlIgBiBnByb3RvMw", [file_google_protobuf_timestamp, file_janus]);
+  fileDesc("ChlqYW51cy92MS9pbnNwZWN0aW9uLnByb3RvEghqYW51cy52MSIkChVMaXN0Q29udGFpbmVyc1JlcXVlc3QSCwoDYWxsGAEgASgIIkEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USJwoKY29udGFpbmVycxgBIAMoCzITLmphbnVzLnYxLkNvbnRhaW5lciK8AQoJQ29udGFpbmVyEgoKAmlkGAEgASgJEhMKC2Nncm91cF9wYXRoGAIgASgJEhYKDmNncm91cF92ZXJzaW9uGAMgASgFEhEKCWZpcnN0X3BpZBgEIAEoBRIVCg1wcm9jZXNzX2NvdW50GAUgASgFEisKB3N0YXJ0ZWQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh8KBmd1YXJkcxgHIAMoCzIPLmphbnVzLnYxLkd1YXJkIjoKBUd1YXJkEgwKBG5hbWUYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEhAKCHBvZF9uYW1lGAMgASgJIikKFExpc3RQcm9jZXNzZXNSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCSI9ChVMaXN0UHJvY2Vzc2VzUmVzcG9uc2USJAoJcHJvY2Vzc2VzGAEgAygLMhEuamFudXMudjEuUHJvY2VzcyK+AQoHUHJvY2VzcxILCgNwaWQYASABKAUSDAoEcHBpZBgCIAEoBRIrCgdzdGFydGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN1aWQYBCABKA0SDAoEY29tbRgFIAEoCRISCgpleGVjdXRhYmxlGAYgASgJEiMKBHJvbGUYByABKA4yFS5qYW51cy52MS5Qcm9jZXNzUm9sZRIXCg9tb3VudF9uYW1lc3BhY2UYCCABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCLCAwoRR2V0U3RhdHVzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSEQoJbm9kZV9uYW1lGAMgASgJEgsKA3BpZBgEIAEoBRIrCgdzdGFydGVkGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVyZWFkeRgGIAEoCBIfCgZjaGVja3MYByADKAsyDy5qYW51cy52MS5DaGVjaxI7CghmZWF0dXJlcxgIIAMoCzIpLmphbnVzLnYxLkdldFN0YXR1c1Jlc3BvbnNlLkZlYXR1cmVzRW50cnkSDgoGZ3VhcmRzGAkgASgFEhAKCHByb2dyYW1zGAogAygJEjsKCGV4cG9zdXJlGAsgAygLMikuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UuRXhwb3N1cmVFbnRyeRIRCglob2xkX3RpZXIYDCABKAkaLwoNRmVhdHVyZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAg6AjgBGi8KDUV4cG9zdXJlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASIxCgVDaGVjaxIMCgRuYW1lGAEgASgJEgoKAm9rGAIgASgIEg4KBmRldGFpbBgDIAEoCSJGChFMaXN0R3VhcmRzUmVxdWVzdBIMCgRuYW1lGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIQCghwb2RfbmFtZRgDIAEoCSI7ChJMaXN0R3VhcmRzUmVzcG9uc2USJQoFZ3VhcmQYASABKAsyFi5qYW51cy52MS5HdWFyZERldGFpbHMi5gIKDEd1YXJkRGV0YWlscxIjCgZjb25maWcYASABKAsyEy5qYW51cy5KYW51c2RDb25maWcSEQoJbm9kZV9uYW1lGAIgASgJEiUKBnNvdXJjZRgDIAEoDjIVLmphbnVzLnYxLkd1YXJkU291cmNlEiMKBXN0YXRlGAQgASgOMhQuamFudXMudjEuR3VhcmRTdGF0ZRIOCgZyZWFzb24YBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNvbnRhaW5lcnMYByADKAsyGi5qYW51cy52MS5HdWFyZGVkQ29udGFpbmVyEhAKCGNvbXBsZXRlGAggASgIEisKCWRlY2lzaW9ucxgJIAMoCzIYLmphbnVzLnYxLkd1YXJkRGVjaXNpb25zEigKCHdhcm5pbmdzGAogAygLMhYuamFudXMudjEuR3VhcmRXYXJuaW5nIjIKDEd1YXJkV2FybmluZxINCgVmaWVsZBgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCSI/ChBHdWFyZGVkQ29udGFpbmVyEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJZmlyc3RfcGlkGAMgASgFIlEKDkd1YXJkRGVjaXNpb25zEg0KBWV2ZW50GAEgASgJEg8KB2FsbG93ZWQYAiABKAQSDgoGZGVuaWVkGAMgASgEEg8KB2F1ZGl0ZWQYBCABKAQiTQoORXhwbGFpblJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEgwKBHBhdGgYAiABKAkSDQoFZXZlbnQYAyABKAkSCwoDcGlkGAQgASgFIpoCCg9FeHBsYWluUmVzcG9uc2USEQoJY29udGFpbmVyGAEgASgJEg0KBWV2ZW50GAIgASgJEgwKBHBhdGgYAyABKAkSDgoGZXhpc3RzGAQgASgIEhEKCWRpcmVjdG9yeRgFIAEoCBINCgVsaW5rcxgGIAEoDRITCgtmaWxlX3N5c3RlbRgHIAEoCRIRCglqdWRnZWRfYXMYCCADKAkSJgoFcnVsZXMYCSADKAsyFy5qYW51cy52MS5FeHBsYWluZWRSdWxlEiwKCHZlcmRpY3RzGAogAygLMhouamFudXMudjEuRXhwbGFpbmVkVmVyZGljdBInCgVjb3ZlchgLIAEoCzIYLmphbnVzLnYxLkV4cGxhaW5lZENvdmVyIrgBCg1FeHBsYWluZWRSdWxlEh4KBWd1YXJkGAEgASgLMg8uamFudXMudjEuR3VhcmQSHgoEbW9kZRgCIAEoDjIQLmphbnVzLkd1YXJkTW9kZRIPCgdzdWJqZWN0GAMgASgFEg4KBmFjdGlvbhgEIAEoCRIMCgRwYXRoGAUgASgJEiYKB2JlYXJpbmcYBiABKA4yFS5qYW51cy52MS5SdWxlQmVhcmluZxIQCghhbnN3ZXJlZBgHIAEoCCKGAgoQRXhwbGFpbmVkVmVyZGljdBIeCgVhY3RvchgBIAEoDjIPLmphbnVzLnYxLkFjdG9yEgsKA3BpZBgCIAEoBRIiCgd2ZXJkaWN0GAMgASgOMhEuamFudXMudjEuVmVyZGljdBIQCghhbnN3ZXJlZBgEIAEoCBIeCgVndWFyZBgFIAEoCzIPLmphbnVzLnYxLkd1YXJkEg8KB3N1YmplY3QYBiABKAUSDgoGYWN0aW9uGAcgASgJEgwKBHBhdGgYCCABKAkSDQoFb3duZXIYCSABKAgSEAoIYW55dGhpbmcYCiABKAgSHwoGb3RoZXJzGAsgAygLMg8uamFudXMudjEuR3VhcmQicwoORXhwbGFpbmVkQ292ZXISEAoIaWRlbnRpdHkYASABKAgSEgoKc3VwZXJibG9jaxgCIAEoCBINCgVtb3VudBgDIAEoCBIMCgR0b2xkGAQgASgIEg8KB2lnbm9yZWQYBSABKAgSDQoFbmV2ZXIYBiABKAkiWAoPUmVoZWFyc2VSZXF1ZXN0EiMKBmNvbmZpZxgBIAEoCzITLmphbnVzLkphbnVzZENvbmZpZxIOCgZldmVudHMYAiABKA0SEAoIZXhhbXBsZXMYAyABKA0ijQIKEFJlaGVhcnNlUmVzcG9uc2USDgoGZXZlbnRzGAEgASgEEioKBm9sZGVzdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGanVkZ2VkGAMgASgEEg8KB2Fzc3VtZWQYBCABKAQSKgoHY2hhbmdlcxgFIAMoCzIZLmphbnVzLnYxLlJlaGVhcnNlZENoYW5nZRIqCghleGFtcGxlcxgGIAMoCzIYLmphbnVzLnYxLlJlaGVhcnNlZEV2ZW50EhoKEm1pc3NpbmdfY29udGFpbmVycxgHIAMoCRIoCgZmYXVsdHMYCCADKAsyGC5qYW51cy52MS5SZWhlYXJzZWRGYXVsdCJnCg9SZWhlYXJzZWRDaGFuZ2USHwoDd2FzGAEgASgOMhIuamFudXMudjEuUmVzcG9uc2USJAoId291bGRfYmUYAiABKA4yEi5qYW51cy52MS5SZXNwb25zZRINCgVjb3VudBgDIAEoBCLFAQoOUmVoZWFyc2VkRXZlbnQSDQoFY291bnQYASABKAQSDQoFZXZlbnQYAiABKAkSDAoEcGF0aBgDIAEoCRIMCgRjb21tGAQgASgJEhIKCmV4ZWN1dGFibGUYBSABKAkSCwoDdWlkGAYgASgNEhEKCWNvbnRhaW5lchgHIAEoCRIfCgN3YXMYCCABKA4yEi5qYW51cy52MS5SZXNwb25zZRIkCgh3b3VsZF9iZRgJIAEoDjISLmphbnVzLnYxLlJlc3BvbnNlIi4KDlJlaGVhcnNlZEZhdWx0EgwKBHBhdGgYASABKAkSDgoGcmVhc29uGAIgASgJKnIKC1Byb2Nlc3NSb2xlEhwKGFBST0NFU1NfUk9MRV9VTlNQRUNJRklFRBAAEhUKEVBST0NFU1NfUk9MRV9JTklUEAESFgoSUFJPQ0VTU19ST0xFX0NISUxEEAISFgoSUFJPQ0VTU19ST0xFX09USEVSEAMqjQEKC0d1YXJkU291cmNlEhwKGEdVQVJEX1NPVVJDRV9VTlNQRUNJRklFRBAAEhQKEEdVQVJEX1NPVVJDRV9SUEMQARIVChFHVUFSRF9TT1VSQ0VfRklMRRACEhYKEkdVQVJEX1NPVVJDRV9TVEFURRADEhsKF0dVQVJEX1NPVVJDRV9LVUJFUk5FVEVTEAQqWgoKR3VhcmRTdGF0ZRIbChdHVUFSRF9TVEFURV9VTlNQRUNJRklFRBAAEhYKEkdVQVJEX1NUQVRFX0FDVElWRRABEhcKE0dVQVJEX1NUQVRFX1BFTkRJTkcQAir1AQoLUnVsZUJlYXJpbmcSHAoYUlVMRV9CRUFSSU5HX1VOU1BFQ0lGSUVEEAASGAoUUlVMRV9CRUFSSU5HX0FQUExJRVMQARIZChVSVUxFX0JFQVJJTkdfU0hBRE9XRUQQAhIcChhSVUxFX0JFQVJJTkdfT1RIRVJfRVZFTlQQAxIcChhSVUxFX0JFQVJJTkdfT1RIRVJfQUNUT1IQBBIhCh1SVUxFX0JFQVJJTkdfT05MWV9ESVJFQ1RPUklFUxAFEhkKFVJVTEVfQkVBUklOR19UT09fREVFUBAGEhkKFVJVTEVfQkVBUklOR19FWENMVURFRBAHKmcKBUFjdG9yEhUKEUFDVE9SX1VOU1BFQ0lGSUVEEAASEwoPQUNUT1JfQ09OVEFJTkVSEAESDwoLQUNUT1JfT1dORVIQAhIOCgpBQ1RPUl9OT0RFEAMSEQoNQUNUT1JfUFJPQ0VTUxAEKnAKB1ZlcmRpY3QSFwoTVkVSRElDVF9VTlNQRUNJRklFRBAAEhQKEFZFUkRJQ1RfVU5KVURHRUQQARIRCg1WRVJESUNUX0FMTE9XEAISEAoMVkVSRElDVF9ERU5ZEAMSEQoNVkVSRElDVF9BVURJVBAEMtoDChFJbnNwZWN0aW9uU2VydmljZRJVCg5MaXN0Q29udGFpbmVycxIfLmphbnVzLnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBogLmphbnVzLnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiABJSCg1MaXN0UHJvY2Vzc2VzEh4uamFudXMudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaHy5qYW51cy52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2UiABJGCglHZXRTdGF0dXMSGi5qYW51cy52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuamFudXMudjEuR2V0U3RhdHVzUmVzcG9uc2UiABJLCgpMaXN0R3VhcmRzEhsuamFudXMudjEuTGlzdEd1YXJkc1JlcXVlc3QaHC5qYW51cy52MS5MaXN0R3VhcmRzUmVzcG9uc2UiADABEkAKB0V4cGxhaW4SGC5qYW51cy52MS5FeHBsYWluUmVxdWVzdBoZLmphbnVzLnYxLkV4cGxhaW5SZXNwb25zZSIAEkMKCFJlaGVhcnNlEhkuamFudXMudjEuUmVoZWFyc2VSZXF1ZXN0GhouamFudXMudjEuUmVoZWFyc2VSZXNwb25zZSIAYgZwcm90bzM", [file_google_protobuf_timestamp, file_janus, file_janus_v1_events]);
 
 /**
  * @generated from message janus.v1.ListContainersRequest
@@ -879,6 +881,217 @@ export const ExplainedCoverSchema: GenMessage<ExplainedCover> = /*@__PURE__*/
   messageDesc(file_janus_v1_inspection, 20);
 
 /**
+ * @generated from message janus.v1.RehearseRequest
+ */
+export type RehearseRequest = Message<"janus.v1.RehearseRequest"> & {
+  /**
+   * @generated from field: janus.JanusdConfig config = 1;
+   */
+  config?: JanusdConfig | undefined;
+
+  /**
+   * The last so many events of the history (--event-history) are looked at.
+   *
+   * @generated from field: uint32 events = 2;
+   */
+  events: number;
+
+  /**
+   * Different ones that are told, at most; no more than 1,000.
+   *
+   * @generated from field: uint32 examples = 3;
+   */
+  examples: number;
+};
+
+/**
+ * Describes the message janus.v1.RehearseRequest.
+ * Use `create(RehearseRequestSchema)` to create a new message.
+ */
+export const RehearseRequestSchema: GenMessage<RehearseRequest> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 21);
+
+/**
+ * Paths are taken for what the containers' first processes see there now. Only what guards record is in
+ * the history: an open that no guard is about is not.
+ *
+ * @generated from message janus.v1.RehearseResponse
+ */
+export type RehearseResponse = Message<"janus.v1.RehearseResponse"> & {
+  /**
+   * That were looked at.
+   *
+   * @generated from field: uint64 events = 1;
+   */
+  events: bigint;
+
+  /**
+   * When the first of them was.
+   *
+   * @generated from field: google.protobuf.Timestamp oldest = 2;
+   */
+  oldest?: Timestamp | undefined;
+
+  /**
+   * Of them, those that the guard has a say about, or had.
+   *
+   * @generated from field: uint64 judged = 3;
+   */
+  judged: bigint;
+
+  /**
+   * Of these, those whose verdict hangs on whether the process was the owner, which is not known any
+   * more since it has ended. They are judged as if it was not.
+   *
+   * @generated from field: uint64 assumed = 4;
+   */
+  assumed: bigint;
+
+  /**
+   * How many verdicts would differ.
+   *
+   * @generated from field: repeated janus.v1.RehearsedChange changes = 5;
+   */
+  changes: RehearsedChange[];
+
+  /**
+   * Of these, the most frequent first. Equal ones are one, and counted.
+   *
+   * @generated from field: repeated janus.v1.RehearsedEvent examples = 6;
+   */
+  examples: RehearsedEvent[];
+
+  /**
+   * Of the guard, that do not run. No event is judged by them.
+   *
+   * @generated from field: repeated string missing_containers = 7;
+   */
+  missingContainers: string[];
+
+  /**
+   * Paths of the guard that cannot be guarded now. No event is judged by them.
+   *
+   * @generated from field: repeated janus.v1.RehearsedFault faults = 8;
+   */
+  faults: RehearsedFault[];
+};
+
+/**
+ * Describes the message janus.v1.RehearseResponse.
+ * Use `create(RehearseResponseSchema)` to create a new message.
+ */
+export const RehearseResponseSchema: GenMessage<RehearseResponse> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 22);
+
+/**
+ * @generated from message janus.v1.RehearsedChange
+ */
+export type RehearsedChange = Message<"janus.v1.RehearsedChange"> & {
+  /**
+   * @generated from field: janus.v1.Response was = 1;
+   */
+  was: Response;
+
+  /**
+   * @generated from field: janus.v1.Response would_be = 2;
+   */
+  wouldBe: Response;
+
+  /**
+   * @generated from field: uint64 count = 3;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message janus.v1.RehearsedChange.
+ * Use `create(RehearsedChangeSchema)` to create a new message.
+ */
+export const RehearsedChangeSchema: GenMessage<RehearsedChange> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 23);
+
+/**
+ * @generated from message janus.v1.RehearsedEvent
+ */
+export type RehearsedEvent = Message<"janus.v1.RehearsedEvent"> & {
+  /**
+   * @generated from field: uint64 count = 1;
+   */
+  count: bigint;
+
+  /**
+   * @generated from field: string event = 2;
+   */
+  event: string;
+
+  /**
+   * Escaped as in the text log, and so are the names.
+   *
+   * @generated from field: string path = 3;
+   */
+  path: string;
+
+  /**
+   * @generated from field: string comm = 4;
+   */
+  comm: string;
+
+  /**
+   * @generated from field: string executable = 5;
+   */
+  executable: string;
+
+  /**
+   * @generated from field: uint32 uid = 6;
+   */
+  uid: number;
+
+  /**
+   * @generated from field: string container = 7;
+   */
+  container: string;
+
+  /**
+   * @generated from field: janus.v1.Response was = 8;
+   */
+  was: Response;
+
+  /**
+   * @generated from field: janus.v1.Response would_be = 9;
+   */
+  wouldBe: Response;
+};
+
+/**
+ * Describes the message janus.v1.RehearsedEvent.
+ * Use `create(RehearsedEventSchema)` to create a new message.
+ */
+export const RehearsedEventSchema: GenMessage<RehearsedEvent> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 24);
+
+/**
+ * @generated from message janus.v1.RehearsedFault
+ */
+export type RehearsedFault = Message<"janus.v1.RehearsedFault"> & {
+  /**
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message janus.v1.RehearsedFault.
+ * Use `create(RehearsedFaultSchema)` to create a new message.
+ */
+export const RehearsedFaultSchema: GenMessage<RehearsedFault> = /*@__PURE__*/
+  messageDesc(file_janus_v1_inspection, 25);
+
+/**
  * What `autoAllowOwner` goes by.
  *
  * @generated from enum janus.v1.ProcessRole
@@ -1185,6 +1398,17 @@ export const InspectionService: GenService<{
     methodKind: "unary";
     input: typeof ExplainRequestSchema;
     output: typeof ExplainResponseSchema;
+  },
+  /**
+   * Which of the recorded events would have been answered otherwise, had this guard been held, or been
+   * as it is here. INVALID_ARGUMENT as of CreateGuard.
+   *
+   * @generated from rpc janus.v1.InspectionService.Rehearse
+   */
+  rehearse: {
+    methodKind: "unary";
+    input: typeof RehearseRequestSchema;
+    output: typeof RehearseResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_janus_v1_inspection, 0);

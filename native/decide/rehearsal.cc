@@ -1,0 +1,91 @@
+#include "decide/rehearsal.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "cover/container_view.h"
+#include "cover/guard_compiler.h"
+#include "identity/judge.h"
+#include "os/clock.h"
+#include "policy/path.h"
+#include "record/file_event.h"
+#include "record/refusals.h"
+#include "record/stats.h"
+
+namespace janus {
+namespace {
+
+// Between the clocks of a record and of now, should the time have been set meanwhile.
+constexpr std::uint64_t kClocksNs = 1'000'000'000;
+
+// Whether the process of an event is an owner; nothing: it has ended.
+std::optional<bool> owned(const BpfPrograms& programs, const FileEvent& event) {
+  const auto task = programs.task(static_cast<std::uint32_t>(event.pid));
+  if (!task || event.start_ns == 0) return std::nullopt;
+  const std::uint64_t start_ns = task->start_ns + boot_epoch_ns();
+  if (std::max(start_ns, event.start_ns) - std::min(start_ns, event.start_ns) > kClocksNs) return std::nullopt;
+  return actor_of(task->container, task->flags).owner;
+}
+
+}  // namespace
+
+Rehearsal::Rehearsal(const BpfPrograms& programs, Tracker& tracker, GuardSpec guard) {
+  // Of its own: what is counted, and whose share is used up, is nobody's.
+  EngineCounters counters;
+  Refusals refusals;
+  ViewShares shares;
+  ContainerViews views;
+  for (const SubjectSpec& subject : guard.subjects) {
+    if (containers_.contains(subject.container_id)) continue;
+    const ContainerInfo info = tracker.find(subject.container_id);
+    auto view = std::make_unique<ContainerView>(info, std::make_shared<const ProcessDir>(info.init_pid), shares);
+    view->refresh();
+    Container& container = containers_[subject.container_id];
+    container.cgroup = info.cgroup;
+    for (const Mount& mount : view->mounts())
+      if (mount.visible) container.mounts.push_back(mount);
+    views.emplace(info.cgroup, std::move(view));
+  }
+  Locator locator(programs, LocatorSlot::explainer);
+  GuardCompiler compiler(programs, locator, counters, refusals, true);
+  std::vector<Pin> pins;
+  const CompiledGuard compiled = compiler.compile(guard, views, [](std::uint32_t) { return nullptr; }, pins);
+  std::map<Device, RuleTable::Rules> rules;
+  for (const Placed& placed : compiled.placed)
+    rules[placed.device].push_back({.entry = placed.entry, .answered = placed.entry->action != Action::watch});
+  for (const auto& [device, theirs] : rules) tables_.emplace(device, SuperblockPolicy(theirs, {}));
+  for (const FailedPath& failed : compiled.failed) faults_.push_back({failed.said, failed.reason});
+}
+
+std::optional<Rehearsal::Judged> Rehearsal::judge(const BpfPrograms& programs, std::span<const std::uint8_t> record,
+                                                  std::string_view container) const {
+  const auto held = containers_.find(container);
+  FileEvent event;
+  if (held == containers_.end() || record.size() < sizeof(event)) return std::nullopt;
+  std::memcpy(&event, record.data(), sizeof(event));
+  if (record.size() - sizeof(event) < event.path_len) return std::nullopt;
+  std::string_view seen(reinterpret_cast<const char*>(record.data()) + sizeof(event), event.path_len);
+  if (seen == "/") seen = {};
+  const auto& [cgroup, mounts] = held->second;
+  const Mount* on = nullptr;
+  for (const Mount& mount : mounts)
+    if (is_below(seen, mount.point) && (on == nullptr || mount.point.size() > on->point.size())) on = &mount;
+  if (on == nullptr) return std::nullopt;
+  const auto table = tables_.find(on->device);
+  if (table == tables_.end()) return std::nullopt;
+  const std::string path = on->root + std::string(seen.substr(on->point.size()));
+  const auto decide = [&](bool owner) {
+    const Actor actor{.container = event.cgroup_id, .owner = owner};
+    const bool directory = event.flags & kFlagDirectory;
+    const Decision answered = table->second.decide(path, directory, event.kind, actor, false);
+    return answered.entry != nullptr ? answered : table->second.decide(path, directory, event.kind, actor, true);
+  };
+  const auto owner = event.flags & kFlagOwner ? true : owned(programs, event);
+  const Decision decision = decide(owner.value_or(false));
+  if (decision.entry == nullptr) return std::nullopt;
+  const bool assumed = !owner && event.cgroup_id == cgroup && decide(true).response() != decision.response();
+  return Judged{.response = decision.response(), .assumed = assumed};
+}
+
+}  // namespace janus
