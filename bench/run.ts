@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { busy } from "./busy.js";
 import { build, find, million, node, renames, scan } from "./coverage.js";
 import { create } from "./create.js";
+import { dirents } from "./dirents.js";
 import { Figures } from "./figures.js";
 import { insight } from "./insight.js";
 import { lifecycle } from "./lifecycle.js";
@@ -21,7 +22,14 @@ import { forks, storm } from "./tracker.js";
 import { Watched } from "./watched.js";
 
 /** Measured first, while no daemon runs but their own. */
-const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = { forks, search, busy, insight, scale };
+const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
+  forks,
+  search,
+  busy,
+  insight,
+  dirents,
+  scale,
+};
 
 const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => Promise<void>>> = {
   opens,

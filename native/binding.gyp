@@ -4,8 +4,8 @@
       "target_name": "janusd",
       "sources": [
         "addon/addon.cc",
-        "cover/border.cc", "cover/canary.cc", "cover/container_view.cc", "cover/directory_lister.cc", "cover/ground.cc", "cover/guard_compiler.cc", "cover/identity_scanner.cc", "cover/ignore_learner.cc", "cover/mark_planner.cc", "cover/mark_set.cc", "cover/mount_cloner.cc", "cover/mounts.cc", "cover/name_watch.cc", "cover/path_note.cc", "cover/replanner.cc", "cover/tree_walk.cc",
-        "decide/answerer.cc", "decide/explainer.cc", "decide/gate.cc", "decide/observer.cc", "decide/recorder.cc", "decide/rehearsal.cc",
+        "cover/border.cc", "cover/canary.cc", "cover/container_view.cc", "cover/directory_lister.cc", "cover/directory_table.cc", "cover/ground.cc", "cover/guard_compiler.cc", "cover/identity_scanner.cc", "cover/ignore_learner.cc", "cover/mark_planner.cc", "cover/mark_set.cc", "cover/mount_cloner.cc", "cover/mounts.cc", "cover/name_watch.cc", "cover/path_note.cc", "cover/replanner.cc", "cover/tree_walk.cc",
+        "decide/answerer.cc", "decide/dirent_observer.cc", "decide/explainer.cc", "decide/gate.cc", "decide/observer.cc", "decide/recorder.cc", "decide/rehearsal.cc",
         "ebpf/attachments.cc", "ebpf/bpf_programs.cc", "ebpf/libbpf_log.cc", "ebpf/locator.cc", "ebpf/map_sizes.cc", "ebpf/probe.cc", "ebpf/record_stream.cc",
         "hold/held.cc", "hold/holder.cc", "hold/keeper_process.cc",
         "identity/identity_table.cc", "identity/judge.cc", "identity/shares.cc", "identity/tree_watch.cc",

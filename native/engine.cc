@@ -13,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "cover/event_mask.h"
 #include "os/error.h"
 #include "os/fault.h"
 #include "os/say.h"
@@ -42,6 +43,10 @@ constexpr std::chrono::seconds kEndLimit{5};
 // ... and that of the process, from the signal on. src/main.ts has less.
 constexpr std::chrono::seconds kProcessEndLimit{10};
 
+// How long CreateGuard waits for the directories of watched trees to be known. What happens
+// meanwhile waits to be looked at.
+constexpr std::chrono::milliseconds kDirentsLimit{250};
+
 }  // namespace
 
 // Members are destroyed in reverse order: threads (joined in stop()) use all of
@@ -65,6 +70,7 @@ struct Engine::Running {
         scanner({programs, policy, identities, learner, trees, planner, counters, refusals}),
         explainer({programs, policy, identities, planner, tracker}),
         recorder(ring, tracker, [this] { wake(); }),
+        dirents({groups, programs, policy, tracker, recorder, counters, refusals}),
         keeper(options.keeper),
         holder(programs, options.hold, options.hold_limit),
         gate({groups, programs, policy, identities, learner, names, replanner, tracker, recorder, counters, keeper.beat()}, options.deadline),
@@ -74,11 +80,13 @@ struct Engine::Running {
         wake_javascript(std::move(wake_javascript)) {
     programs.set_identity_group(groups.identity.fd());
     planner.set_name_watch(&names);
+    planner.set_published([this](const std::set<Device>& devices) { dirents.changed(devices); });
     if (options.stalls > 0) counters.exposed_stall.add(options.stalls);
     keeper.start(holder.kept());
     answering.push_back(named("watchdog", [this] { gate.rescue(stopping, stop_event.get()); }));
     answering.push_back(named("gate", [this] { gate.run(stopping, stop_event.get()); }));
     begin("observer", [this] { observer.run(stopping, stop_event.get()); });
+    begin("dirents", [this] { dirents.run(stopping, stop_event.get()); });
     begin("tracker", [this] { track(); });
     begin("planner", [this] { replanner.run(stopping); });
     begin("waker", [this] { deliver_wakes(); });
@@ -389,6 +397,7 @@ struct Engine::Running {
   IdentityScanner scanner;
   Explainer explainer;
   Recorder recorder;
+  DirentObserver dirents;
   KeeperProcess keeper;
   Holder holder;
   Gate gate;
@@ -483,6 +492,10 @@ void Engine::apply(std::span<const GuardSpec> specs) {
   eventfd_write(all.mounts_event.get(), 1);
   all.scanner.sweep(before);
   for (const ScanJob& job : jobs) all.scanner.scan(job);
+  const bool dirents = std::ranges::any_of(specs, [](const GuardSpec& spec) {
+    return std::ranges::any_of(spec.subjects, [](const SubjectSpec& on) { return (on.policy->events & kDirentKinds) != 0; });
+  });
+  if (dirents) all.dirents.settle(kDirentsLimit);
 }
 
 int Engine::canary() { return running().canary.root(); }
@@ -491,6 +504,7 @@ bool Engine::remove(std::uint32_t key) {
   Running& all = running();
   bool existed = false;
   all.scanner.sweep(all.planner.remove(key, existed));
+  if (all.dirents.marks() > 0) all.dirents.settle(kDirentsLimit);
   all.holder.watch(all.planner.watched());
   return existed;
 }
@@ -522,6 +536,7 @@ EngineVitals Engine::vitals() {
   const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
   vitals.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
                          {"observer", milliseconds(all.observer.heartbeat())},
+                         {"dirents", milliseconds(all.dirents.heartbeat())},
                          {"planner", milliseconds(all.replanner.heartbeat())},
                          {"mounts", milliseconds(all.planner.mounts_heartbeat())},
                          {"scanner", milliseconds(all.scanner.heartbeat())},
@@ -544,6 +559,7 @@ EngineStats Engine::stats() {
                  {"late", counters.exposed_deadline.get()}};
   stats.losses = {{"ring_full", ring_.dropped()},
                   {"kernel_queue_overflow", counters.kernel_queue_overflow.get()},
+                  {"dirent_queue", counters.dirents_lost.get()},
                   {"bpf_ring_full", all.programs.counter(JANUS_COUNT_RING_FULL)}};
   stats.exposure = {{"queue_overflow", counters.exposed_overflow.get()},
                     {"deadline", counters.exposed_deadline.get()},
@@ -559,11 +575,15 @@ EngineStats Engine::stats() {
                     {"path_changed", counters.exposed_path.get()},
                     {"stalled", counters.exposed_stall.get()},
                     {"thread_failed", counters.thread_failures.get()}};
+  stats.unwatched = {{"late", counters.dirents_late.get()},
+                     {"unknown", counters.dirents_unknown.get()},
+                     {"limit", counters.dirents_limit.get()}};
   const auto marks = all.planner.mark_counts();
   stats.marks = {{"superblock", marks.superblock},
                  {"mount", marks.mount},
                  {"identity", all.identities.size()},
                  {"watch", all.names.marks()},
+                 {"dirents", all.dirents.marks()},
                  {"ignore", all.learner.marks()}};
   stats.scans_pending = all.scanner.pending();
   stats.containers = all.tracker.containers();

@@ -22,6 +22,7 @@
 #include "record/event_ring.h"
 #include "record/refusals.h"
 #include "os/fanotify_group.h"
+#include "decide/dirent_observer.h"
 #include "decide/explainer.h"
 #include "decide/rehearsal.h"
 #include "decide/gate.h"
@@ -62,7 +63,7 @@ struct EngineVitals {
 };
 
 struct EngineStats {
-  std::map<std::string, std::uint64_t> asked, losses, exposure, marks, holds;
+  std::map<std::string, std::uint64_t> asked, losses, exposure, unwatched, marks, holds;
   std::size_t containers = 0, processes = 0, scans_pending = 0;
   std::vector<MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;

@@ -24,6 +24,9 @@ export const SEVERAL_LOG_FORMAT = `${DEFAULT_LOG_FORMAT} denied by {guards}`;
 /** Where several guards would, and none that enforces does. */
 export const SEVERAL_AUDIT_LOG_FORMAT = `${DEFAULT_LOG_FORMAT} would be denied by {guards}`;
 
+/** Where both names of a rename are known. */
+export const RENAME_LOG_FORMAT = DEFAULT_LOG_FORMAT.replace("'{path}'", "'{oldPath}' -> '{newPath}'");
+
 /** Of a line with its newline; containerd and CRI-O cut at 16 KiB. Bytes. */
 export const LINE_LIMIT = 16_384;
 
@@ -71,6 +74,7 @@ const EVENT_NAMES = [
   "MOVED_FROM",
   "MOVED_TO",
   "MOVE_SELF",
+  "MOVE",
 ] as const;
 
 /** The kinds that allow and deny paths ask about; the rest are only ever seen. */
@@ -94,10 +98,22 @@ export function fileType(view: FileEventView): string {
   return view.isDirectory ? "directory" : "file";
 }
 
+/** Of a rename: what it was called before. Empty: not known, or nothing was renamed. */
+export function oldPathText(view: FileEventView): string {
+  return view.otherIsOld ? view.otherText : view.hasOther ? view.pathText : "";
+}
+
+/** ... and what it is called now. */
+export function newPathText(view: FileEventView): string {
+  return view.otherIsOld ? view.pathText : view.otherText;
+}
+
 const EVENT_PARTS: ReadonlyMap<string, EventPart> = new Map<string, EventPart>([
   ["response", responseName],
   ["event", eventName],
   ["path", (view) => view.pathText],
+  ["oldPath", oldPathText],
+  ["newPath", newPathText],
   ["ftype", fileType],
   ["pid", (view) => String(view.pid)],
   ["start", (view) => view.start],

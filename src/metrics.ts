@@ -283,6 +283,13 @@ const DEFINITIONS: readonly Definition[] = [
     read: ({ stats }) => byLabel("cause", stats.exposure),
   },
   {
+    name: "janusd_directories_unwatched_total",
+    type: "counter",
+    help: "Directories in trees whose entries or attributes are watched, of which events may have gone unseen, by cause: it held entries before it was watched (late; they are recorded as found), it was gone before it was looked at or could not be read (unknown), its container has used up its share (limit).",
+    labels: ["cause"],
+    read: ({ stats }) => byLabel("cause", stats.unwatched),
+  },
+  {
     name: "janusd_share_refused_total",
     type: "counter",
     help: "What the guards of a container did not get, since they had used up its share (docs/limits.md), by resource. Others are not affected.",

@@ -292,6 +292,7 @@ export type Thread =
   | "gate"
   | "watchdog"
   | "observer"
+  | "dirents"
   | "planner"
   | "mounts"
   | "tracker"
@@ -321,11 +322,13 @@ export interface EngineStats extends EngineVitals {
   readonly blocked: readonly BlockedHistogram[];
   /** Every permission event read, guarded or not: `guarded`, `unguarded`, `canary`, `self`, `late`. */
   readonly asked: Readonly<Record<string, number>>;
-  /** Records or events lost, by cause: `ring_full`, `kernel_queue_overflow`, `bpf_ring_full`. */
+  /** Records or events lost, by cause: `ring_full`, `kernel_queue_overflow`, `dirent_queue`, `bpf_ring_full`. */
   readonly losses: Readonly<Record<string, number>>;
   /** Opens not judged, or moments in which they might not have been, by cause. */
   readonly exposure: Readonly<Record<string, number>>;
-  /** Marks held, by kind: `superblock`, `mount`, `identity`, `watch`, `ignore` (since the last forgetting). */
+  /** Directories in watched trees of which events may have gone unseen, by cause: `late`, `unknown`, `limit`. */
+  readonly unwatched: Readonly<Record<string, number>>;
+  /** Marks held, by kind: `superblock`, `mount`, `identity`, `watch`, `dirents`, `ignore` (since the last forgetting). */
   readonly marks: Readonly<Record<string, number>>;
   /** Guarded directories whose contents are not all pinned yet. */
   readonly scansPending: number;

@@ -6,6 +6,7 @@ import type { Thread } from "../src/native.js";
 const heartbeatMs: Record<Thread, number> = {
   gate: 10,
   observer: 10,
+  dirents: 10,
   planner: 10,
   mounts: 10,
   tracker: 10,

@@ -41,6 +41,7 @@ t.test("every specifier", (t) => {
     exe: "/bin/sh",
     asked: "./a\n",
     argv0: "-sh",
+    other: "/b",
     ancestry: [
       { pid: 11, comm: "bash", exe: "/bin/bash" },
       { pid: 1, comm: "init", exe: "/init" },
@@ -54,6 +55,8 @@ t.test("every specifier", (t) => {
     response: "ALLOW",
     event: "OPEN_PERM",
     path: "/a",
+    oldPath: "/a",
+    newPath: "/b",
     ftype: "file",
     tags: "foo=bar",
     name: "passwords",

@@ -432,6 +432,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("asked", object_of(env, all.asked));
     out.Set("losses", object_of(env, all.losses));
     out.Set("exposure", object_of(env, all.exposure));
+    out.Set("unwatched", object_of(env, all.unwatched));
     out.Set("marks", object_of(env, all.marks));
     out.Set("scansPending", Napi::Number::New(env, static_cast<double>(all.scans_pending)));
     out.Set("containers", Napi::Number::New(env, static_cast<double>(all.containers)));
@@ -558,6 +559,7 @@ Napi::Value layout(const Napi::CallbackInfo& info) {
                                    {"deniers", offsetof(FileEvent, deniers)},
                                    {"asked_len", offsetof(FileEvent, asked_len)},
                                    {"argv0_len", offsetof(FileEvent, argv0_len)},
+                                   {"other_len", offsetof(FileEvent, other_len)},
                                });
 }
 

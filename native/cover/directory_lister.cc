@@ -60,14 +60,20 @@ void DirectoryLister::Listing::read_part() {
   if (ended_) readable_.reset();
 }
 
-const char* DirectoryLister::Listing::next() {
+std::optional<DirectoryLister::Listing::Entry> DirectoryLister::Listing::next_entry() {
   while (at_ < filled_) {
     // The kernel aligns each entry to 8 bytes.
     const auto* entry = reinterpret_cast<const DirectoryEntry*>(part_.data() + at_);
     at_ += entry->bytes;
     const std::string_view name = entry->name;
-    if (name != "." && name != ".." && entry->type != DT_LNK) return entry->name;
+    if (name != "." && name != "..") return Entry{entry->name, entry->type};
   }
+  return std::nullopt;
+}
+
+const char* DirectoryLister::Listing::next() {
+  while (const auto entry = next_entry())
+    if (entry->type != DT_LNK) return entry->name;
   return nullptr;
 }
 

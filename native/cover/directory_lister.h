@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -50,8 +51,14 @@ class DirectoryLister {
     // O_PATH of the directory.
     int directory() const { return directory_.get(); }
 
-    // Of the part that was read last: the next entry that is no symlink. Null: there
-    // is none; is_read() says whether there is another part.
+    struct Entry {
+      const char* name;
+      unsigned char type;  // DT_DIR, ...; DT_UNKNOWN where the file system doesn't say
+    };
+    // Of the part that was read last: the next entry. Nothing: there is none; is_read() says
+    // whether there is another part.
+    std::optional<Entry> next_entry();
+    // The same, of entries that are no symlinks. Null: there is none.
     const char* next();
     bool is_read() const { return ended_; }
     // Why it could not be read; 0: it could.

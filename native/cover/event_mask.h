@@ -25,4 +25,13 @@ inline std::uint64_t notification_mask(std::uint32_t events) {
          ((events & mask_of(FileEventKind::closenowrite)) ? FAN_CLOSE_NOWRITE : 0);
 }
 
+// Events on directories and attributes.
+inline constexpr std::uint32_t kDirentKinds =
+    mask_of(FileEventKind::attrib) | mask_of(FileEventKind::create) | mask_of(FileEventKind::remove) |
+    mask_of(FileEventKind::deleteself) | mask_of(FileEventKind::movedfrom) | mask_of(FileEventKind::movedto) |
+    mask_of(FileEventKind::moveself);
+
+// What tells of them.
+inline constexpr std::uint64_t kDirentMask = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ATTRIB | FAN_ONDIR;
+
 }  // namespace janus

@@ -1,6 +1,7 @@
 #include "cover/ground.h"
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "cover/event_mask.h"
@@ -16,6 +17,12 @@ void adjust(Map& counts, const Key& key, int by) {
 }
 
 std::string_view path_of(const std::shared_ptr<const Entry>& entry) { return entry->path; }
+
+// Unique, also between grounds: one may go and come again.
+std::uint64_t next_version() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
 
 }  // namespace
 
@@ -37,6 +44,10 @@ void Ground::put(const Placed& placed, RuleTable::Edit& edit) {
   part.entries.insert(std::ranges::upper_bound(part.entries, std::string_view(entry.path), {}, path_of), placed.entry);
   want(part, entry, answered, 1);
   if (entry.action == Action::deny) adjust(denied_, permission_mask(entry.subject->events), 1);
+  if (const std::uint32_t dirents = entry.subject->events & kDirentKinds; dirents != 0) {
+    adjust(dirents_, dirents, 1);
+    dirents_version_ = next_version();
+  }
   if (placed.owned) ++owned_;
   if (depends(entry)) dependent_[placed.entry] = {placed.container, answered};
   edit.add({placed.entry, answered});
@@ -46,6 +57,10 @@ void Ground::take(const Placed& placed, RuleTable::Edit& edit) {
   const Entry& entry = *placed.entry;
   const bool answered = edit.remove(entry);
   dependent_.erase(placed.entry);
+  if (const std::uint32_t dirents = entry.subject->events & kDirentKinds; dirents != 0) {
+    adjust(dirents_, dirents, -1);
+    dirents_version_ = next_version();
+  }
   if (placed.owned) --owned_;
   if (entry.action == Action::deny) adjust(denied_, permission_mask(entry.subject->events), -1);
   const auto part = parts_.find(placed.container);
@@ -131,13 +146,15 @@ void Ground::plan(Device device, const SeenBy& seen, MarkPlan& plan) const {
         if (space.first || (shows && !seen_first)) views.push_back({container, mount.root, mount.point});
         seen_first = seen_first || space.first;
         if (!shows) continue;
-        mark({device, owned ? 0 : mount.id}, space.process, mount.point, !space.first);
+        if ((gate | observer) != 0) mark({device, owned ? 0 : mount.id}, space.process, mount.point, !space.first);
         if (space.first) plan.bases.push_back({device, container, mount});
       }
     }
   }
   superblock->table = std::make_shared<SuperblockPolicy>(table_, std::move(views));
   superblock->shared = !owned;
+  for (const auto& [mask, count] : dirents_) superblock->dirents |= mask;
+  superblock->dirents_version = dirents_version_;
   plan.superblocks[device] = std::move(superblock);
 }
 

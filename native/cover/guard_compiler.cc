@@ -1,6 +1,8 @@
 #include "cover/guard_compiler.h"
 
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -9,15 +11,12 @@
 #include <utility>
 
 #include "cover/border.h"
+#include "cover/event_mask.h"
 #include "os/error.h"
+#include "os/file_handle.h"
 
 namespace janus {
 namespace {
-
-constexpr std::uint32_t kDirentKinds =
-    mask_of(FileEventKind::attrib) | mask_of(FileEventKind::create) | mask_of(FileEventKind::remove) |
-    mask_of(FileEventKind::deleteself) | mask_of(FileEventKind::movedfrom) | mask_of(FileEventKind::movedto) |
-    mask_of(FileEventKind::moveself);
 
 // How often a path that changes all the while is resolved at once.
 constexpr int kTries = 3;
@@ -36,6 +35,19 @@ bool same_way(const Resolved& one, const Resolved& other) {
   for (std::size_t i = 0; i < one.directories.size(); ++i)
     if (!same(one.directories[i]->get(), other.directories[i]->get())) return false;
   return true;
+}
+
+// Why the kernel can't tell of entries and attributes on a file system; null: it can.
+const char* dirents_untold(int fd) {
+  struct statfs status {};
+  if (fstatfs(fd, &status) != 0) return "its file system cannot be asked";
+  if (!FileHandle::of(fd))
+    return status.f_type == OVERLAYFS_SUPER_MAGIC
+               ? "events on directories and attributes need file handles, which overlayfs gives from Linux 6.6 on"
+               : "events on directories and attributes need file handles, which its file system doesn't give";
+  if (status.f_fsid.__val[0] == 0 && status.f_fsid.__val[1] == 0)
+    return "events on directories and attributes need a number of the file system, and it has none";
+  return nullptr;
 }
 
 }  // namespace
@@ -82,10 +94,6 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
       throw Error(ErrorCode::not_found, "no running container " + on.container_id).on_path(index, {});
     if (want.audit && !audit_)
       throw Error(ErrorCode::unsupported, "this kernel takes no audit records from fanotify (CONFIG_AUDIT, Linux 4.15)")
-          .on_path(index, {});
-    if (want.events & kDirentKinds)
-      throw Error(ErrorCode::unsupported,
-                  "attrib, create, delete and move events cannot be observed on a container's file system yet")
           .on_path(index, {});
     auto subject = std::make_shared<Subject>();
     subject->id = on.id;
@@ -217,6 +225,8 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
       throw Error(ErrorCode::invalid, "is on " + mount->type + ", where the kernel asks no permission");
     put(at.raw->dev, view.owns(*mount), 0, std::string(at.path) + tail, "");
   };
+  const bool dirents = (what.policy.events & kDirentKinds) != 0;
+  if (const char* why = dirents ? dirents_untold(resolved.object.get()) : nullptr) throw Error(ErrorCode::unsupported, why);
   const Location object = locator_.locate(resolved.object.get());
   if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
   add(object, resolved.missing);
@@ -249,9 +259,13 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
       continue;
     }
     if (!where.first && what.places.contains({mount.device, mount.root})) continue;
-    if (mount.type == "overlay") {
+    if (mount.type == "overlay" || dirents) {
       try {
-        resolve_local(programs_, where.process, where.served, mount.point);
+        const Resolved root = resolve_local(programs_, where.process, where.served, mount.point);
+        if (dirents && dirents_untold(root.object.get()) != nullptr) {
+          pass_by(view, mount);
+          continue;
+        }
       } catch (const Error& error) {
         // A layer of it is served, or it has just gone. It costs only itself.
         if (error.code == ErrorCode::exhausted) throw;

@@ -99,6 +99,7 @@ void MarkPlanner::publish(const MarkPlan& plan, const Devices& devices) {
     else next->superblocks[device] = it->second;
   }
   parts_.policy.publish(std::move(next));
+  if (published_) published_(devices);
 }
 
 bool MarkPlanner::may_learn(Device device) const {

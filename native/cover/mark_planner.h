@@ -62,6 +62,8 @@ class MarkPlanner {
   explicit MarkPlanner(Parts parts);
 
   void set_name_watch(NameWatch* names) { compiler_.set_name_watch(names); }
+  // Called under the lock, when the policy of these superblocks has been published.
+  void set_published(std::function<void(const std::set<Device>& devices)> published) { published_ = std::move(published); }
 
   // Of the thread that goes to other mount namespaces.
   const Heartbeat& mounts_heartbeat() const { return cloner_.heartbeat(); }
@@ -204,6 +206,7 @@ class MarkPlanner {
   std::uint64_t next_scan_ = 1;
   std::map<Device, bool> incomplete_;  // not everything could be pinned
   SubjectBook book_;
+  std::function<void(const std::set<Device>& devices)> published_;
 };
 
 }  // namespace janus

@@ -74,7 +74,7 @@ void Observer::bound(bool emptied, std::uint64_t asked_ns) {
     uncounted_ = static_cast<std::size_t>(bytes) / sizeof(fanotify_event_metadata);
     if (uncounted_ == 0) since_ns_ = now;
   }
-  parts_.tracker.settle(since_ns_);
+  parts_.tracker.settle(Tracker::Reader::observer, since_ns_);
 }
 
 Tracker::Actor Observer::identify(std::uint32_t tgid, bool alive, const janus_locate& raw,

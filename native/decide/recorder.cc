@@ -113,11 +113,13 @@ void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const L
   if (location.directory()) event.flags |= kFlagDirectory;
   if (what.deniers.size() > kDeniers) event.flags |= kFlagDeniersCut;
   const std::string path = table.seen_by(subject.container, location.path);
+  const std::string other = what.other.empty() ? std::string() : table.seen_by(subject.container, what.other);
   const FileEventTexts texts{.path = path,
                              .exe = exe,
                              .ancestry = ancestry,
                              .asked = asked_by(process, location, what),
-                             .argv0 = process ? process->exec.argv0 : std::string_view()};
+                             .argv0 = process ? process->exec.argv0 : std::string_view(),
+                             .other = other};
   if (ring_.push(event, texts, what.deniers)) wake_();
 }
 

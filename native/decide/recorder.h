@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "record/event_ring.h"
@@ -28,6 +29,7 @@ class Recorder {
     Tracker::Actor actor;
     std::uint64_t time_ns = 0;  // CLOCK_REALTIME
     std::vector<std::uint32_t> deniers;  // other guards that deny it, or would: a subject's id of each
+    std::string_view other = {};  // of a rename: the other name, as the superblock has it
   };
 
   // Counts and records what `entry` decided about `location`.

@@ -13,7 +13,7 @@
 namespace janus {
 
 // Slot numbers, one a thread.
-enum class LocatorSlot : std::uint32_t { gate = 0, observer = 1, planner = 2, scanner = 3, creator = 4, watchdog = 5, explainer = 6 };
+enum class LocatorSlot : std::uint32_t { gate = 0, observer = 1, planner = 2, scanner = 3, creator = 4, watchdog = 5, explainer = 6, dirents = 7 };
 
 struct Location {
   const janus_locate* raw = nullptr;

@@ -16,7 +16,7 @@ namespace janus {
 namespace {
 
 constexpr unsigned kBounded = FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_MARKS;
-// A question that found no room would be allowed.
+// A question that found no room would be allowed; a lost notification could not be counted.
 constexpr unsigned kUnbounded = kBounded | FAN_UNLIMITED_QUEUE;
 // O_NONBLOCK: the kernel opens the object for us, and a FIFO would wait for a writer.
 constexpr unsigned kEventFlags = O_RDONLY | O_CLOEXEC | O_LARGEFILE | O_NONBLOCK | O_NOATIME;
@@ -97,13 +97,14 @@ Groups::Groups(bool audit)
       names("names", kBounded | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
       names_inotify(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)),
       trees("trees", kBounded | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME, 0),
+      dirents("dirents", kUnbounded | FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET, 0),
       gate("gate", kUnbounded | FAN_CLASS_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,
            highest_notification()),
       identity("identity", kUnbounded | FAN_CLASS_PRE_CONTENT | (audit ? FAN_ENABLE_AUDIT : 0), kEventFlags,
                highest_notification()) {}
 
 int Groups::highest_notification() const {
-  return std::max({observer.fd(), moves.fd(), names.fd(), names_inotify.get(), trees.fd()});
+  return std::max({observer.fd(), moves.fd(), names.fd(), names_inotify.get(), trees.fd(), dirents.fd()});
 }
 
 // First nobody is asked any more, whatever the releases wait for.
@@ -116,8 +117,8 @@ void Groups::release_permission() const {
 
 Groups::~Groups() {
   release_permission();
-  std::array fds = {observer.fd(), moves.fd(), names.fd(), names_inotify.get(), trees.fd()};
-  for (const FanotifyGroup* group : {&observer, &moves, &names, &trees}) group->forget_all();
+  std::array fds = {observer.fd(), moves.fd(), names.fd(), names_inotify.get(), trees.fd(), dirents.fd()};
+  for (const FanotifyGroup* group : {&observer, &moves, &names, &trees, &dirents}) group->forget_all();
   std::ranges::sort(fds);
   close_apart(fds);
 }

@@ -3,16 +3,19 @@
 // Owns: the descriptor. Must not decide and must not know paths' meaning.
 // Thread-safe as the kernel's interface is.
 //
-// The daemon has six, whatever the number of guards (max_user_groups is 128):
+// The daemon has seven, whatever the number of guards (max_user_groups is 128):
 //   gate      permission: superblock and mount marks, and learned ignore marks
 //   identity  permission: inode marks on what is guarded, never an ignore mark
 //   observer  notification: what is only seen, and learned ignore marks
 //   moves     notification: renames of directories that carry an ignore mark
 //   names     notification: changes in directories that a guarded path goes through
 //   trees     notification: what appears in guarded directories
+//   dirents   notification: entries and attributes that are only seen
 // The queues of the notification groups are bounded. Containers fill them; they are
 // memory of the node, and keep what is deleted while it is in them. Whoever drains
-// one takes an overflow for a change of everything.
+// one takes an overflow for a change of everything. Only that of `dirents` is not,
+// since the kernel doesn't say how many events it dropped: DirentObserver takes them
+// over at once, into a bounded queue of its own, which counts what it drops.
 // Two permission groups, since an ignore mark on a directory silences its
 // children for every mark of the same group: a hard link or a file moved out of
 // a guarded place into an ignored directory would be silent. `identity` cannot
@@ -105,6 +108,7 @@ struct Groups {
   FanotifyGroup names;
   UniqueFd names_inotify;  // does what `names` cannot, where there are no file handles
   FanotifyGroup trees;
+  FanotifyGroup dirents;
   FanotifyGroup gate;
   FanotifyGroup identity;
 };

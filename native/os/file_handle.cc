@@ -21,4 +21,9 @@ std::optional<FileHandle> FileHandle::of(int fd) {
   return std::nullopt;
 }
 
+__attribute__((no_sanitize("alignment"))) std::string bytes_of(const file_handle& handle) {
+  std::string bytes(reinterpret_cast<const char*>(&handle.handle_type), sizeof(handle.handle_type));
+  return bytes.append(reinterpret_cast<const char*>(handle.f_handle), handle.handle_bytes);
+}
+
 }  // namespace janus

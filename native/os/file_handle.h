@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <optional>
+#include <string>
 
 namespace janus {
 
@@ -24,5 +25,8 @@ class FileHandle {
 
   alignas(file_handle) std::array<std::byte, sizeof(file_handle) + MAX_HANDLE_SZ> bytes_{};
 };
+
+// The handle as bytes, to be compared: its type, then what the file system says.
+std::string bytes_of(const file_handle& handle);
 
 }  // namespace janus

@@ -115,15 +115,15 @@ Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEve
   }
 }
 
-bool SuperblockPolicy::untouched(std::string_view directory, std::uint32_t levels, bool observed) const {
+bool SuperblockPolicy::untouched(std::string_view directory, std::uint32_t levels, bool observed, std::uint32_t events) const {
   const RuleTable::Node* node = rules_.find(directory);
   if (node != nullptr && (observed ? node->observed_children : node->answered_children) > 0) return false;
   for (std::string_view at = comparable(directory, levels);; ++levels) {
     if (const RuleTable::Rules* rules = rules_at(at)) {
       for (const Rule& rule : *rules) {
         const Entry& entry = *rule.entry;
-        if (rule.answered == observed) continue;
         const Subject& subject = *entry.subject;
+        if (rule.answered == observed || (subject.events & events) == 0) continue;
         const std::uint32_t depth = entry.depth + levels;
         // Excludes are not looked at: what a pattern leaves alone is still asked about.
         if (depth <= 1 || (subject.recursive && (subject.max_depth == 0 || depth <= subject.max_depth))) return false;
@@ -157,6 +157,37 @@ std::vector<const Entry*> SuperblockPolicy::denying(std::string_view path, bool 
     if (at.empty()) return denying;
     at = parent_of(at);
   }
+}
+
+std::vector<const Entry*> SuperblockPolicy::watching(std::string_view path, bool directory, FileEventKind kind,
+                                                     const Actor& actor, std::size_t most) const {
+  const bool of_itself = kind == FileEventKind::deleteself || kind == FileEventKind::moveself;
+  std::vector<const Entry*> watching;
+  std::uint32_t levels = 0;
+  Guards decided;
+  for (std::string_view at = comparable(path, levels);; ++levels) {
+    if (const RuleTable::Rules* rules = rules_at(at)) {
+      Guards here;
+      for (const Rule& rule : *rules) {
+        const Entry& entry = *rule.entry;
+        if (rule.answered || !concerns(entry, kind, directory, actor) || decided.contains(entry)) continue;
+        if (of_itself && entry.depth + levels > 0 && !(directory && entry.subject->recursive)) continue;
+        if (!reaches(entry, levels, path.substr(at.size()))) continue;
+        if (here.contains(entry)) continue;
+        here.add(entry);
+        watching.push_back(&entry);
+        if (watching.size() == most) return watching;
+      }
+      decided.add(here);
+    }
+    if (at.empty()) return watching;
+    at = parent_of(at);
+  }
+}
+
+bool SuperblockPolicy::observed_around(std::string_view directory, std::uint32_t events) const {
+  const RuleTable::Node* node = rules_.find(directory);
+  return (node != nullptr && node->below > 0) || !untouched(directory, 0, true, events);
 }
 
 std::vector<RuleBearing> SuperblockPolicy::bearings(std::string_view path, bool directory, FileEventKind kind,

@@ -100,6 +100,18 @@ class SuperblockPolicy {
   std::vector<RuleBearing> bearings(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
                                     std::size_t most) const;
 
+  // Who watches that `actor` does this to the path: an entry for each guard, its most specific, up
+  // to so many. `deleteself` and `moveself` are of a watched path itself, and of directories below it.
+  std::vector<const Entry*> watching(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
+                                     std::size_t most) const;
+
+  // Whether a rule that is only observed, of any of these events (mask_of()), is at the directory,
+  // below it, or reaches it or what it holds.
+  bool observed_around(std::string_view directory, std::uint32_t events) const;
+
+  // Whether there is a rule at the path itself.
+  bool is_named(std::string_view path) const { return rules_at(path) != nullptr; }
+
   // Whether more than one guard has anything here.
   bool several_guards() const { return rules_.several_guards(); }
 
@@ -131,7 +143,7 @@ class SuperblockPolicy {
   std::string_view comparable(std::string_view path, std::uint32_t& levels) const;
 
   // Whether no entry is a child of the directory, or reaches what is `levels` below it.
-  bool untouched(std::string_view directory, std::uint32_t levels, bool observed) const;
+  bool untouched(std::string_view directory, std::uint32_t levels, bool observed, std::uint32_t events = ~0u) const;
 
   // Null: none.
   const RuleTable::Rules* rules_at(std::string_view path) const;
@@ -170,6 +182,10 @@ struct Superblock {
   std::vector<std::uint64_t> containers;
   // With the node or other containers: only the container's mounts are marked.
   bool shared = false;
+  // Which events on directories and attributes anybody watches here: mask_of().
+  std::uint32_t dirents = 0;
+  // Another one: what is watched of them, or from where it is reached, has changed.
+  std::uint64_t dirents_version = 0;
 
   // The clone that a path is reached from, and the path below it.
   const Base* base_for(std::string_view path) const;

@@ -13,7 +13,7 @@ EventRing::EventRing(std::size_t bytes)
       bytes_(std::make_unique_for_overwrite<std::uint8_t[]>(capacity_)) {}
 
 bool EventRing::push(FileEvent header, const FileEventTexts& texts, std::span<const std::uint32_t> deniers) {
-  std::array<std::string_view, 5> parts = {texts.path, texts.exe, texts.ancestry, texts.asked, texts.argv0};
+  std::array<std::string_view, 6> parts = {texts.path, texts.exe, texts.ancestry, texts.asked, texts.argv0, texts.other};
   std::size_t strings = 0;
   for (std::string_view& part : parts) {
     part = part.substr(0, std::numeric_limits<std::uint16_t>::max());
@@ -33,6 +33,7 @@ bool EventRing::push(FileEvent header, const FileEventTexts& texts, std::span<co
   header.ancestry_len = static_cast<std::uint16_t>(parts[2].size());
   header.asked_len = static_cast<std::uint16_t>(parts[3].size());
   header.argv0_len = static_cast<std::uint16_t>(parts[4].size());
+  header.other_len = static_cast<std::uint16_t>(parts[5].size());
   header.deniers = static_cast<std::uint16_t>(deniers.size());
   const bool was_empty = head_ == tail_;
   copy_in(tail_, &header, sizeof(header));

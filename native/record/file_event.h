@@ -27,8 +27,9 @@ enum class FileEventKind : std::uint8_t {
   movedfrom = 10,
   movedto = 11,
   moveself = 12,
+  move = 13,  // of one who watches both names: movedfrom and movedto in one
 };
-inline constexpr int kFileEventKinds = 13;
+inline constexpr int kFileEventKinds = 14;
 
 // The canary's (native/cover/canary.h). No guard's subject has it: those are below.
 inline constexpr std::uint32_t kCanarySubject = 1u << 31;
@@ -51,6 +52,8 @@ enum FileEventFlag : std::uint16_t {
   kFlagInside = 64,    // the actor is a process of the subject's container
   kFlagCut = 128,      // there are more ancestors than the record has
   kFlagDeniersCut = 256,  // more guards deny it, or would, than the record has
+  kFlagMerged = 512,  // the kernel told of several events on the object at once
+  kFlagFound = 1024,  // it was there when its new directory was looked at: nothing told of it
 };
 
 struct FileEvent {
@@ -74,6 +77,8 @@ struct FileEvent {
   std::uint16_t deniers;       // how many other guards deny it, or only audit and would
   std::uint16_t asked_len;     // bytes, no NUL; 0: not known
   std::uint16_t argv0_len;     // bytes, no NUL; 0: not known
+  std::uint16_t other_len;     // bytes, no NUL; 0: not known
+  std::uint16_t reserved[3];
   // FileEventTexts, one after the other, then deniers, then padding to 8.
   // A denier is a subject_id, one for each guard. Not aligned.
 };
@@ -85,6 +90,7 @@ struct FileEventTexts {
   std::string_view ancestry = {};
   std::string_view asked = {};  // the path by which the actor asked, as it wrote it
   std::string_view argv0 = {};  // the first argument of the program that the actor runs
+  std::string_view other = {};  // of a rename, the other name: the new one, or where `path` is that, the old one
 };
 
 // The ancestry: one after the other, the parent first. Not aligned. After it
@@ -99,7 +105,7 @@ static_assert(sizeof(FileEventAncestor) == 7);
 // Other guards that one record names at most.
 inline constexpr std::size_t kDeniers = 15;
 
-static_assert(sizeof(FileEvent) == 88);
+static_assert(sizeof(FileEvent) == 96);
 static_assert(offsetof(FileEvent, seq) == 8);
 static_assert(offsetof(FileEvent, subject_id) == 32);
 static_assert(offsetof(FileEvent, pid) == 40);
@@ -107,5 +113,6 @@ static_assert(offsetof(FileEvent, kind) == 52);
 static_assert(offsetof(FileEvent, comm) == 56);
 static_assert(offsetof(FileEvent, start_ns) == 72);
 static_assert(offsetof(FileEvent, asked_len) == 84);
+static_assert(offsetof(FileEvent, other_len) == 88);
 
 }  // namespace janus

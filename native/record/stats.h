@@ -80,6 +80,7 @@ struct EngineCounters {
 
   // Lost records.
   Counter kernel_queue_overflow;
+  Counter dirents_lost;  // events on directories and attributes that found no room, or of which nobody knew where they were
 
   // Opens that were not judged, or might not have been.
   Counter exposed_overflow;    // FAN_Q_OVERFLOW on a permission group
@@ -93,6 +94,11 @@ struct EngineCounters {
   Counter exposed_served;      // a file system that a server answers for is at or below a guarded path
   Counter exposed_path;        // a name on the way to a guarded path changed, and it leads elsewhere
   Counter exposed_rescan;      // paths changed faster than they could be resolved
+
+  // Watched events on directories and attributes that may have gone unseen.
+  Counter dirents_late;     // a directory held entries before it was watched
+  Counter dirents_unknown;  // a directory in a watched tree was gone before it was looked at, or could not be read
+  Counter dirents_limit;    // a directory is beyond its container's share
 
   Counter exposed_stall;  // the run before stood still, and was ended by its keeper
 

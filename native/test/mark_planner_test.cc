@@ -140,10 +140,6 @@ std::vector<Refused> refused(Bench& bench) {
   all.push_back({"/proc", ErrorCode::invalid, {good(), bench.subject(bench.two, {"/data/s", "/proc/meminfo"})}});
   all.push_back({"a FIFO", ErrorCode::invalid, {bench.subject(bench.one, {"/etc/secret", "/data/s", "/tmp/fifo"})}});
   all.push_back({"a link to itself", ErrorCode::invalid, {bench.subject(bench.one, {"/etc/secret", "/tmp/loop"})}});
-  all.push_back({"create events", ErrorCode::unsupported, {good(), good()}});
-  SubjectPolicy creates = *all.back().subjects.back().policy;
-  creates.events |= mask_of(FileEventKind::create);
-  all.back().subjects.back().policy = std::make_shared<const SubjectPolicy>(creates);
   return all;
 }
 

@@ -347,9 +347,10 @@ Tracker::Actor Tracker::actor(std::uint32_t tgid, std::uint64_t since_ns, std::u
   return {.key = process->image->key, .container = container, .flags = process->flags};
 }
 
-void Tracker::settle(std::uint64_t read_ns) {
+void Tracker::settle(Reader reader, std::uint64_t read_ns) {
   const std::lock_guard lock(mutex_);
-  table_.settle(read_ns);
+  settled_ns_[static_cast<std::size_t>(reader)] = read_ns;
+  table_.settle(*std::ranges::min_element(settled_ns_));
 }
 
 std::vector<Tracker::Tracked> Tracker::tracked() const {

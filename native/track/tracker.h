@@ -8,6 +8,7 @@
 // found by a walk over all processes (iter/task; `make bench` prints search_us_per_process).
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -89,8 +90,9 @@ class Tracker {
   // Who raised an asynchronous event; see ProcessTable::actor(). A start of 0:
   // not known; a container of 0: none, as far as is known.
   Actor actor(std::uint32_t tgid, std::uint64_t since_ns, std::uint64_t read_ns, bool alive) const;
-  // All events that happened before `read_ns` (CLOCK_BOOTTIME) have been read.
-  void settle(std::uint64_t read_ns);
+  // All events that happened before `read_ns` (CLOCK_BOOTTIME) have been read, by this reader of events.
+  enum class Reader : std::size_t { observer, dirents };
+  void settle(Reader reader, std::uint64_t read_ns);
 
   // The process asked about was in this namespace. Cheap when it is known.
   void see_namespace(std::uint64_t container, std::uint32_t tgid, std::uint64_t mnt_ns);
@@ -144,6 +146,7 @@ class Tracker {
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, Container> containers_;
   ProcessTable table_;
+  std::array<std::uint64_t, 2> settled_ns_{};  // by reader
   std::atomic<std::uint64_t> walk_ns_{0};
   std::uint64_t lost_ = 0;
   // At the last refresh there was no room for a process of a tracked container.

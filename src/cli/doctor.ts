@@ -30,7 +30,7 @@ export interface Diagnosis {
 export type HoldTier = "fentry" | "syscalls" | "scheduler" | "off";
 
 /** Groups that the daemon itself has, all of one user. */
-const GROUPS = 5;
+const GROUPS = 7;
 const OPEN_FILES = 4096;
 
 /** A running daemon's word of itself, or why there is none. */

@@ -63,10 +63,21 @@ function processText({ process }: Event): string {
   return process === undefined ? "" : `${printableString(process.comm)}[${process.pid}]`;
 }
 
-function wideParts({ subject, process, sequence, directory, blockedNs, owner, late, asked }: Event): string[] {
+function wideParts({
+  subject,
+  process,
+  sequence,
+  directory,
+  blockedNs,
+  owner,
+  late,
+  asked,
+  merged,
+  found,
+}: Event): string[] {
   const ancestry = (process?.ancestry ?? []).map(({ pid, comm }) => `${printableString(comm)}[${pid}]`);
   const tags = Object.entries(subject?.tags ?? {}).map(([key, value]) => printableString(`${key}=${value}`));
-  const flags = Object.entries({ directory, owner, late, outside: process?.inside === false });
+  const flags = Object.entries({ directory, owner, late, merged, found, outside: process?.inside === false });
   return [
     `uid=${process?.uid ?? ""}`,
     `exe='${printableString(process?.executable ?? "")}'`,
@@ -90,7 +101,15 @@ function timeText(time: Timestamp | undefined): string {
   return time === undefined ? "-" : timestampDate(time).toISOString();
 }
 
-function pathText({ path, pathBytes }: Event): string {
+/** Of a rename, both names. */
+function pathText({ path, pathBytes, newPath, newPathBytes, oldPath, oldPathBytes }: Event): string {
+  const parts = [quotedPath(path, pathBytes)];
+  if (oldPath !== "") parts.unshift(quotedPath(oldPath, oldPathBytes), "->");
+  if (newPath !== "") parts.push("->", quotedPath(newPath, newPathBytes));
+  return parts.join(" ");
+}
+
+function quotedPath(path: string, pathBytes: Uint8Array): string {
   const bytes = Buffer.from(pathBytes);
   return `'${bytes.length === 0 ? printableString(path) : printableBytes(bytes, 0, bytes.length)}'`;
 }

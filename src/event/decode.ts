@@ -3,10 +3,11 @@
  * to record of a batch, that decodes a field when it is asked for it.
  */
 import { Buffer, isUtf8 } from "node:buffer";
-import { ANCESTOR, COMM_BYTES, DENIER_BYTES, FILE_EVENT, FLAG, RECORD_ALIGNMENT } from "./layout.js";
+import { ANCESTOR, COMM_BYTES, DENIER_BYTES, EVENT_KINDS, FILE_EVENT, FLAG, RECORD_ALIGNMENT } from "./layout.js";
 import { isPlain, printableBytes, quoteBytes } from "./text.js";
 
 const WORD = 4;
+const MOVED_TO = EVENT_KINDS.indexOf("movedto");
 const TWO_32 = 2 ** 32;
 
 /** A batch that doesn't consist of whole records: the two sides don't agree on the layout. */
@@ -62,7 +63,7 @@ export class FileEventView {
     this.#start = start;
     this.#word = start / WORD;
     this.#next = start + size;
-    const variable = size === 0 ? 0 : this.#argv0End - this.#pathStart + this.deniers * DENIER_BYTES;
+    const variable = size === 0 ? 0 : this.#otherEnd - this.#pathStart + this.deniers * DENIER_BYTES;
     if (size < FILE_EVENT.sizeof + variable || size > room || size % RECORD_ALIGNMENT !== 0) {
       this.#length = this.#next = 0;
       throw new MalformedBatchError(`record of ${size} bytes at ${start}, ${room} left`);
@@ -243,6 +244,33 @@ export class FileEventView {
     return quoteBytes(this.bytes, this.#askedEnd, this.#argv0End);
   }
 
+  /** Of a rename, whether the other name is known: the new one, or where the path is that, the old one. */
+  get hasOther(): boolean {
+    return this.#otherLength !== 0;
+  }
+
+  /** Whether `other` is what it was called before, and the path what it is called now. */
+  get otherIsOld(): boolean {
+    return this.kind === MOVED_TO;
+  }
+
+  /** A window, as pathBytes: the other name as the container sees it. */
+  get otherBytes(): Buffer {
+    return this.bytes.subarray(this.#argv0End, this.#otherEnd);
+  }
+
+  get otherIsUtf8(): boolean {
+    return isPlain(this.bytes, this.#argv0End, this.#otherEnd) || isUtf8(this.otherBytes);
+  }
+
+  get otherText(): string {
+    return printableBytes(this.bytes, this.#argv0End, this.#otherEnd);
+  }
+
+  get otherJson(): string {
+    return quoteBytes(this.bytes, this.#argv0End, this.#otherEnd);
+  }
+
   get comm(): string {
     return this.bytes.toString("utf8", this.#start + FILE_EVENT.comm, this.#commEnd);
   }
@@ -276,7 +304,7 @@ export class FileEventView {
 
   /** Of each other guard that denies it, or would, the id of a subject; see FLAG.deniersCut. */
   get denierIds(): number[] {
-    const start = this.#argv0End;
+    const start = this.#otherEnd;
     return Array.from({ length: this.deniers }, (_, index) => this.bytes.readUInt32LE(start + index * DENIER_BYTES));
   }
 
@@ -311,6 +339,14 @@ export class FileEventView {
 
   get #argv0End(): number {
     return this.#askedEnd + this.#argv0Length;
+  }
+
+  get #otherLength(): number {
+    return this.#u16[(this.#start + FILE_EVENT.other_len) / 2] as number;
+  }
+
+  get #otherEnd(): number {
+    return this.#argv0End + this.#otherLength;
   }
 
   /** How many other guards deny it, or only audit and would. */

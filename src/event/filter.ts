@@ -2,6 +2,7 @@
  * Which events somebody wants. Asked of each event before anything is encoded, so the cheap questions come first, and
  * what a subject decides is found out once for each subject.
  */
+import type { Buffer } from "node:buffer";
 import { type Deniers, guardName, type SubjectContext } from "../subject.js";
 import type { FileEventView } from "./decode.js";
 import type { Glob } from "./glob.js";
@@ -71,7 +72,11 @@ function testsOf(fields: FilterFields): Test[] {
     // It is an event of each guard that denies it.
     tests.push((view, subject, deniers) => [subject, ...deniers.others].some((one) => named(view, one, deniers)));
   }
-  if (paths.length > 0) tests.push(({ pathBytes }) => paths.some((glob) => glob.covers(pathBytes)));
+  if (paths.length > 0) {
+    const covered = (bytes: Buffer) => paths.some((glob) => glob.covers(bytes));
+    // A rename by either name.
+    tests.push((view) => covered(view.pathBytes) || (view.hasOther && covered(view.otherBytes)));
+  }
   if (executables.length > 0) tests.push(({ exeBytes }) => executables.some((glob) => glob.covers(exeBytes)));
   return tests;
 }

@@ -6,7 +6,7 @@ import type { NativeLayout } from "../native.js";
 
 /** Byte offsets, under the C field names; `sizeof` is what precedes the strings. */
 export const FILE_EVENT = {
-  sizeof: 88,
+  sizeof: 96,
   size: 0,
   path_len: 4,
   exe_len: 6,
@@ -27,6 +27,7 @@ export const FILE_EVENT = {
   deniers: 82,
   asked_len: 84,
   argv0_len: 86,
+  other_len: 88,
 } as const;
 
 /** `struct FileEventAncestor`, which its two strings follow. Not aligned. */
@@ -56,6 +57,10 @@ export const FLAG = {
   cut: 128,
   /** More guards deny it, or would, than the record has. */
   deniersCut: 256,
+  /** The kernel told of several events on the object at once: this is one of them. */
+  merged: 512,
+  /** It was in a new directory before that was watched: nothing told of it, and who did it is a guess. */
+  found: 1024,
 } as const;
 
 /** `enum Response`, by number. `audit`: allowed, by guards that only audit and would have denied it. */
@@ -79,7 +84,16 @@ export const EVENT_KINDS = [
   "movedfrom",
   "movedto",
   "moveself",
+  "move",
 ] as const;
+
+/** A guard's event names of renames, and which kinds each stands for: of one who watches both names, one event says both. */
+export const RENAME_KINDS: Readonly<Record<"move" | "movedfrom" | "movedto", readonly (typeof EVENT_KINDS)[number][]>> =
+  {
+    move: ["move", "movedfrom", "movedto"],
+    movedfrom: ["movedfrom", "move"],
+    movedto: ["movedto", "move"],
+  };
 
 /** Those that a permission event asks about. */
 export const ANSWERED_KINDS = ["open", "access", "exec"] as const satisfies readonly (typeof EVENT_KINDS)[number][];

@@ -74,8 +74,20 @@ export function encodeEvent(view: FileEventView, subject: SubjectContext, denier
     writer.tag(EVENT.deniers.number, WireType.LengthDelimited).bytes(message);
   }
   flag(writer, EVENT.deniersCut, deniers.cut);
+  if (view.hasOther) writeOther(writer, view);
+  flag(writer, EVENT.merged, (flags & FLAG.merged) !== 0);
+  flag(writer, EVENT.found, (flags & FLAG.found) !== 0);
   if (view.hasAsked) text(writer, EVENT.asked, view.askedBytes);
   return writer.join().join().finish();
+}
+
+/** Of a rename: the name that is not the event's path. */
+function writeOther(writer: BinaryWriter, view: FileEventView): void {
+  const { otherIsOld } = view;
+  text(writer, otherIsOld ? EVENT.oldPath : EVENT.newPath, view.otherBytes);
+  if (view.otherIsUtf8) return;
+  const { number } = otherIsOld ? EVENT.oldPathBytes : EVENT.newPathBytes;
+  writer.tag(number, WireType.LengthDelimited).bytes(view.otherBytes);
 }
 
 function writeProcess(writer: BinaryWriter, view: FileEventView): void {

@@ -3,7 +3,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { type FieldViolation, JanusdError } from "../errors.js";
 import { EventFilter, type FilterFields, NO_FIELDS } from "../event/filter.js";
 import { Glob } from "../event/glob.js";
-import { EVENT_KINDS, RESPONSES } from "../event/layout.js";
+import { EVENT_KINDS, RENAME_KINDS, RESPONSES } from "../event/layout.js";
 import {
   type EventFilter as FilterMessage,
   type Response,
@@ -20,8 +20,6 @@ const MAX_VALUES = 64;
 const MAX_LENGTH = 1024;
 /** Of all patterns of one filter, in bytes: each costs at worst its length times that of a container's path. */
 const MAX_PATTERNS = 2048;
-
-const KINDS: readonly string[] = EVENT_KINDS;
 
 const NS_PER_SECOND = 1_000_000_000n;
 
@@ -68,7 +66,7 @@ function parseFields(at: string, filter: FilterMessage | undefined, refuse: Refu
     namespaces: parse("namespaces", filter.namespaces, plain),
     pods: parse("pods", filter.pods, plain),
     containers: parse("containers", filter.containers, (id) => containerId(id) ?? new Problem(CONTAINER_ID_HELP)),
-    kinds: parse("events", filter.events, kindOf),
+    kinds: parse("events", filter.events, kindsOf).flat(),
     responses: parse("responses", filter.responses, responseOf),
     paths: parse("paths", filter.paths, globOf),
     uids: parse("uids", filter.uids, (uid) => uid),
@@ -89,9 +87,17 @@ function nameOf(text: string): string | Problem {
   return text === "" ? new Problem("is empty") : plain(text);
 }
 
-function kindOf(name: string): number | Problem {
-  const kind = KINDS.indexOf(name);
-  return kind === -1 ? new Problem(`unknown event; known are ${KINDS.join(", ")}`) : kind;
+function kindsOf(name: string): readonly number[] | Problem {
+  if (!isKind(name)) return new Problem(`unknown event; known are ${EVENT_KINDS.join(", ")}`);
+  return (isRename(name) ? RENAME_KINDS[name] : [name]).map((kind) => EVENT_KINDS.indexOf(kind));
+}
+
+function isKind(name: string): name is (typeof EVENT_KINDS)[number] {
+  return EVENT_KINDS.some((kind) => kind === name);
+}
+
+function isRename(name: string): name is keyof typeof RENAME_KINDS {
+  return Object.hasOwn(RENAME_KINDS, name);
 }
 
 function responseOf(response: Response): number | Problem {

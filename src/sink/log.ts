@@ -12,6 +12,7 @@ import {
   eventName,
   fileType,
   type LogFormat,
+  RENAME_LOG_FORMAT,
   responseName,
   SEVERAL_AUDIT_LOG_FORMAT,
   SEVERAL_LOG_FORMAT,
@@ -93,14 +94,16 @@ class TextLines implements LineRenderer {
   readonly #default = compileLogFormat(DEFAULT_LOG_FORMAT);
   readonly #several = compileLogFormat(SEVERAL_LOG_FORMAT);
   readonly #severalAudit = compileLogFormat(SEVERAL_AUDIT_LOG_FORMAT);
+  readonly #rename = compileLogFormat(RENAME_LOG_FORMAT);
   readonly #formats = new WeakMap<SubjectContext, LogFormat>();
 
   render(view: FileEventView, subject: SubjectContext, deniers: Deniers): string {
-    return this.#formatOf(subject, deniers).render(view, subject, deniers);
+    return this.#formatOf(view, subject, deniers).render(view, subject, deniers);
   }
 
-  #formatOf(subject: SubjectContext, { others, cut }: Deniers): LogFormat {
+  #formatOf(view: FileEventView, subject: SubjectContext, { others, cut }: Deniers): LogFormat {
     if (subject.logFormat === "") {
+      if (view.hasOther) return this.#rename;
       if (others.length === 0 && !cut) return this.#default;
       return subject.mode === "audit" ? this.#severalAudit : this.#several;
     }
@@ -121,6 +124,13 @@ function guardsJson(subject: SubjectContext, deniers: Deniers): string {
   return `,"guards":${quoteJson(names.all)},"guardsCut":${deniers.cut}${marked}`;
 }
 
+/** Of a rename: the name that is not `path`. */
+function otherJson(view: FileEventView): string {
+  const name = view.otherIsOld ? "oldPath" : "newPath";
+  const bytes = view.otherIsUtf8 ? "" : `,"${name}Bytes":"${view.otherBytes.toString("base64")}"`;
+  return `,"${name}":${view.otherJson}${bytes}`;
+}
+
 /** Put together by hand, since the keys are known; what isn't plain text by quoteJson(). */
 class JsonLines implements LineRenderer {
   readonly #subjects = new WeakMap<SubjectContext, string>();
@@ -128,16 +138,18 @@ class JsonLines implements LineRenderer {
   render(view: FileEventView, subject: SubjectContext, deniers: Deniers): string {
     const { flags } = view;
     const asked = view.hasAsked ? `,"asked":${view.askedJson}` : "";
+    const other = view.hasOther ? otherJson(view) : "";
+    const told = `${(flags & FLAG.merged) !== 0 ? ',"merged":true' : ""}${(flags & FLAG.found) !== 0 ? ',"found":true' : ""}`;
     const argv0 = view.hasArgv0 ? `,"argv0":${view.argv0Json}` : "";
     const bytes = view.pathIsUtf8 ? "" : `,"pathBytes":"${view.pathBytes.toString("base64")}"`;
     return (
       `{"time":"${view.time}",${this.#subjectOf(subject)},"response":"${responseName(view)}",` +
-      `"event":"${eventName(view)}","answered":${(flags & FLAG.answered) !== 0},"path":${view.pathJson}${bytes}${asked},` +
+      `"event":"${eventName(view)}","answered":${(flags & FLAG.answered) !== 0},"path":${view.pathJson}${bytes}${other}${asked},` +
       `"ftype":"${fileType(view)}","pid":${view.pid},"start":"${view.start}","ppid":${view.ppid},` +
       `"uid":${view.uid},"comm":${view.commJson},"exe":${view.exeJson}${argv0},"inside":${(flags & FLAG.inside) !== 0},` +
       `"ancestry":${quoteJson(view.ancestry)},"ancestryCut":${(flags & FLAG.cut) !== 0},` +
       `"blockedNs":${view.blockedNs},"seq":${view.seq},"owner":${(flags & FLAG.owner) !== 0},` +
-      `"late":${(flags & FLAG.late) !== 0},"audited":${(flags & FLAG.audited) !== 0}${guardsJson(subject, deniers)}}`
+      `"late":${(flags & FLAG.late) !== 0},"audited":${(flags & FLAG.audited) !== 0}${told}${guardsJson(subject, deniers)}}`
     );
   }
 

@@ -15,7 +15,7 @@ import {
 import type { FileEventView } from "../event/decode.js";
 import { FLAG, RESPONSES } from "../event/layout.js";
 import type { Sink } from "../event/sink.js";
-import { eventName, fileType, responseName } from "../log-format.js";
+import { eventName, fileType, newPathText, oldPathText, responseName } from "../log-format.js";
 import { type Deniers, guardName, guardNames, type SubjectContext } from "../subject.js";
 
 /** Records that wait for the collector; further ones are dropped. */
@@ -152,6 +152,8 @@ function attributesOf(view: FileEventView, subject: SubjectContext, deniers: Den
     "janusd.event": eventName(view),
     "janusd.asked": view.askedText,
     "janusd.file_type": fileType(view),
+    "janusd.old_path": oldPathText(view),
+    "janusd.new_path": newPathText(view),
     "janusd.answered": (flags & FLAG.answered) !== 0,
     "janusd.inside": (flags & FLAG.inside) !== 0,
     "janusd.owner": (flags & FLAG.owner) !== 0,
@@ -161,6 +163,8 @@ function attributesOf(view: FileEventView, subject: SubjectContext, deniers: Den
     "janusd.blocked_ns": view.blockedNs,
     "janusd.seq": view.seq,
   };
+  if ((flags & FLAG.merged) !== 0) attributes["janusd.merged"] = true;
+  if ((flags & FLAG.found) !== 0) attributes["janusd.found"] = true;
   const names = guardNames(subject, deniers);
   if (names !== undefined) attributes["janusd.guards"] = [...names.all];
   if (names !== undefined && names.auditing.length > 0) attributes["janusd.audit_guards"] = [...names.auditing];

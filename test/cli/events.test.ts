@@ -119,6 +119,23 @@ t.test("text: one line an event; losses are told apart from them", async (t) => 
   t.match(err, /^janusctl: 3 events lost: they came faster .*\njanusctl: events lost: the daemon keeps no more .*\n$/);
 });
 
+t.test("a rename shows both names", async (t) => {
+  const { address } = await serve(t, [
+    opened,
+    eventOf({ event: "move", path: "/a", newPath: "/b\n" }),
+    eventOf({ event: "movedto", path: "/in", oldPath: "/caf\ufffd", oldPathBytes: Buffer.from("/caf\xe9", "latin1") }),
+    eventOf({ event: "movedfrom", path: "/out" }),
+  ]);
+  const { out } = await run(["events", "--address", address]);
+  t.same(
+    out
+      .trim()
+      .split("\n")
+      .map((line) => line.replace(/ web-1.*/, "").split("DENY ")[1]),
+    ["move '/a' -> '/b\\x0a'", "movedto '/caf\\xe9' -> '/in'", "movedfrom '/out'"],
+  );
+});
+
 t.test("wide has the rest", async (t) => {
   const { address } = await serve(t, [eventOf()]);
   const { out } = await run(["events", "-o", "wide", "--address", address]);

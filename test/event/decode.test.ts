@@ -26,6 +26,7 @@ t.test("every field, at the ends of its range", (t) => {
     exe: "/bin/ü",
     asked: "./ö",
     argv0: "-ä",
+    other: "/ñ",
     deniers: [9],
   });
   t.equal(view.seq, Number.MAX_SAFE_INTEGER);
@@ -52,6 +53,9 @@ t.test("every field, at the ends of its range", (t) => {
   t.equal(view.exe, "/bin/ü");
   t.same([view.hasAsked, view.askedText, view.askedBytes.toString()], [true, "./ö", "./ö"]);
   t.same([view.hasArgv0, view.argv0Text, view.argv0Bytes.toString()], [true, "-ä", "-ä"]);
+  t.same([view.hasOther, view.otherText, view.otherBytes.toString(), view.otherJson], [true, "/ñ", "/ñ", '"/ñ"']);
+  t.same([view.otherIsUtf8, view.otherIsOld, viewOf({ kind: 11 }).otherIsOld], [true, false, true]);
+  t.same([viewOf({}).hasOther, viewOf({ other: Buffer.from([0xff]) }).otherIsUtf8], [false, false]);
   t.same(view.denierIds, [9]);
   const { hasAsked, askedText, hasArgv0, argv0Text } = viewOf({});
   t.same([hasAsked, askedText, hasArgv0, argv0Text], [false, "", false, ""], "not known");
@@ -144,6 +148,7 @@ t.test("what is not a record is refused, and does not loop", (t) => {
     ["strings past the record", (bytes) => bytes.writeUInt16LE(500, 4)],
     ["ancestry past the record", (bytes) => bytes.writeUInt16LE(500, 80)],
     ["asked past the record", (bytes) => bytes.writeUInt16LE(500, 84)],
+    ["the other name past the record", (bytes) => bytes.writeUInt16LE(500, 88)],
     ["argv0 past the record", (bytes) => bytes.writeUInt16LE(500, 86)],
     ["cut short", () => undefined, 40],
   ];

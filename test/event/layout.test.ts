@@ -39,6 +39,10 @@ t.test("kinds and flags are those of native/record/file_event.h", (t) => {
 });
 
 t.test("an event name that a guard asks for is the one that its events carry", (t) => {
-  for (const [kind, name] of EVENT_KINDS.entries()) t.equal(EVENT_MASKS.get(name), 1 << kind, name);
+  const bit = (name: (typeof EVENT_KINDS)[number]) => 1 << EVENT_KINDS.indexOf(name);
+  for (const name of EVENT_KINDS) {
+    // One event for both names, of who watches both.
+    t.equal(EVENT_MASKS.get(name), name === "move" ? bit("movedfrom") | bit("movedto") : bit(name), name);
+  }
   t.end();
 });

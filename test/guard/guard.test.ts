@@ -121,11 +121,11 @@ t.test("the same path may be allowed and denied: deny wins, natively", async (t)
 
 t.test("event names become the bits of the native kinds", async (t) => {
   const bit = (name: (typeof EVENT_KINDS)[number]) => 1 << EVENT_KINDS.indexOf(name);
-  for (const kind of EVENT_KINDS) t.equal(EVENT_MASKS.get(kind), bit(kind), kind);
+  for (const kind of EVENT_KINDS.filter((kind) => kind !== "move")) t.equal(EVENT_MASKS.get(kind), bit(kind), kind);
   t.equal(EVENT_MASKS.get("all"), bit("open") | bit("access"), "exec is separate");
   t.equal(EVENT_MASKS.get("close"), bit("closewrite") | bit("closenowrite"));
   t.equal(EVENT_MASKS.get("move"), bit("movedfrom") | bit("movedto"));
-  t.equal(EVENT_MASKS.size, EVENT_KINDS.length + 3);
+  t.equal(EVENT_MASKS.size, EVENT_KINDS.length + 2);
   t.equal(
     parse({ watch: ["/a"], event: ["move", "open", "open"] })?.events,
     bit("movedfrom") | bit("movedto") | bit("open"),

@@ -65,6 +65,21 @@ t.test("each field: what fits, and what doesn't", async (t) => {
   t.notOk(fits({ executables: ["/bin/b"] }));
 });
 
+t.test("a rename fits by either name; and by the event of either end", async (t) => {
+  const matches = (include: Filter, record: RecordFields) =>
+    parse({ include }).filter.matches(viewOf(record), subjectOf(), NO_DENIERS);
+  const renamed = { kind: 13, path: "/old/a", other: "/new/a" };
+  for (const paths of [["/old"], ["/new/*"]]) t.ok(matches({ paths }, renamed));
+  t.notOk(matches({ paths: ["/older"] }, renamed));
+  t.notOk(matches({ paths: ["/new"] }, { path: "/old/a" }), "no other name");
+  const fits = (kind: number) =>
+    ["move", "movedfrom", "movedto", "moveself"].filter((name) => matches({ events: [name] }, { kind }));
+  t.same(fits(13), ["move", "movedfrom", "movedto"]);
+  t.same(fits(10), ["move", "movedfrom"]);
+  t.same(fits(11), ["move", "movedto"]);
+  t.same(fits(12), ["moveself"]);
+});
+
 t.test("all fields must fit, and nothing of what is left out may", async (t) => {
   const event = [viewOf({ response: 1 }), subjectOf(), NO_DENIERS] as const;
   const matches = (include: Filter, exclude: Filter) => parse({ include, exclude }).filter.matches(...event);
@@ -137,6 +152,7 @@ t.test("an event's message says all that the log knows", async (t) => {
     exe: "/bin/größe",
     asked: Buffer.from("./caf\xe9", "latin1"),
     argv0: "größe",
+    other: Buffer.from("/n\xe9w", "latin1"),
     startNs: 1_600_000_000_000_000_001n,
     ancestry: [
       { pid: 5, comm: "sh", exe: "/bin/sh" },
@@ -164,6 +180,10 @@ t.test("an event's message says all that the log knows", async (t) => {
     deniers: [{ name: "b", namespace: "", auditing: true }],
     deniersCut: true,
     asked: "./caf\ufffd",
+    newPath: "/n\ufffdw",
+    newPathBytes: Buffer.from("/n\xe9w", "latin1"),
+    merged: true,
+    found: true,
     subject: {
       guard: "passwords",
       namespace: "default",

@@ -44,6 +44,8 @@ t.test("extremes", async (t) => {
     { path: new Uint8Array([0x2f, 0xff, 0xfe]), comm: "\u007f", exe: "" },
     { startNs: 1_700_000_000_000_000_001n, ancestry: Array.from({ length: 16 }, () => ancestor), flags: FLAG.cut },
     { asked: new Uint8Array([0x2e, 0x2f, 0xff]), argv0: '"' },
+    { kind: 13, path: "/a", other: new Uint8Array([0x2f, 0xff]) },
+    { kind: 11, path: "/a", other: new Uint8Array([0x2f, 0xff]) },
     { uid: 0xffff_ffff, blockedNs: 0xffff_ffff, seq: 2n ** 53n - 1n, pid: 0, ppid: 0 },
   ]);
   t.same(printed.flatMap(schemaFaults), []);

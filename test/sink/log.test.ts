@@ -82,6 +82,39 @@ t.test("text lines, each in its guard's format", async (t) => {
   t.equal(text, "<ALLOW> ACCESS_PERM file '/path/to/file.ext' (foo-1-pod:barnode) foo=bar\nDENY /b\n/c\\x0a\n");
 });
 
+t.test("a rename shows both names, old and new, where they are known", async (t) => {
+  const latin = Buffer.from("/caf\xe9", "latin1");
+  const events: [RecordFields, Partial<SubjectContext>?][] = [
+    [{ kind: 13, flags: FLAG.watched, path: "/a", other: "/b\n" }],
+    [{ kind: 11, flags: FLAG.watched, path: "/in", other: latin }],
+    [{ kind: 10, flags: FLAG.watched | FLAG.merged | FLAG.found, path: "/out" }],
+    [{ kind: 11, path: "/in", other: "/was" }, { logFormat: "{oldPath} {newPath} {path}" }],
+    [{ kind: 7, path: "/made" }, { logFormat: "{oldPath}{newPath} {path}" }],
+  ];
+  const text = (await logged("text", events)).trim().split("\n");
+  t.same(text, [
+    "<ALLOW> MOVE file '/a' -> '/b\\x0a' (foo-1-pod:barnode) foo=bar",
+    "<ALLOW> MOVED_TO file '/caf\\xe9' -> '/in' (foo-1-pod:barnode) foo=bar",
+    "<ALLOW> MOVED_FROM file '/out' (foo-1-pod:barnode) foo=bar",
+    "/was /in /in",
+    " /made",
+  ]);
+  const json = (await logged("json", events))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  t.match(json[0], {
+    event: "MOVE",
+    path: "/a",
+    newPath: "/b\n",
+    oldPath: undefined,
+    merged: undefined,
+    found: undefined,
+  });
+  t.match(json[1], { path: "/in", oldPath: "/caf\ufffd", oldPathBytes: latin.toString("base64"), newPath: undefined });
+  t.match(json[2], { path: "/out", oldPath: undefined, newPath: undefined, merged: true, found: true });
+});
+
 t.test("several guards deny: each is named, in the default format and in JSON", async (t) => {
   const deniers = { others: [subjectOf({ guard: "keys" }), subjectOf({ guard: "all", namespace: "ops" })], cut: false };
   const fields = { path: "/b", response: 1 };

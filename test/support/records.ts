@@ -25,6 +25,8 @@ export interface RecordFields {
   readonly ancestry?: readonly { readonly pid: number; readonly comm: string; readonly exe: string }[];
   readonly asked?: string | Uint8Array;
   readonly argv0?: string | Uint8Array;
+  /** Of a rename. */
+  readonly other?: string | Uint8Array;
   readonly deniers?: readonly number[];
 }
 
@@ -35,8 +37,9 @@ export function encodeRecord(fields: RecordFields): Buffer {
   const deniers = Buffer.from(Uint32Array.from(fields.deniers ?? []).buffer);
   const asked = Buffer.from(fields.asked ?? "");
   const argv0 = Buffer.from(fields.argv0 ?? "");
-  const tail = Buffer.concat([path, exe, ancestry, asked, argv0, deniers]);
-  const unpadded = 88 + tail.length;
+  const other = Buffer.from(fields.other ?? "");
+  const tail = Buffer.concat([path, exe, ancestry, asked, argv0, other, deniers]);
+  const unpadded = 96 + tail.length;
   const record = Buffer.alloc(unpadded + ((8 - (unpadded % 8)) % 8), 0);
   record.writeUInt32LE(record.length, 0);
   record.writeUInt16LE(path.length, 4);
@@ -58,7 +61,8 @@ export function encodeRecord(fields: RecordFields): Buffer {
   record.writeUInt16LE(deniers.length / 4, 82);
   record.writeUInt16LE(asked.length, 84);
   record.writeUInt16LE(argv0.length, 86);
-  tail.copy(record, 88);
+  record.writeUInt16LE(other.length, 88);
+  tail.copy(record, 96);
   return record;
 }
 
