@@ -1,4 +1,7 @@
-/** The event stream: what 50 subscribers get of 20,000 events a second, what they lose, and what that costs the daemon. */
+/**
+ * The event stream: what 50 subscribers get of 20,000 events a second, what they lose, what that costs the daemon, and
+ * whether a container waits longer for its opens meanwhile.
+ */
 import { Buffer } from "node:buffer";
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, toBinary } from "@bufbuild/protobuf";
@@ -20,6 +23,10 @@ const SUBSCRIBERS = 50;
 /** 20,000 a second, for two seconds. */
 const BURST = { opens: 1000, ms: 50, count: 40 } as const;
 const OPENS = BURST.opens * BURST.count;
+const RUNS = 5;
+
+/** Without subscribers, and with them. */
+type How = "alone" | "followed";
 
 /** Counts what comes without making objects of it: it shares the machine with the daemon. */
 class Subscribers {
@@ -98,27 +105,37 @@ async function openSteadily(load: Load): Promise<void> {
 
 export async function stream(figures: Figures, watched: Watched): Promise<void> {
   await using guarded = await LoadedContainer.start({ files: { "/g/deny/file": "" } });
+  await using bystander = await LoadedContainer.start({ files: { "/g/deny/file": "", "/open/file": "" } });
   const subject = [{ deny: ["/g/deny"], event: ["open"] }];
-  const guard = { name: "stream", podName: "bench", nodeName: "testnode", cid: [guarded.container.id], subject };
+  const cid = [guarded, bystander].map(({ container }) => container.id);
+  const guard = { name: "stream", podName: "bench", nodeName: "testnode", cid, subject };
   await watched.daemon.createGuard(guard);
   const { pid, grpcAddress } = watched.daemon;
-  const cost = async (): Promise<number> => {
+  const cost = async (how: How): Promise<{ readonly events: number; readonly us: number }> => {
     await watched.settle();
     const before = threadTimes(pid);
-    await openSteadily(guarded.load);
+    const [asked, unasked] = await Promise.all([
+      bystander.load.latency("/g/deny/file", BURST.ms * BURST.count),
+      bystander.owner.latency("/open/file", BURST.ms * BURST.count),
+      openSteadily(guarded.load),
+    ]);
     await watched.settle();
-    return timesSince(pid, before).total / OPENS / 1000;
+    figures.add(`stream_p50_us_${how}`, asked.p50 / 1000);
+    figures.add(`stream_p99_us_${how}`, asked.p99 / 1000);
+    figures.add(`stream_p99_us_unasked_${how}`, unasked.p99 / 1000);
+    const events = OPENS + asked.denied;
+    return { events, us: timesSince(pid, before).total / events / 1000 };
   };
-  for (let run = 0; run < 3; ++run) {
+  for (let run = 0; run < RUNS; ++run) {
     const lost = await watched.lost();
-    const alone = await cost();
+    const alone = await cost("alone");
     using subscribers = await Subscribers.open(grpcAddress);
     const begun = performance.now();
-    const streamed = await cost();
-    await subscribers.taken(OPENS * SUBSCRIBERS);
+    const streamed = await cost("followed");
+    await subscribers.taken(streamed.events * SUBSCRIBERS);
     figures.add("stream_events_per_s", subscribers.events / ((performance.now() - begun) / 1000));
     figures.add("stream_lost", subscribers.lost);
-    figures.add("stream_cpu_us_per_event", streamed - alone);
+    figures.add("stream_cpu_us_per_event", streamed.us - alone.us);
     const logLost = (await watched.lost()) - lost;
     if (logLost > 0) throw new Error(`the log lost ${logLost} events while others followed`);
   }

@@ -315,6 +315,15 @@ export function dashboard(): Dashboard {
     )
     .withPanel(
       graph(
+        {
+          title: "Events lost by clients that follow",
+          description: "Each was told so. queue: it is slow. history: more than is kept, or the daemon is busy.",
+        },
+        { expr: times("instance, cause", "janusd_event_stream_lost_total"), legend: "{{instance}}: {{cause}}" },
+      ),
+    )
+    .withPanel(
+      graph(
         { title: "Shares used up", description: "By containers. The guards of others are not affected." },
         {
           expr: `topk(10, ${times("container, resource", "janusd_share_refused_total")})`,
@@ -401,6 +410,18 @@ export function dashboard(): Dashboard {
           expr: `max by (instance) (janusd_ring_used_bytes{${NODE}} / janusd_ring_capacity_bytes{${NODE}})`,
           legend: "{{instance}}",
         },
+      ),
+    )
+    .withPanel(
+      graph(
+        { title: "Clients that follow", description: "Of event streams, as janusctl events -f has one. 64 at most." },
+        { expr: `sum by (instance) (janusd_event_streams{${NODE}})`, legend: "{{instance}}" },
+      ),
+    )
+    .withPanel(
+      graph(
+        { title: "Events given to clients", unit: "ops", description: "One that two get counts twice." },
+        { expr: perSecond("instance", "janusd_event_stream_sent_total"), legend: "{{instance}}" },
       ),
     )
     .withPanel(
