@@ -7,7 +7,6 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <optional>
 #include <sstream>
 #include <utility>
 
@@ -58,13 +57,9 @@ bool add_ancestors(const std::vector<Tracker::Ancestor>& ancestors, std::string&
   return true;
 }
 
-// Who waits for its answer is still looking the path up. Who doesn't has gone on: of
-// an exec, what it runs now may be what the event is about.
-std::string_view asked_by(const std::optional<Tracker::Process>& process, const Location& location, const Recorder::What& what) {
-  if (what.flags & kFlagAnswered) return location.asked;
-  const bool runs_it = what.kind == FileEventKind::exec && process && process->exec.ino == location.raw->ino &&
-                       process->exec.dev == location.raw->dev;
-  return runs_it ? process->exec.asked : std::string_view();
+// Who waits for its answer is still looking the path up. Who doesn't has gone on.
+std::string_view asked_by(const Location& location, const Recorder::What& what) {
+  return what.flags & kFlagAnswered ? location.asked : std::string_view();
 }
 
 }  // namespace
@@ -117,7 +112,7 @@ void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const L
   const FileEventTexts texts{.path = path,
                              .exe = exe,
                              .ancestry = ancestry,
-                             .asked = asked_by(process, location, what),
+                             .asked = asked_by(location, what),
                              .argv0 = process ? process->exec.argv0 : std::string_view(),
                              .other = other};
   if (ring_.push(event, texts, what.deniers)) wake_();
