@@ -208,6 +208,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     steps.push({ what: "the TLS files", close: () => tls?.close() });
     steps.push({ what: "what waits for containers", close: () => intake.close() });
 
+    cluster?.publish(status);
+
     // Last: whoever is told that the daemon is ready finds it serving.
     signal.throwIfAborted();
     await http.open();

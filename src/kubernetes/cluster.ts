@@ -2,6 +2,7 @@
  * Guards from Kubernetes: what is watched, and what of it this node holds. The only one that knows both the API server
  * and the node's container runtime.
  */
+import { randomUUID } from "node:crypto";
 import { CoreV1Api, CustomObjectsApi, type KubeConfig, type KubernetesObject } from "@kubernetes/client-node";
 import type { GuardRegistry, ResourceKind } from "../guard/registry.js";
 import type { Log } from "../log.js";
@@ -9,6 +10,10 @@ import type { Engine } from "../native.js";
 import { Collection } from "./collection.js";
 import { Connection } from "./connection.js";
 import { ContainerRuntime, findCriSocket, type PodContainer } from "./cri.js";
+import { GuardWriter, readNode } from "./guard-writer.js";
+import { Lease } from "./lease.js";
+import { NodeObject } from "./node-object.js";
+import type { NodeFacts } from "./node-status.js";
 import { type ApiPod, readPod, type SeenPod, withContainers } from "./pod.js";
 import { Reconciler, type ResourceOutcome, type View } from "./reconcile.js";
 import { type ReadResource, readResource } from "./resource.js";
@@ -35,6 +40,8 @@ export interface ClusterOptions {
   readonly log: Log;
 }
 
+type Followed = Pick<Collection<unknown>, "start" | "close" | "synced" | "failure" | "failures" | "heardAt">;
+
 interface Namespace {
   readonly name: string;
   readonly labels: Labels;
@@ -48,6 +55,9 @@ export class Cluster {
   readonly #namespaces: Collection<Namespace>;
   readonly #reconciler: Reconciler;
   readonly #runtime: ContainerRuntime | undefined;
+  #node: NodeObject | undefined;
+  #lease: Lease | undefined;
+  #writer: GuardWriter | undefined;
   readonly #startedAt = performance.now();
   /** What the runtime said last, by the pod's uid. */
   #containers: ReadonlyMap<string, readonly PodContainer[]> = new Map();
@@ -71,6 +81,8 @@ export class Cluster {
         ...{ ...shared, resource: `${plural}.${GROUP}`, path: `/apis/${GROUP}/${VERSION}/${plural}` },
         list: (kubeConfig) => listOf(kubeConfig, plural),
         read: (object) => readResource(kind, object),
+        // Only its status is another: one of the daemons wrote it.
+        isSame: (before, now) => before.uid === now.uid && before.generation === now.generation,
       });
     this.#guards = {
       JanusGuard: ofKind("JanusGuard", "janusguards"),
@@ -97,18 +109,28 @@ export class Cluster {
     for (const collection of this.#followed()) collection.start();
   }
 
-  close(): void {
+  /** From now on the cluster can see what becomes of its guards here. */
+  publish(facts: () => NodeFacts): void {
+    const { nodeName, log } = this.#options;
+    const outcomes = () => ({ resources: this.#reconciler.outcomes, coverage: this.#reconciler.coverage });
+    const kubeConfig = () => this.#connection.current;
+    this.#node = new NodeObject({ nodeName, log, facts, outcomes, kubeConfig });
+    this.#lease = new Lease({
+      identity: `${nodeName}_${randomUUID()}`,
+      namespace: this.#connection.namespace,
+      ...{ kubeConfig, log, onChange: (leading) => this.#lead(leading) },
+    });
+  }
+
+  async close(): Promise<void> {
     this.#closed = true;
+    this.#node?.close();
+    const released = this.#lease?.close();
     clearTimeout(this.#timer);
     this.#reconciler.close();
     for (const collection of [...this.#followed(), this.#namespaces]) collection.close();
     this.#runtime?.close();
-  }
-
-  /** Somebody has seen a container start: its guards are made as soon as the runtime knows it. */
-  look(): void {
-    this.#askRuntime(0);
-    this.#reconciler.look();
+    await released;
   }
 
   /** Of each resource, as of now on this node. */
@@ -149,14 +171,33 @@ export class Cluster {
   *#failures(): Generator<string> {
     for (const { failure } of this.#followed()) if (failure !== undefined) yield failure;
     if (this.#runtimeFailure !== undefined) yield this.#runtimeFailure;
+    for (const part of [this.#node, this.#lease, this.#writer]) if (part?.failure !== undefined) yield part.failure;
   }
 
-  #followed(): Collection<unknown>[] {
+  #followed(): Followed[] {
     const always = [...Object.values(this.#guards), this.#pods];
     return this.#followsNamespaces ? [...always, this.#namespaces] : always;
   }
 
+  /** Whoever writes the status of guards follows all nodes: one daemon of the cluster does. */
+  #lead(leading: boolean): void {
+    this.#writer?.close();
+    this.#writer = undefined;
+    if (!leading) return;
+    const { log } = this.#options;
+    const nodes = new Collection({
+      ...{ resource: `janusnodes.${GROUP}`, path: `/apis/${GROUP}/${VERSION}/janusnodes`, log },
+      kubeConfig: () => this.#connection.renew(),
+      list: (kubeConfig) => listOf(kubeConfig, "janusnodes"),
+      read: readNode,
+      onChange: () => this.#writer?.look(),
+    });
+    const resources = () => this.#view().resources;
+    this.#writer = new GuardWriter({ nodes, resources, kubeConfig: () => this.#connection.current, log });
+  }
+
   #changed(): void {
+    this.#writer?.look();
     // Namespaces are many: they are followed only where somebody needs them.
     if (!this.#followsNamespaces && [...this.#guards.ClusterJanusGuard.items].some(needsNamespaces)) {
       this.#followsNamespaces = true;
@@ -167,7 +208,10 @@ export class Cluster {
 
   #view(): View {
     this.#viewed = this.#followed().every(({ synced }) => synced);
-    const pods = [...this.#pods.items].map((pod) => withContainers(pod, this.#containers.get(pod.runtimeUid) ?? []));
+    const pods = [...this.#pods.items].flatMap((pod) => {
+      if (pod.over) return [];
+      return withContainers(pod, this.#containers.get(pod.runtimeUid) ?? []);
+    });
     return {
       resources: Object.values(this.#guards).flatMap(({ items }) => [...items]),
       pods,
@@ -182,16 +226,16 @@ export class Cluster {
 
   #passed(): void {
     this.#settled ||= this.#viewed;
+    this.#node?.look();
     if (this.#timer === undefined) this.#askRuntime();
   }
 
-  /** `ms`: until then. */
-  #askRuntime(ms?: number): void {
+  #askRuntime(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (this.#closed || this.#runtime === undefined || !this.#reconciler.selecting) return;
     const starting = [...this.#pods.items].some((pod) => pod.starting);
-    this.#timer = setTimeout(() => void this.#listContainers(), ms ?? (starting ? CRI_STARTING_MS : CRI_MS));
+    this.#timer = setTimeout(() => void this.#listContainers(), starting ? CRI_STARTING_MS : CRI_MS);
   }
 
   async #listContainers(): Promise<void> {

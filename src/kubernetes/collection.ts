@@ -30,6 +30,8 @@ export interface CollectionOptions<Item> {
   readonly list: (kubeConfig: KubeConfig) => Promise<KubernetesListObject<KubernetesObject>>;
   /** What is kept of each. */
   readonly read: (object: KubernetesObject) => Item;
+  /** Nobody has to be told of the difference. Left out: of each. */
+  readonly isSame?: (before: Item, now: Item) => boolean;
   /** Something is different now. */
   readonly onChange: () => void;
   readonly log: Log;
@@ -46,7 +48,7 @@ class HeardWatch extends Watch {
     Object.assign(this, { requestTimeoutMs: SILENCE_MS });
   }
 
-  override watch(
+  override async watch(
     path: string,
     query: Record<string, string | number | boolean | undefined>,
     callback: (phase: string, object: unknown, whole?: unknown) => void,
@@ -56,7 +58,13 @@ class HeardWatch extends Watch {
       this.#heard();
       callback(phase, object, whole);
     };
-    return super.watch(path, { ...query, allowWatchBookmarks: true }, heard, done);
+    try {
+      return await super.watch(path, { ...query, allowWatchBookmarks: true }, heard, done);
+    } catch (error) {
+      // Credentials that cannot be read just now. The informer waits for nobody who would be told of it.
+      done(error);
+      return new AbortController();
+    }
   }
 }
 
@@ -79,6 +87,10 @@ export class Collection<Item> {
   /** It was listed once. */
   get synced(): boolean {
     return this.#synced;
+  }
+
+  get size(): number {
+    return this.#items.size;
   }
 
   /** As last known. */
@@ -117,8 +129,10 @@ export class Collection<Item> {
     const informer = new ListWatch<KubernetesObject>(path, watch, listAll, false, undefined, fieldSelector);
     const put = (object: KubernetesObject): void => {
       if (this.#informer !== informer) return;
-      this.#items.set(keyOf(object), this.#options.read(object));
-      this.#options.onChange();
+      const [key, now] = [keyOf(object), this.#options.read(object)];
+      const before = this.#items.get(key);
+      this.#items.set(key, now);
+      if (before === undefined || this.#options.isSame?.(before, now) !== true) this.#options.onChange();
     };
     informer.on("add", put);
     informer.on("update", put);

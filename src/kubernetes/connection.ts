@@ -14,6 +14,11 @@ export class Connection {
     return this.#current ?? this.renew();
   }
 
+  /** Where this daemon's own objects are: the pod's namespace, or the one that the file names. */
+  get namespace(): string {
+    return this.current.getContextObject(this.current.getCurrentContext())?.namespace ?? "default";
+  }
+
   /** Reads the file again, as it may have been renewed. What cannot be read leaves the credentials as they are. */
   renew(): KubeConfig {
     const next = new KubeConfig();

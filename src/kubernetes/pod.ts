@@ -31,6 +31,8 @@ export interface SeenPod extends Pod {
   readonly runtimeUid: string;
   /** Containers of it are still to be started. */
   readonly starting: boolean;
+  /** All of them have ended, and none is started again. */
+  readonly over: boolean;
 }
 
 /** The kubelet's, on what stands for a static pod in the API. */
@@ -47,6 +49,7 @@ export function readPod({ metadata = {}, status = {} }: ApiPod): SeenPod {
     ...{ uid, namespace, name, labels },
     runtimeUid: annotations[MIRROR] ?? uid,
     starting: status.phase === undefined || status.phase === "Pending",
+    over: status.phase === "Succeeded" || status.phase === "Failed",
     containers: statuses.flatMap(containerOf),
   };
 }
@@ -57,7 +60,7 @@ function containerOf({ name = "", containerID = "", state }: ContainerStatus): C
 }
 
 /** Both say something, and either may be late: a container that is gone is not found, and costs nothing. */
-export function withContainers(pod: Pod, others: readonly Container[]): Pod {
-  const containers = new Map([...pod.containers, ...others].map((container) => [container.id, container]));
+export function withContainers<P extends Pod>(pod: P, others: readonly Container[]): P {
+  const containers = new Map([...others, ...pod.containers].map((container) => [container.id, container]));
   return { ...pod, containers: [...containers.values()].sort((a, b) => (a.id < b.id ? -1 : 1)) };
 }

@@ -58,6 +58,14 @@ export interface ResourceOutcome extends ResourceName {
   readonly faults: readonly Fault[];
 }
 
+/** Containers of this node. */
+export interface Coverage {
+  /** By some resource. */
+  readonly selected: number;
+  /** Those of them that have all of their guards. */
+  readonly guarded: number;
+}
+
 /** A guard as it was made. */
 interface Made {
   readonly fingerprint: string;
@@ -82,6 +90,7 @@ export class Reconciler {
   /** By container id. */
   readonly #awaited = new Map<string, AbortController>();
   #outcomes: readonly ResourceOutcome[] = [];
+  #coverage: Coverage = { selected: 0, guarded: 0 };
   #timer: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
   #running = false;
@@ -98,6 +107,11 @@ export class Reconciler {
   /** Of each resource, as of the last pass. */
   get outcomes(): readonly ResourceOutcome[] {
     return this.#outcomes;
+  }
+
+  /** As of the last pass. */
+  get coverage(): Coverage {
+    return this.#coverage;
   }
 
   /** How often all was gone through. */
@@ -157,6 +171,7 @@ export class Reconciler {
     await this.#holdAll(desired);
     this.#await();
     this.#outcomes = this.#assess(view, desired);
+    this.#coverage = this.#cover(desired);
   }
 
   /** The last good version of each resource. */
@@ -278,6 +293,20 @@ export class Reconciler {
     if (failures.length === 0) return;
     const retry = Math.max(PAUSE_MS, Math.min(...failures) - performance.now());
     this.#retry = setTimeout(() => this.look(), retry);
+  }
+
+  #cover(desired: readonly Desired[]): Coverage {
+    const selected = new Set<string>();
+    const unguarded = new Set<string>();
+    for (const { id, containers } of desired) {
+      const made = this.#made.get(id);
+      const isHeld = made?.failure === undefined && this.#options.registry.isHeld(id);
+      for (const container of containers) {
+        selected.add(container.id);
+        if (!isHeld || made?.absent.has(container.id) !== false) unguarded.add(container.id);
+      }
+    }
+    return { selected: selected.size, guarded: selected.size - unguarded.size };
   }
 
   #assess({ resources }: View, desired: readonly Desired[]): ResourceOutcome[] {

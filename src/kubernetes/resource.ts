@@ -43,6 +43,8 @@ export interface ReadResource extends ResourceName {
   readonly generation: number;
   readonly guard: GuardResource | undefined;
   readonly faults: readonly Fault[];
+  /** As some daemon wrote it. */
+  readonly status: unknown;
 }
 
 /** What the API server says of each object. */
@@ -54,9 +56,10 @@ export interface ApiObject {
     readonly generation?: number;
   };
   readonly spec?: unknown;
+  readonly status?: unknown;
 }
 
-export function readResource(kind: ResourceKind, { metadata = {}, spec }: ApiObject): ReadResource {
+export function readResource(kind: ResourceKind, { metadata = {}, spec, status }: ApiObject): ReadResource {
   const { name = "", namespace = "", uid = "", generation = 0 } = metadata;
   const about = { kind, namespace, name, uid, generation };
   const faults: Fault[] = [];
@@ -73,11 +76,11 @@ export function readResource(kind: ResourceKind, { metadata = {}, spec }: ApiObj
   fields.done();
   // Names and containers are the pods': what stands for them here is never refused.
   if (faults.length === 0) check(create(JanusdConfigSchema, { ...policy, podName: "pod", cid: ["container"] }), refuse);
-  if (faults.length > 0) return { ...about, guard: undefined, faults };
+  if (faults.length > 0) return { ...about, guard: undefined, faults, status };
 
   const selectsContainer = (container: string): boolean =>
     (include.size === 0 || include.has(container)) && !exclude.has(container);
-  return { ...about, guard: { ...about, selector, namespaceSelector, selectsContainer, policy }, faults };
+  return { ...about, guard: { ...about, selector, namespaceSelector, selectsContainer, policy }, faults, status };
 }
 
 /** Undefined: every namespace, whose labels need not be known then. */

@@ -4,6 +4,8 @@ import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { installCrds, type KubeApi, kubeSkip, startKubeApi } from "../support/kube-api.js";
 import { apply, createPod, guardResource, isDenied, NODE, startPod } from "../support/pod.js";
 
+t.setTimeout(600_000); // of all, on a busy machine
+
 const skip = kubeSkip("kube-apiserver");
 
 async function startCluster(t: Test): Promise<KubeApi> {

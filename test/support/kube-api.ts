@@ -75,6 +75,9 @@ export class KubeApi {
     certificate(directory, "server", { issuer: "ca", names });
     const users = [`${ADMIN_TOKEN},admin,admin,system:masters`, ...(options.users ?? [])];
     writeFileSync(join(directory, "tokens.csv"), users.map((line) => `${line}\n`).join(""));
+    const rules = [{ level: "Metadata", userGroups: ["system:serviceaccounts"] }, { level: "None" }];
+    const policy = { apiVersion: "audit.k8s.io/v1", kind: "Policy", omitStages: ["RequestReceived"], rules };
+    writeFileSync(join(directory, "audit.json"), JSON.stringify(policy));
     this.kubeconfig = this.kubeconfigFor(ADMIN_TOKEN, "admin");
   }
 
@@ -90,6 +93,11 @@ export class KubeApi {
       throw error;
     }
     return api;
+  }
+
+  /** What service accounts asked, one JSON object a line. */
+  get auditLog(): string {
+    return join(this.directory, "audit.log");
   }
 
   /** A kubeconfig file for whoever has this token. */
@@ -163,6 +171,8 @@ export class KubeApi {
       `--service-account-signing-key-file=${file("server.key")}`,
       `--service-account-key-file=${file("server.crt")}`,
       "--service-cluster-ip-range=10.96.0.0/16",
+      `--audit-log-path=${this.auditLog}`,
+      `--audit-policy-file=${file("audit.json")}`,
       // It would wait for controllers that aren't there.
       ...(controllers ? [] : ["--disable-admission-plugins=ServiceAccount"]),
       ...flags(directory),

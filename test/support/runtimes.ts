@@ -223,6 +223,11 @@ state = "${directory}/state"
     };
   }
 
+  /** Where the CRI is served. */
+  get socket(): string {
+    return join(this.#directory, "sock");
+  }
+
   /** As the kubelet does, with the cgroupfs driver: a sandbox and a container in the pod's cgroup. */
   async pod(cgroup: string, t: { teardown(handler: () => Promise<void>): unknown }) {
     const namespaces = { network: "NODE", pid: "CONTAINER" };
@@ -237,6 +242,7 @@ state = "${directory}/state"
     });
     const config = {
       ...{ metadata: { name: "web" }, image: { image: imageName }, command: [...sleep] },
+      labels: { "io.kubernetes.pod.uid": "uid", "io.kubernetes.container.name": "web" },
       linux: { securityContext: { namespaceOptions: namespaces } },
     };
     const request = { podSandboxId: sandbox, config, sandboxConfig: pod };

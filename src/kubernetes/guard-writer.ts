@@ -1,0 +1,145 @@
+/**
+ * Writes the status of the guards, from what the nodes say: while this daemon holds the Lease. Only what changed, and a
+ * few a second.
+ */
+import { setTimeout as pause } from "node:timers/promises";
+import { CustomObjectsApi, type KubeConfig, PatchStrategy, setHeaderOptions } from "@kubernetes/client-node";
+import type { Log } from "../log.js";
+import type { Collection } from "./collection.js";
+import { explainFailure, statusOf } from "./failure.js";
+import { type GuardStatus, guardStatus, isWritten, type NodeReport } from "./guard-status.js";
+import type { NodeGuard } from "./node-status.js";
+import { nameOf, type ReadResource } from "./resource.js";
+
+/** Nodes' words come one after the other: they are waited for. And between two writes. Milliseconds. */
+const DEBOUNCE_MS = 1000;
+const WRITE_MS = 50;
+
+/** After a change of a guard, until each node that selects pods must have said so: more than NodeObject's delay. */
+const SETTLE_MS = 5000;
+
+const GROUP = { group: "januscontroller.clustergarage.io", version: "v1alpha1" };
+
+/** What a JanusNode says. */
+export interface SeenNode {
+  readonly name: string;
+  readonly guards: readonly NodeGuard[];
+}
+
+/** Written by daemons, by the API server's schema; of another version, perhaps, so that what isn't as it should be is left out. */
+export function readNode(object: {
+  readonly metadata?: { readonly name?: string };
+  readonly status?: unknown;
+}): SeenNode {
+  const guards: unknown =
+    typeof object.status === "object" && object.status !== null && Reflect.get(object.status, "guards");
+  return { name: object.metadata?.name ?? "", guards: Array.isArray(guards) ? guards.filter(isNodeGuard) : [] };
+}
+
+function isNodeGuard(guard: unknown): guard is NodeGuard {
+  if (typeof guard !== "object" || guard === null) return false;
+  const has = (type: "string" | "number" | "boolean", ...fields: readonly (keyof NodeGuard)[]): boolean =>
+    fields.every((field) => typeof Reflect.get(guard, field) === type);
+  return (
+    has("string", "namespace", "name", "uid", "reason", "message") &&
+    has("number", "observedGeneration", "enforcedGeneration", "observablePods", "guardedPods", "containers") &&
+    has("boolean", "ready")
+  );
+}
+
+export interface GuardWriterOptions {
+  readonly nodes: Collection<SeenNode>;
+  readonly resources: () => readonly ReadResource[];
+  readonly kubeConfig: () => KubeConfig;
+  readonly log: Log;
+}
+
+export class GuardWriter {
+  readonly #options: GuardWriterOptions;
+  /** Since when each guard is as it is: by uid. */
+  readonly #since = new Map<string, { readonly generation: number; readonly at: number }>();
+  #timer: NodeJS.Timeout | undefined;
+  #writing = false;
+  #failure: string | undefined;
+  #closed = false;
+
+  constructor(options: GuardWriterOptions) {
+    this.#options = options;
+    options.nodes.start();
+    this.look();
+  }
+
+  get failure(): string | undefined {
+    return this.#failure;
+  }
+
+  look(): void {
+    if (!this.#closed) this.#timer ??= setTimeout(() => void this.#write(), DEBOUNCE_MS);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#options.nodes.close();
+  }
+
+  async #write(): Promise<void> {
+    this.#timer = undefined;
+    if (this.#writing || !this.#options.nodes.synced) return this.look();
+    this.#writing = true;
+    let failure: string | undefined;
+    try {
+      for (const [resource, status] of this.#due()) {
+        await this.#patch(resource, status);
+        await pause(WRITE_MS);
+        if (this.#closed) break;
+      }
+    } catch (error) {
+      failure = explainFailure(error, "patch", "the status of guards");
+      if (failure !== this.#failure) this.#options.log.warn({ failure }, "guards' status is not written");
+    }
+    this.#failure = failure;
+    this.#writing = false;
+    const isAnyNew = [...this.#since.values()].some(({ at }) => performance.now() - at < SETTLE_MS + DEBOUNCE_MS);
+    if (failure !== undefined || isAnyNew) this.look();
+  }
+
+  #due(): [ReadResource, GuardStatus][] {
+    const reports = new Map<string, NodeReport[]>();
+    for (const { name: node, guards } of this.#options.nodes.items) {
+      for (const guard of guards) reports.set(guard.uid, [...(reports.get(guard.uid) ?? []), { node, guard }]);
+    }
+    const resources = this.#options.resources();
+    const uids = new Set(resources.map(({ uid }) => uid));
+    for (const uid of this.#since.keys()) if (!uids.has(uid)) this.#since.delete(uid);
+    const now = new Date().toISOString();
+    return resources.flatMap((resource): [ReadResource, GuardStatus][] => {
+      const next = guardStatus(resource, reports.get(resource.uid) ?? [], this.#isNew(resource), now);
+      return isWritten(resource, next) ? [] : [[resource, next]];
+    });
+  }
+
+  #isNew({ uid, generation }: ReadResource): boolean {
+    const known = this.#since.get(uid);
+    if (known?.generation === generation) return performance.now() - known.at < SETTLE_MS;
+    this.#since.set(uid, { generation, at: performance.now() });
+    return true;
+  }
+
+  async #patch(resource: ReadResource, status: GuardStatus): Promise<void> {
+    const api = this.#options.kubeConfig().makeApiClient(CustomObjectsApi);
+    const { kind, namespace, name } = resource;
+    const request = { ...GROUP, name, body: { status }, fieldManager: "janusd" };
+    const merge = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
+    try {
+      if (kind === "ClusterJanusGuard") {
+        await api.patchClusterCustomObjectStatus({ ...request, plural: "clusterjanusguards" }, merge);
+      } else {
+        await api.patchNamespacedCustomObjectStatus({ ...request, namespace, plural: "janusguards" }, merge);
+      }
+    } catch (error) {
+      if (statusOf(error) !== 404) throw error; // it is gone
+      this.#options.log.debug({ resource: nameOf(resource) }, "a guard was deleted before its status was written");
+    }
+  }
+}

@@ -1,0 +1,103 @@
+/** What the cluster is told: JanusNode by each daemon, the guards' status by one of them. */
+import t, { type Test } from "tap";
+import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { installCrds, type KubeApi, kubeSkip, startKubeApi } from "../support/kube-api.js";
+import { apply, guardResource, isDenied, NODE, startPod } from "../support/pod.js";
+
+t.setTimeout(600_000); // of all, on a busy machine
+
+const skip = kubeSkip("kube-apiserver");
+
+t.test("status", { skip }, async (t) => {
+  const api: KubeApi = await startKubeApi(t);
+  await installCrds(api);
+  const node = JSON.stringify({ apiVersion: "v1", kind: "Node", metadata: { name: NODE } });
+  const pod = await startPod(api, { name: "web", labels: { app: "web" } }, t);
+  apply(api, guardResource("secrets"));
+  const start = (t: Test, ...flags: readonly string[]): Promise<Daemon> =>
+    startDaemon({ flags: [`--kubeconfig=${api.kubeconfig}`, ...flags] }, t);
+  const read = (...what: readonly string[]): unknown => {
+    const { status, stdout } = api.tryKubectl(["get", ...what, "--output=json"]);
+    return status === 0 ? JSON.parse(stdout) : undefined;
+  };
+  const columns = (...what: readonly string[]): string[] =>
+    api
+      .kubectl(["get", ...what, "--no-headers"])
+      .trim()
+      .split(/\s+/);
+
+  await t.test("a node of another name is told, and its object is made once there is one", async (t) => {
+    const daemon = await start(t);
+    await eventually("it is told", () => daemon.stderr.includes(`the cluster has no Node \\"${NODE}\\"`));
+    t.equal(read("jn", NODE), undefined);
+    api.kubectl(["create", "--filename=-"], node);
+    await eventually("it is there", () => JSON.stringify(read("jn", NODE) ?? {}).includes('"guardedPods":1'));
+    t.match(read("jn", NODE), {
+      metadata: {
+        ownerReferences: [
+          { kind: "Node", name: NODE, uid: api.kubectl(["get", "node", NODE, "-o", "jsonpath={.metadata.uid}"]) },
+        ],
+      },
+      status: {
+        version: /^\d+\.\d+\.\d+ \(/,
+        holdTier: String,
+        features: { fanotify_permission_events: true },
+        containers: { selected: 1, guarded: 1 },
+        guards: [
+          {
+            namespace: "default",
+            name: "secrets",
+            observablePods: 1,
+            guardedPods: 1,
+            containers: 1,
+            ready: true,
+            reason: "",
+          },
+        ],
+        conditions: [{ type: "Ready", status: "True", reason: "Proven" }],
+      },
+    });
+    await daemon.stop();
+  });
+
+  await t.test("a guard's status, by one daemon of two", async (t) => {
+    const one = await start(t);
+    const two = await start(t, "--node-name=other");
+    await eventually("the guard is ready", () => columns("jg", "secrets").slice(2, 5).join() === "1,1,True");
+    t.match(read("jg", "secrets"), {
+      status: {
+        ...{ observedGeneration: 1, enforcedGeneration: 1, observablePods: 1, guardedPods: 1 },
+        conditions: [
+          { type: "Ready", status: "True", reason: "Guarded", observedGeneration: 1 },
+          { type: "Degraded", status: "False", reason: "AsSpecified" },
+        ],
+      },
+    });
+    const leaders = [one, two].filter(({ stderr }) => stderr.includes('"leading":true'));
+    t.equal(leaders.length, 1);
+
+    apply(api, guardResource("secrets", { subjects: [{ deny: [`/${"ü".repeat(200)}`], events: ["open"] }] }));
+    await eventually("it is degraded", () => JSON.stringify(read("jg", "secrets")).includes('"reason":"Invalid"'));
+    t.match(read("jg", "secrets"), {
+      status: {
+        ...{ observedGeneration: 2, observablePods: 1, guardedPods: 1 },
+        conditions: [
+          { type: "Ready", status: "False", message: /^spec\.subjects\[0\]\.deny\[0\]: .*stays enforced$/ },
+          { type: "Degraded", status: "True", reason: "Invalid", message: /^spec\.subjects\[0\]\.deny\[0\]: / },
+        ],
+      },
+    });
+    await eventually("the node says what is enforced", () =>
+      JSON.stringify(read("jg", "secrets")).includes('"enforcedGeneration":1'),
+    );
+    t.ok(await isDenied(pod.container()), "the last good version holds");
+
+    apply(api, guardResource("secrets"));
+    await eventually("it is mended", () => columns("jg", "secrets")[4] === "True");
+    const [leader] = leaders;
+    await leader?.stop();
+    const other = leader === one ? two : one;
+    await eventually("the other takes over", () => other.stderr.includes('"leading":true'), 40_000);
+    await other.stop();
+  });
+});
