@@ -1,25 +1,24 @@
 # syntax=docker/dockerfile:1
-# The image of the DaemonSet. The builder runs the Makefile's own steps and no
-# others: `scripts/install.sh compile`, `make node_modules/.package-lock.json`
-# and `make compile` (what `make build` runs, without the demo's packages).
+# The image of the DaemonSet: docker build --build-arg COMMIT=$(git rev-parse HEAD) -t janusd:0.1.0 .
+# `make image` builds it with buildah, also where no registry can be reached.
+#
+# The builder runs the Makefile's own steps and no others: `scripts/install.sh compile`,
+# `make node_modules/.package-lock.json` and `make compile` (what `make build` runs, without the demo's packages).
 FROM node:24-bookworm-slim AS builder
 WORKDIR /src
 COPY scripts/ scripts/
 RUN scripts/install.sh compile
+# The image's root: a few of Debian's packages, and Node.js.
+RUN scripts/rootfs.sh /rootfs
 COPY Makefile package.json package-lock.json .npmrc ./
 RUN make node_modules/.package-lock.json
 COPY . .
 # The image has a Node.js of its own: the npm registry's is for checkouts.
-RUN make compile && npm prune --omit=dev --omit=optional --loglevel=error
+RUN make compile && npm prune --omit=dev --omit=optional --loglevel=error && scripts/slim.sh node_modules \
+ && find dist -name '*.map' -delete && strip --strip-unneeded native/build/Release/janusd.node
 
-FROM node:24-bookworm-slim
-RUN apt-get update -qq \
- && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libbpf1 libelf1 zlib1g \
- && rm -rf /var/lib/apt/lists/*
-ENV NODE_ENV=production
-# What it was built of: docker build --build-arg COMMIT=$(git rev-parse HEAD) .
-ARG COMMIT=unknown
-ENV JANUSD_COMMIT=$COMMIT
+FROM scratch
+COPY --from=builder /rootfs /
 WORKDIR /opt/janusd
 COPY --from=builder /src/package.json /src/LICENSE ./
 COPY --from=builder /src/node_modules node_modules
@@ -27,6 +26,10 @@ COPY --from=builder /src/native/build/Release/janusd.node /src/native/build/Rele
 COPY --from=builder /src/bin bin
 COPY --from=builder /src/dist dist
 RUN ln -s /opt/janusd/bin/janusd /opt/janusd/bin/janusctl /usr/local/bin/
+# What it was built of.
+ARG COMMIT=unknown
+ENV PATH=/usr/local/bin:/usr/bin:/bin NODE_ENV=production JANUSD_COMMIT=$COMMIT
+LABEL org.opencontainers.image.title=janusd org.opencontainers.image.licenses=MIT org.opencontainers.image.revision=$COMMIT
 # gRPC (with TLS files or --insecure; else only a Unix socket), HTTP (health and metrics).
 EXPOSE 50051 9464
 # Root, in the PID namespace of the host; capabilities: docs/operations.md.

@@ -75,8 +75,13 @@ generate: $(NPM_STAMP) ## Generate src/gen from proto/
 	npm run --silent generate
 
 .PHONY: docs
-docs: $(TS_STAMP) ## Generate pages of docs/, the custom resources, and the dashboard and alerts of deploy/monitoring
+docs: $(TS_STAMP) ## Generate pages of docs/, the custom resources, the chart's values, dashboard and alerts
 	npm run --silent docs
+
+.PHONY: manifests
+manifests: docs ## Render deploy/*.yaml from the Helm chart
+	@scripts/kube.sh helm
+	node deploy/helm/plain.ts "$${JANUSD_KUBE_CACHE:-$$HOME/.cache/janusd/kube/bin}/helm"
 
 .PHONY: fmt
 fmt: $(NPM_STAMP) ## Format the sources
@@ -87,6 +92,10 @@ check: $(NPM_STAMP) ## Generate, lint and type-check; fails if anything generate
 	@$(MAKE) generate docs
 	npm run --silent check
 	git diff --exit-code -- src/gen docs deploy
+
+.PHONY: image
+image: $(NPM_STAMP) ## Build the image with buildah, into build/image: with what is in it (SPDX), and its size
+	@scripts/image.sh
 
 ## Trying and testing
 

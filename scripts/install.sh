@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and nothing else.
 # Arguments: compile, demo (containers to try it on), test (what only tests need),
+# image (what builds it),
 # kernels (virtual machines; their kernels are not installed), kube (a node; Kubernetes itself is built by kube.sh).
 set -euo pipefail
 
@@ -8,6 +9,7 @@ compile=(g++ make pkg-config python3 clang llvm bpftool libbpf-dev libelf-dev zl
 demo=(runc busybox-static curl)
 test=(btrfs-progs xfsprogs git openssl python3-grpcio python3-protobuf protobuf-compiler prometheus rsyslog systemd containerd podman crun logrotate libc6-dev-arm64-cross libstdc++-12-dev-arm64-cross libclang-rt-14-dev)
 kube=(busybox-static containerd containernetworking-plugins iproute2 openssl runc util-linux)
+image=(buildah mmdebstrap binutils ca-certificates)
 kernels=(qemu-system-x86 busybox-static runc e2fsprogs xz-utils)
 
 declare -a missing=()

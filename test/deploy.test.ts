@@ -1,5 +1,6 @@
 /** The manifests parse, and say what the daemon understands and the controller looks for. */
 import { readFileSync } from "node:fs";
+import { dirname } from "node:path";
 import type { DescEnum } from "@bufbuild/protobuf";
 import t from "tap";
 import { type Document, isMap, isSeq, parseAllDocuments } from "yaml";
@@ -7,6 +8,7 @@ import { parseConfig } from "../src/config.js";
 import { GuardModeSchema, JanusdConfigSchema, JanusGuardSubjectSchema, ScopeSchema } from "../src/gen/janus_pb.js";
 import { GuardFileError, parseGuardFile } from "../src/guard/file.js";
 import { EVENT_MASKS } from "../src/guard/guard.js";
+import { CRI_SOCKETS } from "../src/kubernetes/cri.js";
 import { LOG_FORMAT_SPECIFIERS } from "../src/log-format.js";
 
 function manifest(name: string): Document[] {
@@ -96,23 +98,58 @@ t.test("a log format's specifiers are those that the daemon knows", async (t) =>
   const [crd] = manifest("crd.yaml");
   const format = ["spec", "versions", 0, "schema", "openAPIV3Schema", "properties", "spec", "properties", "logFormat"];
   const rule = String(crd?.getIn([...format, "x-kubernetes-validations", 0, "rule"]));
-  const known = /\(([a-z|]+)\)/.exec(rule)?.[1]?.split("|") ?? [];
+  const known = /\(([a-z0-9|]+)\)/.exec(rule)?.[1]?.split("|") ?? [];
   t.same(known, [...LOG_FORMAT_SPECIFIERS]);
 });
 
-t.test("the controller finds the daemons, and they start with these arguments", async (t) => {
-  const [namespace, daemonSet, service] = manifest("janusd.yaml");
-  t.equal(namespace?.getIn(["metadata", "name"]), "janus");
-  const container: Path = ["spec", "template", "spec", "containers", 0];
-  const config = parseConfig(textsAt(daemonSet, [...container, "args"]), {}, "0");
-  t.ok(config.tls);
-  const ports = [0, 1].map((at) => daemonSet?.getIn([...container, "ports", at, "containerPort"]));
-  t.same(config.listen, [{ path: "/run/janusd/janusd.sock" }, { host: "::", port: ports[0] }]);
-  t.same(config.http, { host: "::", port: ports[1] });
-  const mount = (at: number) => String(daemonSet?.getIn([...container, "volumeMounts", at, "mountPath"]));
-  t.match(config.stateFile, `${mount(1)}/`);
-  t.equal(mount(2), "/run/janusd", "where janusctl looks for the socket: the root file system is read-only");
+/** Of a manifest: the only resource of this kind. */
+function ofKind(name: string, kind: string): Document | undefined {
+  return manifest(name).find((document) => document.get("kind") === kind);
+}
 
+const CONTAINER: Path = ["spec", "template", "spec", "containers", 0];
+
+/** Where the daemon's container mounts each volume. */
+function mounts(daemonSet: Document | undefined): ReadonlyMap<string, string> {
+  const node = daemonSet?.getIn([...CONTAINER, "volumeMounts"], true);
+  const items = isSeq(node) ? node.items.filter(isMap) : [];
+  return new Map(items.map((item) => [String(item.get("name")), String(item.get("mountPath"))]));
+}
+
+t.test("the daemons start with these arguments", async (t) => {
+  for (const name of ["janusd.yaml", "janusd-controller.yaml"]) {
+    const daemonSet = ofKind(name, "DaemonSet");
+    const config = parseConfig(textsAt(daemonSet, [...CONTAINER, "args"]), {}, "0");
+    t.match(config.listen[0], { path: "/run/janusd/janusd.sock" });
+    t.match(config.stateFile, `${mounts(daemonSet).get("state")}/`);
+    t.equal(mounts(daemonSet).get("run"), "/run/janusd", "where janusctl looks for the socket: the root is read-only");
+    const http = [0, 1].find((at) => daemonSet?.getIn([...CONTAINER, "ports", at, "name"]) === "http");
+    const port = daemonSet?.getIn([...CONTAINER, "ports", http ?? 0, "containerPort"]);
+    t.same(config.http, { host: "::", port });
+    t.equal(ofKind(name, "Namespace")?.getIn(["metadata", "name"]), "janus");
+  }
+});
+
+t.test("with guards from the cluster: the container runtime's sockets are where the daemon looks", async (t) => {
+  const daemonSet = ofKind("janusd.yaml", "DaemonSet");
+  const config = parseConfig(textsAt(daemonSet, [...CONTAINER, "args"]), {}, "0");
+  t.match(config.kubernetes, { kubeconfig: undefined, criEndpoint: undefined });
+  const mounted = [...mounts(daemonSet).values()];
+  // cri-dockerd's is in /run itself: whoever has it says so to the chart.
+  const directories = CRI_SOCKETS.map((socket) => dirname(socket)).filter((directory) => directory !== "/run");
+  t.same(directories, ["/run/containerd", "/run/crio"]);
+  for (const directory of directories) t.ok(mounted.includes(directory), directory);
+  t.equal(config.tls, undefined);
+});
+
+t.test("the original controller finds the daemons", async (t) => {
+  const daemonSet = ofKind("janusd-controller.yaml", "DaemonSet");
+  const service = ofKind("janusd-controller.yaml", "Service");
+  const config = parseConfig(textsAt(daemonSet, [...CONTAINER, "args"]), {}, "0");
+  t.ok(config.tls);
+  t.equal(config.kubernetes, undefined);
+  const port = daemonSet?.getIn([...CONTAINER, "ports", 0, "containerPort"]);
+  t.same(config.listen[1], { host: "::", port });
   t.equal(service?.getIn(["metadata", "name"]), "janusd-svc");
   t.equal(service?.getIn(["spec", "clusterIP"]), "None");
   t.equal(service?.getIn(["spec", "ports", 0, "name"]), "grpc");
@@ -121,7 +158,7 @@ t.test("the controller finds the daemons, and they start with these arguments", 
 });
 
 t.test("the recipes for log shippers look where the DaemonSet's pods log", async (t) => {
-  const [, daemonSet] = manifest("janusd.yaml");
+  const daemonSet = ofKind("janusd.yaml", "DaemonSet");
   const text = (path: Path) => String(daemonSet?.getIn(path));
   const template = ["spec", "template"];
   const [vector] = manifest("logging/vector.yaml");

@@ -1,7 +1,9 @@
 /** What the documents show works: their guards are ones, and their links lead somewhere. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import t from "tap";
+import { parse } from "yaml";
 import { parseGuardFile } from "../src/guard/file.js";
+import { type ApiObject, readResource } from "../src/kubernetes/resource.js";
 
 const root = new URL("../", import.meta.url);
 const DOCUMENTS = [
@@ -26,7 +28,12 @@ t.test("every guard that is shown is a guard", async (t) => {
   for (const name of ["README.md", "docs/configuration.md"]) {
     const shown = [...text(new URL(name, root)).matchAll(/^```yaml\n(.*?)^```$/gms)];
     t.not(shown.length, 0, name);
-    for (const [, guard = ""] of shown) t.equal(parseGuardFile(guard, name).length, 1, name);
+    for (const [, guard = ""] of shown) {
+      const resource: ApiObject & { readonly spec: object } = parse(guard);
+      // By its selector it is the cluster's, else it is a guard file's.
+      if ("selector" in resource.spec) t.same(readResource("JanusGuard", resource).faults, [], name);
+      else t.equal(parseGuardFile(guard, name).length, 1, name);
+    }
   }
 });
 

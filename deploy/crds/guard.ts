@@ -19,7 +19,7 @@ const SEEN = [
 
 const SPECIFIERS = [
   ...["pod", "node", "tags", "name", "namespace", "container", "response", "event", "path", "ftype", "pid", "start"],
-  ...["ppid", "uid", "comm", "exe", "ancestry", "inside", "time", "seq", "guards"],
+  ...["ppid", "uid", "comm", "exe", "asked", "argv0", "ancestry", "inside", "time", "seq", "guards"],
 ] as const;
 
 const path: Schema = {

@@ -11,6 +11,9 @@ import { parseGuard } from "../../src/guard/guard.js";
 import { installCrds, type KubeApi, kubeSkip, startKubeApi } from "../support/kube-api.js";
 import { type Case, CORPUS, type Judge } from "./corpus.js";
 
+// The API server judges hundreds of guards, beside other tests.
+tap.setTimeout(300_000);
+
 const API_VERSION = "januscontroller.clustergarage.io/v1alpha1";
 const CONTAINER = "a".repeat(64);
 

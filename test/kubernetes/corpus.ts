@@ -50,7 +50,7 @@ const GOOD: readonly Case[] = [
   guard("with a log format", { logFormat: "<{response}> {{{path}}} {tags}" }),
   guard("with each specifier", {
     logFormat:
-      "{pod}{node}{tags}{name}{namespace}{container}{response}{event}{path}{ftype}{pid}{start}{ppid}{uid}{comm}{exe}{ancestry}{inside}{time}{seq}{guards}",
+      "{pod}{node}{tags}{name}{namespace}{container}{response}{event}{path}{ftype}{pid}{start}{ppid}{uid}{comm}{exe}{asked}{argv0}{ancestry}{inside}{time}{seq}{guards}",
   }),
   guard("with an empty log format", { logFormat: "" }),
   guard("several subjects", {

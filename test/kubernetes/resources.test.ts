@@ -1,9 +1,13 @@
 /** What the API server itself says about the resources' definitions. */
+import { readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import t from "tap";
 import { parse } from "yaml";
 import { eventually } from "../support/daemon.js";
 import { crds, installCrds, kubeSkip, startKubeApi } from "../support/kube-api.js";
+
+// The API server is started beside other tests.
+t.setTimeout(300_000);
 
 t.test("the API server takes the resources", { skip: kubeSkip("kube-apiserver") }, async (t) => {
   const api = await startKubeApi(t);
@@ -29,13 +33,15 @@ t.test("the API server takes the resources", { skip: kubeSkip("kube-apiserver") 
     t.match(explained("cjg.spec.namespaceSelector"), /every namespace, kube-system too/);
   });
 
+  t.test("what makes no sense is refused in the words of docs/kubernetes-install.md", async (t) => {
+    const { stderr } = api.tryKubectl(["apply", "--filename=-"], JSON.stringify(guardOf(["etc/app"])));
+    const documented = readFileSync(new URL("../../docs/kubernetes-install.md", import.meta.url), "utf8");
+    t.match(documented.replace(/\s+/g, " "), stderr.trim());
+    t.match(stderr, "spec.subjects[0].deny[0]");
+  });
+
   t.test("defaults and columns", async (t) => {
-    const guard = {
-      ...{ apiVersion: "januscontroller.clustergarage.io/v1alpha1", kind: "JanusGuard" },
-      metadata: { name: "secrets" },
-      spec: { selector: {}, subjects: [{ deny: ["/etc/app"], events: ["open"] }] },
-    };
-    api.kubectl(["apply", "--filename=-"], JSON.stringify(guard));
+    api.kubectl(["apply", "--filename=-"], JSON.stringify(guardOf(["/etc/app"])));
     const of = (path: string) => api.kubectl(["get", "jg", "secrets", `--output=jsonpath=${path}`]);
     t.equal(of("{.spec.mode} {.spec.subjects[0].scope}"), "enforce everyone");
     const status = {
@@ -62,3 +68,11 @@ t.test("the API server takes the resources", { skip: kubeSkip("kube-apiserver") 
     t.match(api.kubectl(["get", "all"]), "janusguard.januscontroller.clustergarage.io/secrets");
   });
 });
+
+function guardOf(deny: readonly string[]): object {
+  return {
+    ...{ apiVersion: "januscontroller.clustergarage.io/v1alpha1", kind: "JanusGuard" },
+    metadata: { name: "secrets" },
+    spec: { selector: {}, subjects: [{ deny, events: ["open"] }] },
+  };
+}

@@ -215,6 +215,8 @@ export class KubeApi {
 /** What the API server answers with: a resource, or why not. */
 export interface Answer {
   readonly message?: string;
+  /** "Failure", or a review's. */
+  readonly status?: string | { readonly allowed?: boolean };
   readonly details?: { readonly causes?: readonly { readonly field?: string; readonly message: string }[] };
 }
 

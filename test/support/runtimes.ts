@@ -19,16 +19,22 @@ const secret = "/etc/secret";
 const sleep = ["/bin/sleep", "1000000"] as const;
 const imageName = "localhost/janusd-test:latest";
 
+export interface ExecOutcome {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
 /** A container, as its runtime knows it. */
 export interface RuntimeContainer {
   readonly id: string;
   readonly initPid: number;
   /** A program run in it by the runtime. */
-  readonly exec: (...argv: readonly string[]) => Promise<{ readonly status: number | null; readonly stderr: string }>;
+  readonly exec: (...argv: readonly string[]) => Promise<ExecOutcome>;
 }
 
-function resultOf({ status, stderr }: SpawnSyncReturns<string>) {
-  return { status, stderr };
+function resultOf({ status, stdout, stderr }: SpawnSyncReturns<string>): ExecOutcome {
+  return { status, stdout, stderr };
 }
 
 /** Runs a program to its end; throws what it said if it fails. */
@@ -113,6 +119,12 @@ default_ulimits = [${limits.join(", ")}]
   run(...options: readonly string[]): RuntimeContainer {
     const where = options.length > 0 ? options : ["--network=none", "--cgroup-parent", cgroupParent()];
     return this.#container(this.#podman("run", "--detach", ...this.#options, ...where, imageName, ...sleep));
+  }
+
+  /** A container of another image, from its archive. */
+  runOf(file: string, name: string, options: readonly string[], command: readonly string[]): RuntimeContainer {
+    this.#podman("load", "--quiet", "--input", file);
+    return this.#container(this.#podman("run", "--detach", ...options, name, ...command));
   }
 
   /** A container in a pod, and the pod's infra container. They share their pid namespace. */
@@ -253,8 +265,8 @@ state = "${directory}/state"
       initPid: this.#pidOf(id),
       exec: async (...argv) => {
         const answer = await this.#cri.call("ExecSync", { containerId: id, cmd: [...argv], timeout: "10" });
-        const stderr = Buffer.from(String(answer["stderr"] ?? ""), "base64").toString();
-        return { status: Number(answer["exitCode"] ?? 0), stderr };
+        const output = (name: string) => Buffer.from(String(answer[name] ?? ""), "base64").toString();
+        return { status: Number(answer["exitCode"] ?? 0), stdout: output("stdout"), stderr: output("stderr") };
       },
     };
     return { sandbox: { id: sandbox, initPid: this.#pidOf(sandbox) }, container };
