@@ -18,8 +18,8 @@ const SEEN = [
 ] as const;
 
 const SPECIFIERS = [
-  ...["pod", "node", "tags", "name", "namespace", "container", "response", "event", "path", "ftype", "pid", "start"],
-  ...["ppid", "uid", "comm", "exe", "asked", "argv0", "ancestry", "inside", "time", "seq", "guards"],
+  ...["pod", "node", "tags", "name", "namespace", "container", "response", "event", "path", "oldPath", "newPath"],
+  ...["ftype", "pid", "start", "ppid", "uid", "comm", "exe", "asked", "argv0", "ancestry", "inside", "time", "seq", "guards"],
 ] as const;
 
 const path: Schema = {
