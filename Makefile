@@ -149,9 +149,9 @@ kube-programs: ## Build API server, kubelet, helm and so on from their Go module
 	@scripts/kube.sh
 
 .PHONY: kube
-kube: root build kube-programs ## On a Kubernetes cluster of one node, on this machine, from real parts (kubelet, containerd): minutes. ONLY="names" for some
+kube: root build kube-programs image ## On a Kubernetes cluster of one node, on this machine, from real parts (kubelet, containerd): 15 minutes. ONLY="names" for some
 	@scripts/install.sh test kube
-	test/kube/run $(if $(ONLY),--only "$(ONLY)")
+	test/kube/run --image "$$(ls -t build/image/janusd-*.tar | head -n 1)" $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: bench
 bench: root build ## Measure; table on the screen, JSON in bench/out/latest.json

@@ -11,6 +11,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { certificate } from "../support/certificates.js";
 import { workspaceDirectory } from "../support/cleanup.js";
+import { eventually } from "../support/daemon.js";
 import { KubeApi, KubeProgram, type Outcome } from "../support/kube-api.js";
 import { makeAppImage } from "./images.js";
 import { apiAddress, Containerd, nodeName, nodeUser, prepareNode, startKubelet } from "./node.js";
@@ -19,6 +20,9 @@ import { type PodOptions, podManifest } from "./pods.js";
 /** Beside the kubelet. The API server knows each by its name, as a token. */
 const controlPlane = ["kube-controller-manager", "kube-scheduler"] as const;
 
+/** Generous: it fails a hung test, it does not measure. Controllers wait up to 30 s between two tries. */
+export const PATIENCE_MS = 90_000;
+
 /** A container of a pod. */
 export interface Where {
   readonly namespace?: string;
@@ -26,11 +30,14 @@ export interface Where {
 }
 
 export class Cluster {
+  /** Of this run: it goes with the test process. */
+  readonly directory: string;
   readonly api: KubeApi;
   readonly containerd: Containerd;
   readonly #programs: readonly KubeProgram[];
 
-  private constructor(api: KubeApi, containerd: Containerd, programs: readonly KubeProgram[]) {
+  private constructor(directory: string, api: KubeApi, containerd: Containerd, programs: readonly KubeProgram[]) {
+    this.directory = directory;
     this.api = api;
     this.containerd = containerd;
     this.#programs = programs;
@@ -61,15 +68,32 @@ export class Cluster {
       return new KubeProgram(directory, name, name === "kube-scheduler" ? flags : [...flags, ...controllerFlags]);
     });
     const kubelet = await startKubelet(directory, api);
-    const there = (kind: string, name: string) => () => api.tryKubectl(["get", kind, name]).status === 0;
-    await kubelet.until(there("node", nodeName));
+    const cluster = new Cluster(directory, api, containerd, [kubelet, ...programs]);
+    await kubelet.until(() => cluster.has("node", nodeName));
     api.kubectl(["wait", "--for=condition=Ready", `node/${nodeName}`, "--timeout=60s"]);
-    await kubelet.until(there("serviceaccount", "default"));
-    return new Cluster(api, containerd, [kubelet, ...programs]);
+    await kubelet.until(() => cluster.has("serviceaccount", "default"));
+    return cluster;
+  }
+
+  /** Resolves when pods can be made in it. */
+  async namespace(name: string, labels: Readonly<Record<string, string>> = {}): Promise<void> {
+    this.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } });
+    const made = () => this.has("serviceaccount", "default", name);
+    await eventually(`${name} has a service account`, made, PATIENCE_MS);
+  }
+
+  has(kind: string, name: string, namespace = "default"): boolean {
+    return this.api.tryKubectl(["get", kind, name, `--namespace=${namespace}`]).status === 0;
   }
 
   apply(...resources: readonly object[]): void {
-    this.api.kubectl(["apply", "--filename=-"], JSON.stringify({ apiVersion: "v1", kind: "List", items: resources }));
+    const { status, stderr } = this.tryApply(...resources);
+    if (status !== 0) throw new Error(`kubectl apply: ${stderr}`);
+  }
+
+  tryApply(...resources: readonly object[]): Outcome {
+    const list = { apiVersion: "v1", kind: "List", items: resources };
+    return this.api.tryKubectl(["apply", "--filename=-"], JSON.stringify(list));
   }
 
   /** Returns when it is ready. */
@@ -87,6 +111,11 @@ export class Cluster {
   /** What `kubectl get` prints of an object. */
   get(kind: string, name: string, path: string, namespace = "default"): string {
     return this.api.kubectl(["get", kind, name, `--namespace=${namespace}`, `--output=jsonpath={${path}}`]);
+  }
+
+  /** The node's own view of a volume of a pod: what the kubelet has put there. */
+  volume(uid: string, kind: "secret" | "configmap" | "empty-dir", name: string): string {
+    return join("/var/lib/kubelet/pods", uid, "volumes", `kubernetes.io~${kind}`, name);
   }
 
   async stop(): Promise<void> {

@@ -1,7 +1,11 @@
 /** The images of the suite's pods. */
+import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { dockerArchive, installBusybox } from "../support/image.js";
+
+/** Opens what its argument names, before anything else, and writes what came of it: READ, or the error. */
+export const firstProgram = "/first";
 
 /** Busybox, with a file that guards deny and one that they don't. */
 export const appImage = "janusd.test/app:1";
@@ -26,6 +30,8 @@ export function makeAppImage(directory: string): string {
       "seq",
       "wc",
     ]);
+    const source = new URL("first.c", import.meta.url).pathname;
+    execFileSync("cc", ["-static", "-Os", "-s", "-o", join(root, firstProgram), source]);
     mkdirSync(join(root, "etc/app"));
     writeFileSync(join(root, secret), "s3cret\n");
     writeFileSync(join(root, "etc/app/open"), "open\n");

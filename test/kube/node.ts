@@ -4,7 +4,7 @@
  * Owns: what looks like the node's own to the programs (/run, /var/lib, /var/log, some sysctls). All of it is
  * mounted in a mount namespace that the caller made (`test/kube/run`), so that the machine has none of it.
  */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cgroupParent } from "../support/cleanup.js";
@@ -76,11 +76,10 @@ function inNodeCgroup(): readonly string[] {
 }
 
 export class Containerd {
-  readonly #directory: string;
   readonly #program: KubeProgram;
+  #execs = 0;
 
   private constructor(directory: string) {
-    this.#directory = directory;
     const cni = join(directory, "cni");
     mkdirSync(cni);
     writeFileSync(
@@ -139,13 +138,39 @@ export class Containerd {
     this.ctr("image", "import", archive);
   }
 
-  get log(): string {
-    return join(this.#directory, "containerd.log");
+  /** A program in a container, without the API server. `id`: as a pod's status has it. */
+  exec(id: string, argv: readonly string[]): { readonly status: number | null; readonly stderr: string } {
+    const task = ["--namespace", "k8s.io", "task", "exec", "--exec-id", `${process.pid}-${++this.#execs}`];
+    const { status, stderr } = spawnSync("ctr", [...task, bare(id), ...argv], { encoding: "utf8" });
+    return { status, stderr };
+  }
+
+  /** Containers of a pod that run, without its sandbox. */
+  containersOf(uid: string): string[] {
+    const filter = `labels."io.kubernetes.pod.uid"==${uid},labels."io.cri-containerd.kind"==container`;
+    const made = this.ctr("container", "list", "--quiet", filter).split("\n").filter(Boolean);
+    const tasks = this.ctr("task", "list").split("\n");
+    return made.filter((id) => tasks.some((line) => line.startsWith(id) && line.includes("RUNNING")));
+  }
+
+  /** Ends a container's first process. */
+  kill(id: string): void {
+    this.ctr("task", "kill", "--signal", "SIGKILL", bare(id));
+  }
+
+  /** Containers that run, sandboxes included. */
+  running(): number {
+    return this.ctr("task", "list", "--quiet").split("\n").filter(Boolean).length;
   }
 
   async stop(): Promise<void> {
     await this.#program.end("SIGTERM");
   }
+}
+
+/** Without the scheme. */
+function bare(id: string): string {
+  return id.replace("containerd://", "");
 }
 
 /** Resolves when the kubelet answers. */

@@ -1,5 +1,5 @@
 /** Pods of the suite: manifests, and what runs in them. */
-import { appImage, secret } from "./images.js";
+import { appImage } from "./images.js";
 
 export interface PodOptions {
   readonly namespace?: string;
@@ -16,8 +16,6 @@ export interface PodOptions {
 export function container(name: string, command?: readonly string[], more: object = {}): object {
   return { name, image: appImage, ...(command === undefined ? {} : { command }), ...more };
 }
-
-export const readSecret = ["cat", secret] as const;
 
 export function podManifest(name: string, options: PodOptions = {}): object {
   const { namespace = "default", labels = {}, command, container: more, spec } = options;

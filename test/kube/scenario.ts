@@ -1,5 +1,7 @@
 /** What a scenario is given. */
 import type { Test } from "tap";
 import type { Cluster } from "./cluster.js";
+import type { Janusd } from "./janusd.js";
 
-export type Scenario = (t: Test, cluster: Cluster) => Promise<void>;
+/** `janusd` is installed, and guards nothing. */
+export type Scenario = (t: Test, cluster: Cluster, janusd: Janusd) => Promise<void>;
