@@ -233,6 +233,7 @@ enum janus_hold_cause {
   JANUS_HOLD_NAMESPACE = 1,  // it is in a mount namespace that nobody has looked at
   JANUS_HOLD_MOUNT = 2,      // it has changed what is mounted
   JANUS_HOLD_OPEN = 3,       // it opens something through a mount that nobody has looked at
+  JANUS_HOLD_ARRIVAL = 4,    // it is the first program of a container that nobody has admitted (bpf/arrivals.bpf.c)
 };
 
 enum janus_watch_flag {
@@ -246,6 +247,7 @@ struct janus_held {
   __u64 container;
   __u64 start_ns;  // boot time: with the id, which process
   __u64 since_ns;  // monotonic: which hold of it; 0 = it was not stopped
+  __u64 limit_ns;  // after which the keeper lets it go
   __u64 mnt_ns;    // its own; of an open: the mount's, 0 = it is in none
   __u64 mnt_event; // which state of that namespace's mounts
   __u64 loose;     // of an open: kernel address of a mount in no namespace
@@ -294,5 +296,23 @@ enum janus_hold_counter {
   JANUS_HOLD_COUNT_SKIPPED = 1,  // stopped or traced by somebody else, or holding is off
   JANUS_HOLD_COUNT_EXPIRED = 2,  // of those held: the daemon was too slow
   JANUS_HOLD_COUNT_DENIED = 3,   // opens of a container that has used up its share of mounts
-  JANUS_HOLD_COUNTERS = 4,
+  JANUS_HOLD_COUNT_UNKNOWN = 4,  // containers that were not admitted in time
+  JANUS_HOLD_COUNT_UNTOLD = 5,   // containers that user space could not be told of
+  JANUS_HOLD_COUNTERS = 6,
+};
+
+// ---- arrivals (bpf/arrivals.bpf.c) -------------------------------------------
+
+#define JANUS_ARRIVAL_PATH 1024  // bytes of a cgroup's path that are kept, with the NUL: as the kernel tells it
+
+// Map `arrivals`: container (its cgroup) -> what is known of it, until it is admitted. Also
+// the ring record, when its first program is executed. The path's bytes are those of the kernel.
+struct janus_arrival {
+  __u64 container;
+  __u64 since_ns;  // monotonic: the first exec; 0: there was none yet
+  __u32 tgid;      // who executes it
+  __u32 told;      // 1: the record was written
+  __u32 held;      // 1: it waits
+  __u32 pad;
+  char path[JANUS_ARRIVAL_PATH];
 };

@@ -23,30 +23,17 @@
 #include <bpf/bpf_tracing.h>
 
 #include "event.h"
+#include "stop.h"
 #include "tracked.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define SIGCONT 18
-#define SIGSTOP 19
-#define STOP_SIGNALS (0xful << (SIGSTOP - 1))  // SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
-#define SIGNAL_STOP_STOPPED 1                  // include/linux/sched/signal.h
-#define TASK_NOT_RUNNING (0x4 | 0x8 | 0x8000)  // __TASK_STOPPED, __TASK_TRACED, TASK_FROZEN
-#define JOBCTL_TRAP_FREEZE (1ul << 23)         // the cgroup v2 freezer
-
-#define PF_USER_WORKER (0x10 | 0x4000)         // PF_IO_WORKER; since 6.4 PF_USER_WORKER
+#define PF_USER_WORKER (0x10 | 0x4000)  // PF_IO_WORKER; since 6.4 PF_USER_WORKER
 #define FMODE_CREATED 0x100000
 #define NR_io_uring_enter 426  // on every architecture
 #define EPERM 1
 #define EAGAIN 11
-#define ERESTARTNOINTR 513  // include/linux/errno.h: with a signal, do the system call again
 #define MAX_ERRNO 4095
-#define STILL_NS 2000000000ull  // after which, and twice the limit, a daemon that doesn't answer holds nobody
-
-// Linux 6.13; bpf_send_signal() reaches only the caller.
-extern int bpf_send_signal_task(struct task_struct *task, int signal, enum pid_type type, __u64 value) __ksym __weak;
-extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
-extern void bpf_task_release(struct task_struct *task) __ksym __weak;
 
 // Containers whose processes are held -> janus_watch_flag. As large as the map
 // of containers (native/ebpf/map_sizes.h).
@@ -76,14 +63,6 @@ struct {
   __type(value, __u8);
 } unguarded_devices SEC(".maps");
 
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 4096);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, __u32);
-  __type(value, struct janus_held);
-} held SEC(".maps");
-
 // Each container has a share of the rings, and of the daemon's time. Of what was
 // told, `served` has been seen to by user space; only that writes there.
 struct {
@@ -111,7 +90,7 @@ struct {
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, 1 << 18);
-} to_daemon SEC(".maps"), to_keeper SEC(".maps");
+} to_daemon SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -120,32 +99,7 @@ struct {
   __type(value, struct janus_waiting);
 } waits SEC(".maps");
 
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, 1);
-  __uint(map_flags, BPF_F_MMAPABLE);
-  __type(key, __u32);
-  __type(value, struct janus_guardians);
-} guardians SEC(".maps");
-
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, JANUS_HOLD_COUNTERS);
-  __type(key, __u32);
-  __type(value, __u64);
-} hold_counters SEC(".maps");
-
 const volatile __u64 limit_ns = 1000000000;  // set by user space
-
-static __always_inline void count(__u32 which) {
-  __u64 *value = bpf_map_lookup_elem(&hold_counters, &which);
-  if (value) __sync_fetch_and_add(value, 1);
-}
-
-static __always_inline struct janus_guardians *the_guardians(void) {
-  __u32 zero = 0;
-  return bpf_map_lookup_elem(&guardians, &zero);
-}
 
 // Whether the daemon answers. Not for a container of which one was held for too long since the daemon
 // last said so: it has had its delay.
@@ -154,23 +108,6 @@ static __always_inline bool is_on(__u64 container) {
   if (!who || !who->enabled || bpf_ktime_get_ns() - who->answered_ns > 2 * limit_ns + STILL_NS) return 0;
   __u64 *late_ns = bpf_map_lookup_elem(&expired, &container);
   return !late_ns || *late_ns < who->answered_ns;
-}
-
-// ... and the keeper runs, who would let a stopped process go.
-static __always_inline bool is_kept(__u64 container) {
-  struct janus_guardians *who = the_guardians();
-  if (!who || !is_on(container)) return 0;
-  struct task_struct *keeper = (void *)who->keeper_task;
-  return !(BPF_CORE_READ(keeper, __state) & TASK_NOT_RUNNING) && !(BPF_CORE_READ(keeper, jobctl) & JOBCTL_TRAP_FREEZE);
-}
-
-static __always_inline bool is_traced(struct task_struct *task) { return BPF_CORE_READ(task, ptrace) != 0; }
-
-// Stopped, or about to be: that stop is not ours to end.
-static __always_inline bool is_stopping(struct task_struct *task) {
-  return (BPF_CORE_READ(task, signal, flags) & SIGNAL_STOP_STOPPED) || BPF_CORE_READ(task, signal, group_stop_count) ||
-         ((BPF_CORE_READ(task, pending.signal.sig[0]) | BPF_CORE_READ(task, signal, shared_pending.signal.sig[0])) &
-          STOP_SIGNALS);
 }
 
 // What a process is held for, if it is.
@@ -207,25 +144,10 @@ static __always_inline void stop(struct task_struct *task, struct janus_hold *ho
     count(JANUS_HOLD_COUNT_SKIPPED);
     return;
   }
-  // Room for the keeper's record first: whoever is stopped has to be heard of.
-  struct janus_hold *to_keep = bpf_ringbuf_reserve(&to_keeper, sizeof(*hold), 0);
-  if (!to_keep) {
-    count(JANUS_HOLD_COUNT_SKIPPED);
-    return;
-  }
-  if (may_stop && is_kept(hold->held.container)) {
-    hold->held.since_ns = bpf_ktime_get_ns();
-    if (bpf_map_update_elem(&held, &hold->tgid, &hold->held, BPF_ANY)) {
-      hold->held.since_ns = 0;
-    } else if (is_current ? bpf_send_signal(SIGSTOP) : bpf_send_signal_task(task, SIGSTOP, PIDTYPE_TGID, 0)) {
-      bpf_map_delete_elem(&held, &hold->tgid);
-      hold->held.since_ns = 0;
-    }
-  }
+  hold->held.limit_ns = limit_ns;
+  bool heard = stop_process(task, hold, may_stop && is_on(hold->held.container), is_current);
   count(hold->held.since_ns ? JANUS_HOLD_COUNT_HELD : JANUS_HOLD_COUNT_SKIPPED);
-  *to_keep = *hold;
-  bpf_ringbuf_submit(to_keep, 0);
-  tell(hold);  // no room: the keeper lets it go
+  if (heard) tell(hold);  // no room: the keeper lets it go
 }
 
 // A tracer would see the signal, and could take it away.
@@ -309,11 +231,8 @@ static __always_inline bool may_wait(struct janus_hold *hold) {
   return hold->held.waits;
 }
 
-// Before an open is asked about, or does anything. With a signal pending, the
-// kernel does the system call again from its start. A stop that is taken back at
-// once leaves just that: the thread goes round, some microseconds a turn, until
-// the mount has been looked at. It never stands still, so nobody has to let it
-// go, and a parent sees nothing. (Its handler of SIGCONT, if it has one, runs.)
+// Before an open is asked about, or does anything: the thread goes round until the
+// mount has been looked at.
 SEC("fmod_ret/security_file_open")
 int BPF_PROG(hold_open, struct file *file, int result) {
   if (result) return result;
@@ -329,12 +248,7 @@ int BPF_PROG(hold_open, struct file *file, int result) {
   }
   if (!may_wait(&hold)) return 0;
   if (by_io_uring(task)) return -EAGAIN;
-  // Somebody else's stop is as good, and must not be taken back.
-  if (!is_stopping(task)) {
-    if (bpf_send_signal_thread(SIGSTOP)) return 0;
-    bpf_send_signal_thread(SIGCONT);
-  }
-  return -ERESTARTNOINTR;
+  return do_again(task);
 }
 
 // ---- scheduler -------------------------------------------------------------

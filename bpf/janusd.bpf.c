@@ -130,20 +130,6 @@ static __always_inline __u32 rename_sequence(void) {
   return sequence;
 }
 
-// A field that this kernel hasn't got must not be reached by the verifier. Where
-// the layout differs between kernels each has a function of its own: inlined, the
-// compiler moves the field's offset out of loops and in front of the question
-// whether there is one.
-static __noinline struct kernfs_node *kernfs_parent_rcu(struct kernfs_node___rcu *kn) {
-  return BPF_CORE_READ(kn, __parent);
-}
-static __noinline struct kernfs_node *kernfs_parent_old(struct kernfs_node *kn) { return BPF_CORE_READ(kn, parent); }
-
-static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn) {
-  if (bpf_core_field_exists(struct kernfs_node___rcu, __parent)) return kernfs_parent_rcu((void *)kn);
-  return kernfs_parent_old(kn);
-}
-
 // ---- executables ----------------------------------------------------------
 
 struct exe_walk {
@@ -243,20 +229,6 @@ static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task
   if (used > ring_peak) ring_peak = used;  // two at once may miss one record's bytes
 }
 
-static long kernfs_step(__u32 index, struct kernfs_node **kn) {
-  *kn = kernfs_parent(*kn);
-  return *kn == 0;
-}
-
-// A container may nest as deep as it likes below its own cgroup: what is above
-// is kept.
-static __always_inline struct kernfs_node *kept_levels(struct cgroup *cgroup) {
-  struct kernfs_node *kn = BPF_CORE_READ(cgroup, kn);
-  int level = BPF_CORE_READ(cgroup, level);
-  if (level > JANUS_CGROUP_LEVELS) bpf_loop(level - JANUS_CGROUP_LEVELS, kernfs_step, &kn, 0);
-  return kn;
-}
-
 // The tracked container that a cgroup is, or lies in (a container may nest
 // cgroups of its own: CRI-O, systemd or docker inside). 0: none.
 static __always_inline __u64 container_of_cgroup(struct cgroup *cgroup) {
@@ -267,18 +239,6 @@ static __always_inline __u64 container_of_cgroup(struct cgroup *cgroup) {
     __u64 *container = bpf_map_lookup_elem(&cgroups, &key);
     if (container) return *container;
     kn = kernfs_parent(kn);
-  }
-  return 0;
-}
-
-// Of the controller that v1 runtimes never go without. Where it is on v2, a v2
-// cgroup.
-static __always_inline struct cgroup *pids_cgroup(struct css_set *set) {
-  if (bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id)) {
-    int at = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
-    struct cgroup_subsys_state *css = 0;
-    bpf_probe_read_kernel(&css, sizeof(css), (void *)set + bpf_core_field_offset(set->subsys) + at * sizeof(css));
-    if (css) return BPF_CORE_READ(css, cgroup);
   }
   return 0;
 }
@@ -549,10 +509,7 @@ int on_task(struct bpf_iter__task *ctx) {
   record->uid = BPF_CORE_READ(task, real_cred, uid.val);
   bpf_probe_read_kernel(record->comm, sizeof(record->comm), &task->comm);
   record->mnt_ns = mount_namespace(task);
-  struct pid *pid = BPF_CORE_READ(task, thread_pid);
-  // Pid 1 is asked for directly: not every kernel lets the iterator see it.
-  struct task_struct *init = BPF_CORE_READ(pid, numbers[0].ns, child_reaper);
-  record->node_root = BPF_CORE_READ(task, fs, root.dentry) == BPF_CORE_READ(init, fs, root.dentry);
+  record->node_root = in_node_root(task);
   // A set is not freed while the process is in it: what was read while it
   // moved to another one may be anything, and is read again.
   for (int attempt = 0; attempt < 2; attempt++) {

@@ -187,13 +187,15 @@ struct kernfs_node___rcu {
 struct cgroup_root {
   int hierarchy_id;
 };
+struct cgroup;
+struct cgroup_subsys_state {
+  struct cgroup *cgroup;
+};
 struct cgroup {
   int level;
   struct kernfs_node *kn;
   struct cgroup_root *root;
-};
-struct cgroup_subsys_state {
-  struct cgroup *cgroup;
+  struct cgroup_subsys_state *subsys[1];
 };
 struct list_head {
   struct list_head *prev;

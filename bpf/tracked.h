@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "event.h"
+#include "task.h"
 
 // Process table, of the machine's size (native/ebpf/map_sizes.h). Full: the process is not attributed (counted), so
 // autoAllowOwner does not exempt it: errs to the strict side.
@@ -18,10 +19,6 @@ struct {
   __type(key, __u32);
   __type(value, struct janus_task);
 } tasks SEC(".maps");
-
-static __always_inline __u64 start_of(struct task_struct *task) {
-  return BPF_CORE_READ(task, group_leader, start_boottime);
-}
 
 // The entry of this very process; null if its container isn't tracked.
 static __always_inline struct janus_task *known(struct task_struct *task) {

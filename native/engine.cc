@@ -73,6 +73,7 @@ struct Engine::Running {
         dirents({groups, programs, policy, tracker, recorder, counters, refusals}),
         keeper(options.keeper),
         holder(programs, options.hold, options.hold_limit),
+        arrivals(holder, options.pod_wait),
         gate({groups, programs, policy, identities, learner, names, replanner, tracker, recorder, counters, keeper.beat()}, options.deadline),
         observer({groups, programs, policy, identities, learner, names, replanner, tracker, recorder, counters, keeper.beat()}),
         stop_event(eventfd(0, EFD_CLOEXEC)),
@@ -143,11 +144,13 @@ struct Engine::Running {
 
   // ---- waking JavaScript, coalesced ---------------------------------------
 
-  void wake() {
+  // `now`: somebody waits for it.
+  void wake(bool now = false) {
     {
       const std::lock_guard lock(wake_mutex);
-      if (wake_wanted) return;
+      if (wake_wanted && (wake_now || !now)) return;
       wake_wanted = true;
+      wake_now = wake_now || now;
     }
     woken.notify_one();
   }
@@ -159,9 +162,10 @@ struct Engine::Running {
         std::unique_lock lock(wake_mutex);
         woken.wait_for(lock, std::chrono::milliseconds(kBeatMs), [this] { return stopping.load() || wake_wanted; });
         if (stopping.load()) return;
-        if (!wake_wanted) continue;
-        woken.wait_for(lock, kGather, [this] { return stopping.load(); });
-        wake_wanted = false;
+        // Whoever waits for it to be admitted does so only while JavaScript answers (Arrivals::take).
+        if (!wake_wanted && !arrivals.is_on()) continue;
+        if (wake_wanted) woken.wait_for(lock, kGather, [this] { return stopping.load() || wake_now; });
+        wake_wanted = wake_now = false;
       }
       wake_javascript();
     }
@@ -220,7 +224,8 @@ struct Engine::Running {
                                  {programs.records_fd(), POLLIN, 0},
                                  {mounts_event.get(), POLLIN, 0},
                                  {holder.fd(), POLLIN, 0},
-                                 {keeper.fd(), POLLIN, 0}};
+                                 {keeper.fd(), POLLIN, 0},
+                                 {arrivals.fd(), POLLIN, 0}};
       const std::size_t fixed = fds.size();
       std::vector<std::uint64_t> order;
       for (const auto& [where, fd] : mountinfos) {
@@ -230,6 +235,7 @@ struct Engine::Running {
       // Where opens wait for a look there is no hurry.
       const bool hurry = tracker.containers() > 0 && !holder.holds_opens();
       poll(fds.data(), fds.size(), hurry ? kLookMs : kBeatMs);
+      if (fds[5].revents != 0 && arrivals.collect()) wake(true);
       tracker.drain();
       if (fds[3].revents != 0) holder.serve([this](const Holder::Held& held) { mark_for(held); });
       if (keeper.keep_running(holder.kept())) holder.answering();
@@ -400,6 +406,7 @@ struct Engine::Running {
   DirentObserver dirents;
   KeeperProcess keeper;
   Holder holder;
+  Arrivals arrivals;
   Gate gate;
   Observer observer;
   const UniqueFd stop_event;
@@ -416,7 +423,7 @@ struct Engine::Running {
   std::vector<std::string> ended;
   std::mutex wake_mutex;
   std::condition_variable woken;
-  bool wake_wanted = false;
+  bool wake_wanted = false, wake_now = false;
   std::atomic<bool> stopping{false};
   std::atomic<bool> scanner_stopping{false};
   std::thread scanner_thread;
@@ -498,6 +505,17 @@ void Engine::apply(std::span<const GuardSpec> specs) {
   if (dirents) all.dirents.settle(kDirentsLimit);
 }
 
+void Engine::hold_arrivals(bool on) {
+  Running& all = running();
+  all.arrivals.hold(on);
+  malloc_trim(0);  // libbpf has read the kernel's whole BTF
+  eventfd_write(all.mounts_event.get(), 1);  // the tracker is to listen to them
+}
+
+std::vector<Arrival> Engine::take_arrivals() { return running().arrivals.take(); }
+
+bool Engine::admit(std::uint64_t container, bool guarded) { return running().arrivals.admit(container, guarded); }
+
 int Engine::canary() { return running().canary.root(); }
 
 bool Engine::remove(std::uint32_t key) {
@@ -532,6 +550,7 @@ EngineVitals Engine::vitals() {
   EngineVitals vitals;
   vitals.programs = all.programs.attached();
   std::ranges::copy(all.holder.attached(), std::back_inserter(vitals.programs));
+  std::ranges::copy(all.arrivals.attached(), std::back_inserter(vitals.programs));
   vitals.ring = {ring_.capacity(), ring_.used(), ring_.written()};
   const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
   vitals.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
@@ -551,6 +570,7 @@ EngineStats Engine::stats() {
   Running& all = running();
   EngineStats stats;
   const EngineCounters& counters = all.counters;
+  const Arrivals::Stats arrivals = all.arrivals.stats();
   stats.asked = {{"guarded", counters.asked_guarded.get()},
                  {"unguarded", counters.asked_unguarded.get()},
                  {"canary", counters.asked_canary.get()},
@@ -572,6 +592,7 @@ EngineStats Engine::stats() {
                     {"mount_limit", counters.exposed_mount_limit.get()},
                     {"served_elsewhere", counters.exposed_served.get()},
                     {"hold_expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
+                    {"pod_unknown", arrivals.unknown},
                     {"path_changed", counters.exposed_path.get()},
                     {"stalled", counters.exposed_stall.get()},
                     {"thread_failed", counters.thread_failures.get()}};
@@ -590,6 +611,7 @@ EngineStats Engine::stats() {
   stats.processes = all.tracker.processes();
   stats.maps = all.programs.maps();
   std::ranges::copy(all.holder.maps(), std::back_inserter(stats.maps));
+  std::ranges::copy(all.arrivals.maps(), std::back_inserter(stats.maps));
   stats.bpf_records = all.programs.counter(JANUS_COUNT_RECORDS);
   stats.bpf_ring_peak = all.programs.ring_peak();
   stats.hold_tier = all.holder.tier();
@@ -598,6 +620,7 @@ EngineStats Engine::stats() {
                  {"skipped", all.holder.counter(JANUS_HOLD_COUNT_SKIPPED)},
                  {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
                  {"denied", all.holder.counter(JANUS_HOLD_COUNT_DENIED)}};
+  stats.arrivals = arrivals;
   stats.urgent = {{"gate", all.gate.urgency().is_urgent()}, {"watchdog", all.gate.watchdog_urgency().is_urgent()}};
   return stats;
 }

@@ -26,6 +26,7 @@
 #include "decide/explainer.h"
 #include "decide/rehearsal.h"
 #include "decide/gate.h"
+#include "hold/arrivals.h"
 #include "hold/holder.h"
 #include "os/last_resort.h"
 #include "cover/canary.h"
@@ -47,6 +48,7 @@ struct EngineOptions {
   std::size_t ignore_after = 64;
   HoldMode hold = HoldMode::automatic;
   std::chrono::milliseconds hold_limit{1000};
+  std::chrono::milliseconds pod_wait{2000};  // see Arrivals
   KeeperProcess::Options keeper;
   std::uint64_t stalls = 0;  // after which this run begins: counted as exposure
 };
@@ -69,6 +71,7 @@ struct EngineStats {
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
   std::string hold_tier;
   std::vector<Refusals::Refused> refused;
+  Arrivals::Stats arrivals;
   std::map<std::string, bool> urgent;  // threads that run before all ordinary ones, if they may
 };
 
@@ -92,6 +95,10 @@ class Engine {
   std::shared_ptr<const Rehearsal> rehearse(const GuardSpec& guard);
   std::optional<Rehearsal::Judged> judge_past(const Rehearsal& by, std::span<const std::uint8_t> record, const std::string& container);
   void apply(std::span<const GuardSpec> specs);
+  // See Arrivals (native/hold/arrivals.h).
+  void hold_arrivals(bool on);
+  std::vector<Arrival> take_arrivals();
+  bool admit(std::uint64_t container, bool guarded);
   // The root directory of the canary's file system. The descriptor stays the engine's.
   int canary();
   bool remove(std::uint32_t key);

@@ -352,6 +352,14 @@ const OPTIONS = {
     help: "Milliseconds after which a process that is held goes on, guarded or not (counted as exposure). The kernel, or a process of its own (janusd-keeper), sees to it, whatever happens to the daemon.",
     parse: wholeNumber(1, 10_000),
   }),
+  podWait: row({
+    flag: "pod-wait",
+    env: "JANUSD_POD_WAIT",
+    value: "ms",
+    default: 2000,
+    help: "Milliseconds for which a container of a pod is held at its first program, while its pod isn't known yet or its guards aren't in place. Then it goes on, guarded or not (counted as exposure `pod_unknown`). Only while a guard could select pods of this node. `0` holds none: each is guarded a moment after it has begun.",
+    parse: wholeNumber(0, 60_000),
+  }),
   stallLimit: row({
     flag: "stall-limit",
     env: "JANUSD_STALL_LIMIT",
@@ -424,6 +432,7 @@ export function parseConfig(
       ignoreAfter: values.ignoreAfter,
       hold: values.hold,
       holdLimitMs: values.holdLimit,
+      podWaitMs: values.podWait,
       stallLimitMs: values.stallLimit,
       stallFile: values.stateFile === "" ? "" : `${values.stateFile}.stalled`,
       keeperCgroup: values.keeperCgroup,

@@ -13,6 +13,7 @@ import { EventPipeline } from "./event/pipeline.js";
 import type { Sink } from "./event/sink.js";
 import { FileGuards, openGuardFile } from "./guard/file-guards.js";
 import { GuardIntake } from "./guard/intake.js";
+import { PodArrivals } from "./guard/pod-arrivals.js";
 import { GuardRegistry, type StoredGuard } from "./guard/registry.js";
 import { StateFile } from "./guard/state.js";
 import { Health } from "./health.js";
@@ -279,6 +280,7 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
   const stall = stallFile === "" ? undefined : readStall(stallFile);
   const engine: Engine = new addon.Engine({ ...config.engine, stalls: stall === undefined ? 0 : 1 }, () => {
     if (!running) return;
+    podArrivals.deliver(); // first: they wait
     try {
       registry.ended(engine.takeEnded());
     } catch (error) {
@@ -286,6 +288,7 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
     }
     pipeline.wake();
   });
+  const podArrivals = new PodArrivals({ engine, log });
   const history = new EventHistory(config.eventHistoryBytes, (): number => pipeline.lost);
   const registry = new GuardRegistry({
     engine,
@@ -336,7 +339,7 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
     });
     steps.push({ what: "the state file", close: () => state.close() });
   }
-  return { engine, history, pipeline, registry, canary };
+  return { engine, history, pipeline, registry, canary, podArrivals };
 }
 
 async function openCluster({ kubernetes, nodeName }: Config, parts: Parts): Promise<Cluster | undefined> {

@@ -368,6 +368,20 @@ const DEFINITIONS: readonly Definition[] = [
     read: ({ stats }) => byLabel("outcome", stats.holds),
   },
   {
+    name: "janusd_arrivals_total",
+    type: "counter",
+    help: "Containers of pods that began to run: held and then admitted, held for all of --pod-wait (expired), or not held (the hold tier is off, --pod-wait is 0).",
+    labels: ["outcome"],
+    read: ({ stats }) => byLabel("outcome", stats.arrivals.outcomes),
+  },
+  {
+    name: "janusd_arrival_wait_seconds",
+    type: "histogram",
+    help: "How long containers of pods were held at their first program before they were admitted.",
+    labels: [],
+    read: ({ stats }) => [{ labels: {}, buckets: stats.arrivals.waited, sum: stats.arrivals.waitedSeconds }],
+  },
+  {
     name: "janusd_ring_capacity_bytes",
     type: "gauge",
     help: "Size of the event ring between the native threads and the sinks.",

@@ -83,6 +83,8 @@ export interface EngineOptions {
   readonly hold: HoldMode;
   /** Nobody is held for longer. Milliseconds. */
   readonly holdLimitMs: number;
+  /** The first program of a pod's container is held for no longer; 0: never. Milliseconds. See `Engine.holdArrivals`. */
+  readonly podWaitMs: number;
   /** A process of its own kills the daemon where nobody has answered for so long. Milliseconds; 0: never. */
   readonly stallLimitMs: number;
   /** What that writes then, for the next start; empty: nothing. */
@@ -192,6 +194,27 @@ export interface ProcessSummary {
   /** The container's first process, and those that it forked itself: what `autoAllowOwner` goes by. */
   readonly init: boolean;
   readonly child: boolean;
+}
+
+/** A container of a pod that is about to run its first program, and that nobody has admitted yet. */
+export interface Arrival {
+  /** The same as `ContainerInfo.cgroupId`. */
+  readonly cgroupId: bigint;
+  /** 64 hex characters. A guard can be applied to it now: its mounts are there. */
+  readonly containerId: string;
+  /**
+   * As `metadata.uid`; of a static pod, its hash: annotation `kubernetes.io/config.hash` of the mirror pod, whose
+   * own uid is another. The sandbox (pause container) arrives with the same.
+   */
+  readonly podUid: string;
+  /** From the root of its hierarchy, as far as the container's own cgroup. */
+  readonly cgroupPath: string;
+  /** Of the process that is held: still the runtime's, or already the program (native/hold/arrivals.h). */
+  readonly pid: number;
+  /** Since it was about to run. Milliseconds. */
+  readonly heldMs: number;
+  /** False: it runs already. The tier is `off`, `podWaitMs` is 0, or something came in between. */
+  readonly held: boolean;
 }
 
 /** How a rule at or above a path stands to it; see native/policy/policy.h. */
@@ -342,6 +365,14 @@ export interface EngineStats extends EngineVitals {
   readonly holdTier: string;
   /** Processes that changed their mounts: `held`, `skipped` (not stopped: it is traced, say), `expired` (let go by the keeper). */
   readonly holds: Readonly<Record<string, number>>;
+  /** Containers of pods that started; see `Engine.holdArrivals`. */
+  readonly arrivals: {
+    /** `admitted` and `expired` were held; `unheld` were not. */
+    readonly outcomes: Readonly<Record<string, number>>;
+    /** How long those admitted were held: by `blockedBoundsSeconds`, as in `BlockedHistogram`. */
+    readonly waited: readonly number[];
+    readonly waitedSeconds: number;
+  };
   /** What containers were refused that had used up their share, since the start. */
   readonly refused: readonly Refused[];
   /** 1 for each thread that runs before all ordinary threads of the node now; 0 for one that may not, or takes too much. */
@@ -402,6 +433,25 @@ export interface Engine {
    * has changed nothing.
    */
   apply(guards: readonly NativeGuard[]): void;
+  /**
+   * On: each container of a pod whose cgroup is made from now on is held at its first program, until `admit`, or for
+   * `podWaitMs`. That costs nothing on nodes where it is off: keep it on only while some guard could select pods of
+   * this node. Off: all go on. Containers that are there already are never held, nor is what is run in an admitted one.
+   * Takes some ten milliseconds. Throws UNSUPPORTED, and is off then.
+   */
+  holdArrivals(on: boolean): void;
+  /**
+   * Those that arrived since the last call. `onWake` is called for them at once, and once a second while holding is on.
+   * Call this each time: nobody is held for a daemon that doesn't for twice `podWaitMs` and two seconds. Each has to
+   * be admitted, sandboxes and those that no guard selects, too.
+   */
+  takeArrivals(): Arrival[];
+  /**
+   * The container goes on, and nothing that runs in it is held any more. `guarded`: its guards have been applied (false:
+   * none selects it). Returns whether it still waited: if so, its first program begins now. If not, it went on before
+   * (exposure `pod_unknown`), or has ended. Admitting twice does nothing.
+   */
+  admit(cgroupId: bigint, guarded: boolean): boolean;
   /** Descriptor of the canary's file system (native/cover/canary.h). It is the engine's, and ends with it. */
   canary(): number;
   /** False if there is no such guard. */

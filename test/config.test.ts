@@ -39,6 +39,7 @@ t.test("defaults", async (t) => {
       ignoreAfter: 0,
       hold: "auto",
       holdLimitMs: 1000,
+      podWaitMs: 2000,
       stallLimitMs: 10_000,
       stallFile: "/var/lib/janusd/guards.json.stalled",
       keeperCgroup: "",

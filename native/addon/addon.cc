@@ -16,6 +16,7 @@
 #include <system_error>
 
 #include "engine.h"
+#include "os/clock.h"
 #include "os/error.h"
 #include "os/peer.h"
 #include "policy/glob.h"
@@ -133,6 +134,18 @@ GuardSpec guard_of(const Napi::Object& from) {
   return spec;
 }
 
+Napi::Object arrivals_of(Napi::Env env, const Arrivals::Stats& stats) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("outcomes", object_of(env, std::map<std::string, std::uint64_t>{
+                                         {"admitted", stats.admitted}, {"expired", stats.expired}, {"unheld", stats.unheld}}));
+  Napi::Array waited = Napi::Array::New(env, stats.waited.size());
+  for (std::uint32_t i = 0; i < stats.waited.size(); ++i)
+    waited.Set(i, Napi::Number::New(env, static_cast<double>(stats.waited[i])));
+  out.Set("waited", waited);
+  out.Set("waitedSeconds", Napi::Number::New(env, static_cast<double>(stats.waited_ns) / 1e9));
+  return out;
+}
+
 HoldMode hold_mode_of(const std::string& name) {
   if (name == "off") return HoldMode::off;
   if (name == "scheduler") return HoldMode::scheduler;
@@ -211,6 +224,9 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                         InstanceMethod<&JsEngine::judge_past>("judgePast"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
                         InstanceMethod<&JsEngine::canary>("canary"),
+                        InstanceMethod<&JsEngine::hold_arrivals>("holdArrivals"),
+                        InstanceMethod<&JsEngine::take_arrivals>("takeArrivals"),
+                        InstanceMethod<&JsEngine::admit>("admit"),
                         InstanceMethod<&JsEngine::retry>("retry"),
                         InstanceMethod<&JsEngine::path_notes>("pathNotes"),
                         InstanceMethod<&JsEngine::take_ended>("takeEnded"), InstanceMethod<&JsEngine::drain>("drain"),
@@ -227,6 +243,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                                 .ignore_after = static_cast<std::size_t>(number("ignoreAfter")),
                                 .hold = hold_mode_of(from.Get("hold").As<Napi::String>().Utf8Value()),
                                 .hold_limit = std::chrono::milliseconds(number("holdLimitMs")),
+                                .pod_wait = std::chrono::milliseconds(number("podWaitMs")),
                                 .keeper = {.stall_limit = std::chrono::milliseconds(number("stallLimitMs")),
                                            .stall_file = from.Get("stallFile").As<Napi::String>().Utf8Value(),
                                            .cgroup = from.Get("keeperCgroup").As<Napi::String>().Utf8Value()},
@@ -365,6 +382,36 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     guarded(info.Env(), [&] { engine_->apply(specs); });
   }
 
+  void hold_arrivals(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { engine_->hold_arrivals(info[0].As<Napi::Boolean>().Value()); });
+  }
+
+  Napi::Value take_arrivals(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto taken = guarded(env, [&] { return engine_->take_arrivals(); });
+    const std::uint64_t now = monotonic_ns();
+    Napi::Array out = Napi::Array::New(env, taken.size());
+    for (std::uint32_t i = 0; i < taken.size(); ++i) {
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("cgroupId", Napi::BigInt::New(env, taken[i].container));
+      item.Set("containerId", taken[i].container_id);
+      item.Set("podUid", taken[i].pod_uid);
+      item.Set("cgroupPath", taken[i].cgroup_path);
+      item.Set("pid", Napi::Number::New(env, taken[i].pid));
+      item.Set("heldMs", Napi::Number::New(env, static_cast<double>(now - taken[i].since_ns) / 1e6));
+      item.Set("held", Napi::Boolean::New(env, taken[i].held));
+      out.Set(i, item);
+    }
+    return out;
+  }
+
+  Napi::Value admit(const Napi::CallbackInfo& info) {
+    bool lossless = false;
+    const std::uint64_t container = info[0].As<Napi::BigInt>().Uint64Value(&lossless);
+    const bool waited = guarded(info.Env(), [&] { return engine_->admit(container, info[1].As<Napi::Boolean>().Value()); });
+    return Napi::Boolean::New(info.Env(), waited);
+  }
+
   Napi::Value remove(const Napi::CallbackInfo& info) {
     const bool existed =
         guarded(info.Env(), [&] { return engine_->remove(info[0].As<Napi::Number>().Uint32Value()); });
@@ -449,6 +496,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("bpfRingPeak", Napi::Number::New(env, static_cast<double>(all.bpf_ring_peak)));
     out.Set("holdTier", all.hold_tier);
     out.Set("holds", object_of(env, all.holds));
+    out.Set("arrivals", arrivals_of(env, all.arrivals));
     Napi::Array refused = Napi::Array::New(env, all.refused.size());
     for (std::uint32_t i = 0; i < all.refused.size(); ++i) {
       Napi::Object item = Napi::Object::New(env);

@@ -35,6 +35,13 @@ bool stopped_by_others(std::uint32_t tgid) {
   return stopped && (pending & kStops) != 0;
 }
 
+std::vector<std::uint32_t> all_on(int held_map) {
+  std::vector<std::uint32_t> all;
+  std::uint32_t tgid = 0;
+  for (void* last = nullptr; bpf_map_get_next_key(held_map, last, &tgid) == 0; last = &all.back()) all.push_back(tgid);
+  return all;
+}
+
 }  // namespace
 
 void continue_process(int process, std::uint32_t tgid) {
@@ -49,14 +56,26 @@ bool strike(int held_map, std::uint32_t tgid, const janus_held& held) {
 }
 
 void continue_all(int held_map) {
-  std::vector<std::uint32_t> all;
-  std::uint32_t tgid = 0;
-  for (void* last = nullptr; bpf_map_get_next_key(held_map, last, &tgid) == 0; last = &all.back()) all.push_back(tgid);
-  for (const std::uint32_t each : all) {
+  for (const std::uint32_t each : all_on(held_map)) {
     const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, each, 0)));
     if (process) continue_process(process.get(), each);
     bpf_map_delete_elem(held_map, &each);
   }
+}
+
+std::size_t continue_arrivals(int held_map, std::uint64_t container) {
+  std::size_t continued = 0;
+  for (const std::uint32_t each : all_on(held_map)) {
+    janus_held held{};
+    if (bpf_map_lookup_elem(held_map, &each, &held) != 0 || held.cause != JANUS_HOLD_ARRIVAL) continue;
+    if (container != 0 && held.container != container) continue;
+    const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, each, 0)));
+    // Off the list first: held again at once, it would come off that hold's.
+    if (!strike(held_map, each, held)) continue;
+    ++continued;
+    if (process) continue_process(process.get(), each);
+  }
+  return continued;
 }
 
 HoldSwitch::HoldSwitch(int guardians_map) {

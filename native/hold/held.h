@@ -3,6 +3,7 @@
 // Owns: the list `held`'s meaning. No threads, no state.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "bpf/event.h"
@@ -18,6 +19,9 @@ bool strike(int held_map, std::uint32_t tgid, const janus_held& held);
 
 // Continues all that are on the list.
 void continue_all(int held_map);
+
+// Continues those that arrived: of one container, or (0) of all. Returns how many were on the list.
+std::size_t continue_arrivals(int held_map, std::uint64_t container);
 
 // Says that the daemon answers, so that others wait for it; see bpf/event.h. Thread-safe.
 class HoldSwitch {

@@ -107,8 +107,15 @@ KeptHolding Holder::kept() const {
           .held = bpf_map__fd(skeleton_->maps.held),
           .ring = bpf_map__fd(skeleton_->maps.to_keeper),
           .counters = bpf_map__fd(skeleton_->maps.hold_counters),
-          .expired = bpf_map__fd(skeleton_->maps.expired),
-          .limit = limit_};
+          .expired = bpf_map__fd(skeleton_->maps.expired)};
+}
+
+Holder::Shared Holder::shared() const {
+  if (skeleton_ == nullptr) return {};
+  return {.held = bpf_map__fd(skeleton_->maps.held),
+          .to_keeper = bpf_map__fd(skeleton_->maps.to_keeper),
+          .guardians = bpf_map__fd(skeleton_->maps.guardians),
+          .counters = bpf_map__fd(skeleton_->maps.hold_counters)};
 }
 
 int Holder::fd() const { return ring_ == nullptr ? -1 : ring_buffer__epoll_fd(ring_); }

@@ -65,6 +65,11 @@ class Holder {
 
   // For the keeper, while this object lives.
   KeptHolding kept() const;
+  // Maps of other programs that hold processes; all -1 if off.
+  struct Shared {
+    int held = -1, to_keeper = -1, guardians = -1, counters = -1;
+  };
+  Shared shared() const;
 
   // Readable when somebody is held; -1 if off. This and the following: tracker
   // thread only.

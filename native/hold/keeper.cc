@@ -24,7 +24,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +46,8 @@ constexpr std::uint64_t kMs = 1'000'000;
 // ---- stopped processes ---------------------------------------------------------
 
 struct Kept {
+  using All = std::multimap<std::uint64_t, Kept>;  // by when it goes on at the latest
+
   std::uint32_t tgid;
   janus_held held;
   UniqueFd process;
@@ -56,20 +58,19 @@ int on_hold(void* context, void* data, std::size_t) {
   if (hold.held.since_ns == 0) return 0;
   // It stands still, so that the number is still its own.
   UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, hold.tgid, 0)));
-  if (process) static_cast<std::deque<Kept>*>(context)->push_back({hold.tgid, hold.held, std::move(process)});
+  if (process) static_cast<Kept::All*>(context)->emplace(hold.held.since_ns + hold.held.limit_ns, Kept{hold.tgid, hold.held, std::move(process)});
   return 0;
 }
 
 class Stopped {
  public:
-  Stopped(int held_map, int ring_map, int counters_map, int expired_map, std::uint64_t limit_ns)
+  Stopped(int held_map, int ring_map, int counters_map, int expired_map)
       : held_map_(held_map),
         counters_map_(counters_map),
         expired_map_(expired_map),
-        limit_ns_(limit_ns),
         ring_(ring_buffer__new(ring_map, on_hold, &kept_, nullptr)) {}
   ~Stopped() {
-    for (const Kept& each : kept_) janus::continue_process(each.process.get(), each.tgid);
+    for (const auto& [due_ns, each] : kept_) janus::continue_process(each.process.get(), each.tgid);
     janus::continue_all(held_map_);
     ring_buffer__free(ring_);
   }
@@ -83,18 +84,19 @@ class Stopped {
   // Nanoseconds until somebody is due; UINT64_MAX: nobody is held.
   std::uint64_t due_in(std::uint64_t now_ns) const {
     if (kept_.empty()) return UINT64_MAX;
-    const std::uint64_t due = kept_.front().held.since_ns + limit_ns_;
+    const std::uint64_t due = kept_.begin()->first;
     return due > now_ns ? due - now_ns : 0;
   }
 
   void let_late_go() {
-    for (; due_in(janus::monotonic_ns()) == 0; kept_.pop_front()) {
-      const Kept& late = kept_.front();
+    for (; due_in(janus::monotonic_ns()) == 0; kept_.erase(kept_.begin())) {
+      const Kept& late = kept_.begin()->second;
       if (!janus::strike(held_map_, late.tgid, late.held)) continue;
+      const bool arrival = late.held.cause == JANUS_HOLD_ARRIVAL;  // which is held once
       const std::uint64_t now = janus::monotonic_ns();
-      bpf_map_update_elem(expired_map_, &late.held.container, &now, BPF_ANY);
+      if (!arrival) bpf_map_update_elem(expired_map_, &late.held.container, &now, BPF_ANY);
       janus::continue_process(late.process.get(), late.tgid);
-      const std::uint32_t which = JANUS_HOLD_COUNT_EXPIRED;
+      const std::uint32_t which = arrival ? JANUS_HOLD_COUNT_UNKNOWN : JANUS_HOLD_COUNT_EXPIRED;
       std::uint64_t value = 0;
       bpf_map_lookup_elem(counters_map_, &which, &value);
       ++value;
@@ -104,8 +106,7 @@ class Stopped {
 
  private:
   const int held_map_, counters_map_, expired_map_;
-  const std::uint64_t limit_ns_;
-  std::deque<Kept> kept_;  // the oldest first
+  Kept::All kept_;
   ring_buffer* const ring_;
 };
 
@@ -163,7 +164,7 @@ int main(int argc, char** argv) {
   std::optional<Stopped> stopped;
   if (const int become = argument(janus::kKeeperBecome); become >= 0) {
     stopped.emplace(argument(janus::kKeeperHeld), argument(janus::kKeeperRing), argument(janus::kKeeperCounters),
-                    argument(janus::kKeeperExpired), nanoseconds(janus::kKeeperHoldLimit));
+                    argument(janus::kKeeperExpired));
     LIBBPF_OPTS(bpf_test_run_opts, run);
     if (!stopped->works() || bpf_prog_test_run_opts(become, &run) != 0 || run.retval != 0) return 1;
   }

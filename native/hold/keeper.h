@@ -16,13 +16,12 @@ enum KeeperArgument {
   kKeeperRing,       // map to_keeper
   kKeeperCounters,   // map hold_counters
   kKeeperExpired,    // map expired
-  kKeeperHoldLimit,   // not a descriptor: milliseconds
-  kKeeperStallLimit,  // milliseconds; 0: never
+  kKeeperStallLimit,  // not a descriptor: milliseconds; 0: never
   kKeeperStallFile,   // what to write after a stall; empty: nothing
   kKeeperCgroup,      // directory of the cgroup to move to; empty: stay
   kKeeperArguments,
 };
 
-inline constexpr int kKeeperDescriptors = kKeeperHoldLimit;  // arguments before it
+inline constexpr int kKeeperDescriptors = kKeeperStallLimit;  // arguments before it
 
 }  // namespace janus

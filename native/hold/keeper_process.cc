@@ -68,7 +68,6 @@ void KeeperProcess::start(const KeptHolding& holding) {
     // To itself: this clears close-on-exec, in the child only.
     if (fd >= 0) posix_spawn_file_actions_adddup2(&actions, fd, fd);
   }
-  arguments.push_back(std::to_string(holding.limit.count()));
   arguments.push_back(std::to_string(options_.stall_limit.count()));
   arguments.push_back(options_.stall_file);
   arguments.push_back(options_.cgroup);

@@ -16,7 +16,6 @@ namespace janus {
 // What the keeper needs to let stopped processes go; all -1 where none are stopped.
 struct KeptHolding {
   int become = -1, held = -1, ring = -1, counters = -1, expired = -1;
-  std::chrono::milliseconds limit{0};
 };
 
 class KeeperProcess {

@@ -1,0 +1,181 @@
+/** A container of a pod is guarded before its first own instruction. */
+
+import { randomBytes, randomUUID } from "node:crypto";
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import t from "tap";
+import type { Arrival } from "../../src/native.js";
+import type { Container } from "../support/container.js";
+import { eventually } from "../support/daemon.js";
+import { mountNamespace, onlyV2 } from "../support/namespace.js";
+import {
+  couldRead,
+  guarding,
+  hasRun,
+  oneShot,
+  type PodEngine,
+  type PodOptions,
+  podCgroup,
+  startInPod,
+  startPodEngine,
+} from "../support/pods.js";
+
+const CONTAINERS = Number(process.env["ARRIVALS"] ?? 100);
+
+/** This machine may run other pods: of `unheld` and `admitted` there may be more. */
+function outcomes({ engine }: PodEngine) {
+  const { admitted = 0, expired = 0, unheld = 0 } = engine.stats().arrivals.outcomes;
+  return { admitted, expired, unheld };
+}
+
+const exposure = ({ engine }: PodEngine) => engine.stats().exposure["pod_unknown"];
+
+/** One after the other. Returns how many could read what is denied to them. */
+async function readers(count: number, options: PodOptions): Promise<number> {
+  let reads = 0;
+  for (let i = 0; i < count; ++i) {
+    await using container = await startInPod({ ...oneShot, ...options });
+    if (await couldRead(container)) ++reads;
+  }
+  return reads;
+}
+
+/** Arrivals gather in the returned list; nobody is admitted. */
+function gather({ pods }: PodEngine): Arrival[] {
+  const all: Arrival[] = [];
+  pods.hold((arrivals) => all.push(...arrivals));
+  return all;
+}
+
+async function arrivalOf(container: Container, all: readonly Arrival[]): Promise<Arrival> {
+  const own = () => all.find(({ containerId }) => containerId === container.id);
+  await eventually("it arrives", () => own() !== undefined);
+  const found = own();
+  if (found === undefined) throw new Error("it is gone");
+  return found;
+}
+
+t.test(`${CONTAINERS} containers that read at once what is denied: none can`, async (t) => {
+  const node = startPodEngine(["--pod-wait=20000"], t);
+  node.pods.hold(guarding(node));
+  t.equal(await readers(CONTAINERS, {}), 0);
+  t.ok(outcomes(node).admitted >= CONTAINERS);
+  t.equal(exposure(node), 0);
+});
+
+t.test("the same by crun and the systemd driver's names, on a node with cgroup v2 alone", async (t) => {
+  const node = startPodEngine(["--pod-wait=20000"], t);
+  node.pods.hold(guarding(node));
+  const enter = await mountNamespace(onlyV2, t);
+  t.equal(await readers(10, { runtime: "crun", driver: "systemd", enter }), 0);
+  t.ok(outcomes(node).admitted >= 10);
+  t.equal(exposure(node), 0);
+});
+
+t.test("without holding they can, and each is counted", async (t) => {
+  for (const flags of [["--pod-wait=0"], ["--hold=off"]]) {
+    const node = startPodEngine(flags, t);
+    node.pods.hold(guarding(node));
+    const reads = await readers(5, {});
+    t.ok(reads > 0, `${reads} of 5`);
+    await eventually("all are guarded then", () => exposure(node) === 5);
+    t.match(outcomes(node), { admitted: 0, expired: 0 });
+    t.ok(outcomes(node).unheld >= 5);
+  }
+});
+
+t.test("nobody admits it: it goes on after --pod-wait, and is counted", async (t) => {
+  const node = startPodEngine(["--pod-wait=1500"], t);
+  const arrivals = gather(node);
+  const container = await startInPod({ ...oneShot, podUid: "0123456789abcdef0123456789abcdef" }, t);
+  const arrival = await arrivalOf(container, arrivals);
+  t.match(arrival, {
+    podUid: "0123456789abcdef0123456789abcdef",
+    cgroupPath: podCgroup(container.id, "0123456789abcdef0123456789abcdef"),
+    held: true,
+  });
+  t.equal(node.engine.findContainer(container.id).cgroupId, arrival.cgroupId);
+  t.notOk(hasRun(container));
+  t.equal(await couldRead(container), true);
+  t.match(outcomes(node), { expired: 1, unheld: 0 });
+  t.equal(exposure(node), 1);
+  t.equal(node.pods.admit(arrival.cgroupId, true), false, "too late");
+  t.equal(exposure(node), 1);
+});
+
+t.test("two of a pod at once: each waits for its own", async (t) => {
+  const node = startPodEngine(["--pod-wait=20000"], t);
+  const arrivals = gather(node);
+  const podUid = randomUUID();
+  const [sandbox, container] = await Promise.all([
+    startInPod({ ...oneShot, podUid }, t),
+    startInPod({ ...oneShot, podUid }, t),
+  ]);
+  const [first, second] = [await arrivalOf(sandbox, arrivals), await arrivalOf(container, arrivals)];
+  t.equal(first.podUid, second.podUid);
+  t.ok(node.pods.admit(first.cgroupId, false));
+  t.equal(await couldRead(sandbox), true);
+  t.notOk(hasRun(container));
+  node.guard(container.id);
+  t.ok(node.pods.admit(second.cgroupId, true));
+  t.equal(await couldRead(container), false);
+  t.equal(node.pods.admit(second.cgroupId, true), false, "twice does nothing");
+  const { waited, waitedSeconds } = node.engine.stats().arrivals;
+  t.match(outcomes(node), { admitted: waited.reduce((sum, count) => sum + count, 0), expired: 0, unheld: 0 });
+  t.ok(outcomes(node).admitted >= 2 && waitedSeconds > 0);
+});
+
+t.test("holding is switched off: all go on", async (t) => {
+  const node = startPodEngine(["--pod-wait=20000"], t);
+  const arrivals = gather(node);
+  const container = await startInPod(oneShot, t);
+  await arrivalOf(container, arrivals);
+  t.notOk(hasRun(container));
+  node.pods.release();
+  t.equal(await couldRead(container), true);
+  await startInPod(oneShot, t).then(couldRead);
+  t.equal(arrivals.length, 1, "and nobody is told of");
+});
+
+t.test("what is run in a container that was there, or is admitted, isn't held", async (t) => {
+  const node = startPodEngine(["--pod-wait=20000"], t);
+  const before = await startInPod({}, t);
+  const arrivals = gather(node);
+  const after = await startInPod({}, t);
+  const { cgroupId } = await arrivalOf(after, arrivals);
+  node.pods.admit(cgroupId, false);
+  const other = await startInPod({ ...oneShot }, t); // while this one waits
+  await arrivalOf(other, arrivals);
+  for (const container of [before, after]) {
+    t.match(await container.exec(["sh", "-c", "true && exec echo hi"]), { status: 0, stdout: "hi\n" });
+    await inOwnCgroup(container, async () => {
+      t.match(await container.exec(["true"]), { status: 0 });
+    });
+  }
+  t.equal(arrivals.length, 2);
+  t.notOk(hasRun(other));
+  node.pods.release();
+});
+
+/** Calls `body` while the container's processes are in a cgroup below its own that is named as a pod's container. */
+async function inOwnCgroup(container: Container, body: () => Promise<void>): Promise<void> {
+  const pids = readFileSync(`/proc/${container.initPid}/cgroup`, "utf8");
+  const path = /^\d+:pids:(.*)$/m.exec(pids)?.[1] ?? "";
+  const own = join("/sys/fs/cgroup/pids", path);
+  const nested = ["kubepods", `pod${randomUUID()}`, randomBytes(32).toString("hex")];
+  const deepest = join(own, ...nested);
+  mkdirSync(deepest, { recursive: true });
+  const shell = await container.shell();
+  const move = (to: string) => {
+    for (const pid of readFileSync(join(own, "cgroup.procs"), "utf8").trim().split("\n").filter(Boolean))
+      writeFileSync(join(to, "cgroup.procs"), pid);
+  };
+  move(deepest);
+  const { status } = await shell.run("true && sh -c 'echo nested'");
+  if (status !== 0) throw new Error("nothing runs there");
+  await body();
+  await shell.stop();
+  for (const pid of readFileSync(join(deepest, "cgroup.procs"), "utf8").trim().split("\n").filter(Boolean))
+    writeFileSync(join(own, "cgroup.procs"), pid);
+  for (let depth = nested.length; depth > 0; --depth) rmdirSync(join(own, ...nested.slice(0, depth)));
+}
