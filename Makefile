@@ -135,6 +135,7 @@ bypass: root build ## Every attempt to walk around a guard, as a table
 soak: root build test-deps ## What takes long: bypass races in loops of 10,000 and more; hostile containers; fuzzing; each way to end, 20 times
 	ENDING_RUNS=20 scripts/test.sh test/kernel/ending.test.ts
 	ENDING_RUNS=20 taskset --cpu-list 0 scripts/test.sh test/kernel/ending.test.ts
+	ARRIVALS=500 scripts/test.sh test/kernel/arrivals.test.ts
 	SOAK=1 test/bypass/run
 	$(MAKE) hostile FOR=60
 	native/test/fuzz/run 300

@@ -44,6 +44,13 @@ const DEFINITIONS = {
   stream_p99_us_followed: { unit: "us" },
   stream_p99_us_unasked_alone: { unit: "us" },
   stream_p99_us_unasked_followed: { unit: "us" },
+  arrival_unselected_p50_ms: { unit: "ms" },
+  arrival_unselected_p99_ms: { unit: "ms" },
+  arrival_guarded_p50_ms: { unit: "ms" },
+  arrival_guarded_p99_ms: { unit: "ms" },
+  arrival_start_unheld_ms: { unit: "ms" },
+  arrival_start_unselected_ms: { unit: "ms" },
+  arrival_start_guarded_ms: { unit: "ms" },
   explain_ms: { unit: "ms" },
   canary_ms: { unit: "ms" },
   dirent_storm_lost: { unit: "events", aim: 0 },
@@ -116,6 +123,12 @@ export interface Figure {
   readonly max: number;
   readonly unit: string;
   readonly runs: number;
+}
+
+/** Of at least one: the value that this part of them is at most. */
+export function quantile(values: readonly number[], part: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.ceil(part * sorted.length) - 1)] ?? 0;
 }
 
 export function median(values: readonly number[]): number {

@@ -5,6 +5,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { arrivals } from "./arrivals.js";
 import { busy } from "./busy.js";
 import { build, find, million, node, renames, scan } from "./coverage.js";
 import { create } from "./create.js";
@@ -28,6 +29,7 @@ const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
   busy,
   insight,
   dirents,
+  arrivals,
   scale,
 };
 

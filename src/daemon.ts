@@ -105,7 +105,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const logFile = config.logFile === undefined ? undefined : openLogFile(config.logFile);
     steps.push({ what: "the log file", close: () => logFile?.close() });
     const sinks = await openSinks(config, logFile, build);
-    const { engine, history, pipeline, registry, canary } = startEnforcing({ addon, config, state, log, sinks }, steps);
+    const enforcing = startEnforcing({ addon, config, state, log, sinks }, steps);
+    const { engine, history, pipeline, registry, canary, podArrivals } = enforcing;
     const notices = new Notices(log);
     const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
     steps.push({ what: "notices", close: () => clearInterval(noticing) });
@@ -118,7 +119,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     log.info({ guards: registry.size, hold: holdTier, msSinceStart: Math.round(performance.now()) }, "enforcing");
 
     // Only now: loading what serves takes longer than all of the above, and containers were unguarded meanwhile.
-    const cluster = await openCluster(config, { registry, engine, log });
+    const cluster = await openCluster(config, { registry, engine, arrivals: podArrivals, log });
     cluster?.start();
     steps.push({ what: "Kubernetes", close: () => cluster?.close() });
     const [{ HttpServer }, { openRpcServer }, { EventStreams }, { Metrics }] = await Promise.all([
@@ -352,6 +353,7 @@ async function openCluster({ kubernetes, nodeName }: Config, parts: Parts): Prom
 interface Parts {
   readonly registry: GuardRegistry;
   readonly engine: Engine;
+  readonly arrivals: PodArrivals;
   readonly log: Log;
 }
 

@@ -4,9 +4,11 @@
  */
 import { randomUUID } from "node:crypto";
 import { CoreV1Api, CustomObjectsApi, type KubeConfig, type KubernetesObject } from "@kubernetes/client-node";
+import type { PodArrivals } from "../guard/pod-arrivals.js";
 import type { GuardRegistry, ResourceKind } from "../guard/registry.js";
 import type { Log } from "../log.js";
 import type { Engine } from "../native.js";
+import { Admission } from "./admission.js";
 import { Collection } from "./collection.js";
 import { Connection } from "./connection.js";
 import { ContainerRuntime, findCriSocket, type PodContainer } from "./cri.js";
@@ -37,6 +39,7 @@ export interface ClusterOptions {
   readonly nodeName: string;
   readonly registry: Pick<GuardRegistry, "hold" | "release" | "ofResources" | "isHeld">;
   readonly engine: Pick<Engine, "missingContainers">;
+  readonly arrivals: Pick<PodArrivals, "hold" | "release" | "admit">;
   readonly log: Log;
 }
 
@@ -54,6 +57,7 @@ export class Cluster {
   readonly #pods: Collection<SeenPod>;
   readonly #namespaces: Collection<Namespace>;
   readonly #reconciler: Reconciler;
+  readonly #admission: Admission;
   readonly #runtime: ContainerRuntime | undefined;
   #node: NodeObject | undefined;
   #lease: Lease | undefined;
@@ -73,7 +77,7 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     this.#options = options;
-    const { kubeconfig, criEndpoint, nodeName, registry, engine, log } = options;
+    const { kubeconfig, criEndpoint, nodeName, registry, engine, arrivals, log } = options;
     this.#connection = new Connection(kubeconfig);
     const shared = { kubeConfig: () => this.#connection.renew(), onChange: () => this.#changed(), log };
     const ofKind = (kind: ResourceKind, plural: string): Collection<ReadResource> =>
@@ -103,10 +107,17 @@ export class Cluster {
     this.#runtime = socket === undefined ? undefined : new ContainerRuntime(socket);
     const view = () => this.#view();
     this.#reconciler = new Reconciler({ registry, engine, log, view, onPass: () => this.#passed() });
+    this.#admission = new Admission({
+      ...{ arrivals, log },
+      standing: (podUid, id) => this.#reconciler.standing(this.#uidOf(podUid), id),
+      isContainer: (podUid, id) => this.#containers.get(podUid)?.some((container) => container.id === id) ?? false,
+      look: () => this.look(),
+    });
   }
 
   start(): void {
     for (const collection of this.#followed()) collection.start();
+    this.#switchAdmission(); // what the last run left may select what starts before anything is listed
   }
 
   /** From now on the cluster can see what becomes of its guards here. */
@@ -127,6 +138,7 @@ export class Cluster {
     this.#node?.close();
     const released = this.#lease?.close();
     clearTimeout(this.#timer);
+    this.#admission.on = false;
     this.#reconciler.close();
     for (const collection of [...this.#followed(), this.#namespaces]) collection.close();
     this.#runtime?.close();
@@ -227,18 +239,34 @@ export class Cluster {
   #passed(): void {
     this.#settled ||= this.#viewed;
     this.#node?.look();
-    if (this.#timer === undefined) this.#askRuntime();
+    this.#switchAdmission();
+    this.#admission.decide();
+    if (this.#admission.wantsList) this.#askRuntime(0);
+    else if (this.#timer === undefined) this.#askRuntime();
   }
 
-  #askRuntime(): void {
+  #switchAdmission(): void {
+    const asks = this.#runtime !== undefined && this.#runtimeFailure === undefined;
+    this.#admission.on = !this.#closed && asks && this.#reconciler.hasGuards;
+  }
+
+  /** The API server's, of a pod as the node knows it. */
+  #uidOf(runtimeUid: string): string {
+    for (const pod of this.#pods.items) if (pod.runtimeUid === runtimeUid) return pod.uid;
+    return runtimeUid;
+  }
+
+  /** `ms`: until then. */
+  #askRuntime(ms?: number): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (this.#closed || this.#runtime === undefined || !this.#reconciler.selecting) return;
     const starting = [...this.#pods.items].some((pod) => pod.starting);
-    this.#timer = setTimeout(() => void this.#listContainers(), starting ? CRI_STARTING_MS : CRI_MS);
+    this.#timer = setTimeout(() => void this.#listContainers(), ms ?? (starting ? CRI_STARTING_MS : CRI_MS));
   }
 
   async #listContainers(): Promise<void> {
+    const askedAt = performance.now();
     try {
       const containers = (await this.#runtime?.list()) ?? [];
       const said = JSON.stringify(containers.map(({ podUid, id }) => [podUid, id]).sort());
@@ -246,6 +274,8 @@ export class Cluster {
       this.#said = said;
       this.#containers = Map.groupBy(containers, ({ podUid }) => podUid);
       this.#runtimeFailure = undefined;
+      this.#admission.listed(askedAt);
+      this.#switchAdmission();
     } catch (error) {
       const failure = error instanceof Error ? error.message : String(error);
       if (failure !== this.#runtimeFailure) {
@@ -255,7 +285,9 @@ export class Cluster {
         );
       }
       this.#runtimeFailure = failure;
+      this.#switchAdmission();
     }
+    this.#admission.decide();
     this.#askRuntime();
   }
 }

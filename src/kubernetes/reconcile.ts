@@ -11,7 +11,7 @@ import type { GuardRegistry, ResourceGuard, ResourceKind } from "../guard/regist
 import { pauseAfter } from "../guard/retry.js";
 import type { Log } from "../log.js";
 import type { Engine } from "../native.js";
-import { configOf, type Desired, desiredGuards, fingerprintOf, type Pod } from "./desired.js";
+import { configOf, type Desired, desiredGuards, fingerprintOf, type Pod, type Wishes } from "./desired.js";
 import { type Fault, type GuardResource, nameOf, type ReadResource, type ResourceName, textOf } from "./resource.js";
 import type { Labels } from "./selector.js";
 
@@ -65,6 +65,12 @@ export interface Coverage {
   /** Those of them that have all of their guards. */
   readonly guarded: number;
 }
+/**
+ * How a container of a pod stands. `unselected`: no guard means it. `guarded`: all that do are held on it. `selected`:
+ * its pod is meant, and whether it is itself is not known, or not done, yet. `unknown`: so is the pod, or it will be seen to
+ * by a pass that is due.
+ */
+export type Standing = "unknown" | "unselected" | "selected" | "guarded";
 
 /** A guard as it was made. */
 interface Made {
@@ -91,6 +97,9 @@ export class Reconciler {
   readonly #awaited = new Map<string, AbortController>();
   #outcomes: readonly ResourceOutcome[] = [];
   #coverage: Coverage = { selected: 0, guarded: 0 };
+  /** Of the last pass. */
+  #wishes: Wishes = { desired: [], undecided: new Set() };
+  #complete = false;
   #timer: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
   #running = false;
@@ -122,6 +131,29 @@ export class Reconciler {
   /** Some resource selects a pod of this node. */
   get selecting(): boolean {
     return this.#made.size > 0 || this.#outcomes.some(({ selectedPods }) => selectedPods > 0);
+  }
+
+  /** Some resource could select a pod of this node, now or later. */
+  get hasGuards(): boolean {
+    return this.#good.size > 0 || this.#options.registry.ofResources().length > 0;
+  }
+
+  /** As of the last pass. */
+  standing(podUid: string, containerId: string): Standing {
+    const pod = this.#pods.get(podUid);
+    if (!this.#complete || this.#running || this.#timer !== undefined || pod === undefined) return "unknown";
+    if (this.#wishes.undecided.size > 0) return "unknown";
+    const selecting = this.#wishes.desired.filter((desired) => desired.pod.uid === pod.uid);
+    if (selecting.length === 0) return "unselected";
+    if (!pod.containers.some(({ id }) => id === containerId)) return "selected";
+    const meaning = selecting.filter(({ containers }) => containers.some(({ id }) => id === containerId));
+    if (meaning.length === 0) return "unselected";
+    const { registry } = this.#options;
+    const isHeld = ({ id }: Desired): boolean => {
+      const made = this.#made.get(id);
+      return made !== undefined && made.failure === undefined && !made.absent.has(containerId) && registry.isHeld(id);
+    };
+    return meaning.every(isHeld) ? "guarded" : "selected";
   }
 
   /** Something changed: all is gone through soon. */
@@ -162,7 +194,8 @@ export class Reconciler {
     const resources = this.#usable(view);
     const held = this.#options.registry.ofResources();
     const pods = this.#withGhosts(view, held);
-    const { desired, undecided } = desiredGuards({ resources, pods, namespaces: view.namespaces });
+    const wishes = desiredGuards({ resources, pods, namespaces: view.namespaces });
+    const { desired, undecided } = wishes;
     const wanted = new Map(desired.map((each) => [each.id, each]));
     for (const guard of held) {
       if (!this.#mayStay(guard, wanted.get(guard.id), undecided, view)) this.#options.registry.release(guard.id);
@@ -172,6 +205,8 @@ export class Reconciler {
     this.#await();
     this.#outcomes = this.#assess(view, desired);
     this.#coverage = this.#cover(desired);
+    this.#wishes = wishes;
+    this.#complete = Object.values(view.complete).every(Boolean);
   }
 
   /** The last good version of each resource. */

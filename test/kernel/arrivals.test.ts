@@ -1,12 +1,17 @@
 /** A container of a pod is guarded before its first own instruction. */
 
+import { spawn } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import t from "tap";
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+import t, { type Test } from "tap";
 import type { Arrival } from "../../src/native.js";
+import { keeperOf } from "../support/children.js";
+import { cgroupParent, killAtExit, workspaceDirectory } from "../support/cleanup.js";
 import type { Container } from "../support/container.js";
-import { eventually } from "../support/daemon.js";
+import { eventually, realEnvironment } from "../support/daemon.js";
 import { mountNamespace, onlyV2 } from "../support/namespace.js";
 import {
   couldRead,
@@ -157,11 +162,65 @@ t.test("what is run in a container that was there, or is admitted, isn't held", 
   node.pods.release();
 });
 
+t.test("whatever ends the daemon, and its keeper with it: who is held goes on", async (t) => {
+  for (const withKeeper of [false, true]) {
+    const daemon = await startHolding(["--pod-wait=60000"], t);
+    const container = await startInPod(oneShot, t);
+    await daemon.hears(`arrived ${container.id}`);
+    t.notOk(hasRun(container));
+    const keeper = keeperOf(daemon);
+    process.kill(daemon.pid, "SIGSTOP");
+    if (withKeeper && keeper > 0) process.kill(keeper, "SIGKILL");
+    process.kill(daemon.pid, "SIGKILL");
+    t.equal(await couldRead(container), true);
+  }
+});
+
+t.test("an event loop that is blocked costs a container one delay, and soon nobody any", async (t) => {
+  const daemon = await startHolding(["--pod-wait=2000"], t);
+  const file = join(workspaceDirectory(), "go");
+  daemon.write(`${file}\n`);
+  await daemon.hears("blocked");
+  const late = await startInPod(oneShot, t);
+  t.equal(await couldRead(late), true);
+  await sleep(2 * 2000 + 2000);
+  const next = await startInPod(oneShot, t);
+  t.equal(await couldRead(next), true);
+  writeFileSync(file, "");
+  t.match(JSON.parse((await daemon.hears("outcomes")).slice("outcomes ".length)), { admitted: 0, expired: 1 });
+});
+
+/** hold-arrivals.cjs. */
+async function startHolding(flags: readonly string[], t: Test) {
+  const script = new URL("../support/hold-arrivals.cjs", import.meta.url).pathname;
+  const [command, ...prefix] = realEnvironment;
+  const child = spawn(command, [...prefix, process.execPath, script, ...flags], {
+    stdio: ["pipe", "pipe", "inherit"],
+    env: { ...process.env, PODS_BELOW: cgroupParent() },
+  });
+  const { pid } = child;
+  if (pid === undefined) throw new Error("cannot start it");
+  const forget = killAtExit(pid);
+  t.teardown(() => {
+    child.kill("SIGKILL");
+    forget();
+  });
+  const lines: string[] = [];
+  createInterface({ input: child.stdout }).on("line", (line) => lines.push(line));
+  const hears = async (start: string): Promise<string> => {
+    await eventually(start, () => lines.some((line) => line.startsWith(start)));
+    return lines.find((line) => line.startsWith(start)) ?? "";
+  };
+  await hears("holds");
+  return { pid, hears, write: (text: string) => child.stdin.write(text) };
+}
+
 /** Calls `body` while the container's processes are in a cgroup below its own that is named as a pod's container. */
 async function inOwnCgroup(container: Container, body: () => Promise<void>): Promise<void> {
-  const pids = readFileSync(`/proc/${container.initPid}/cgroup`, "utf8");
-  const path = /^\d+:pids:(.*)$/m.exec(pids)?.[1] ?? "";
-  const own = join("/sys/fs/cgroup/pids", path);
+  const of = readFileSync(`/proc/${container.initPid}/cgroup`, "utf8");
+  const [, inV1] = /^\d+:pids:(.*)$/m.exec(of) ?? [];
+  const [, inV2 = ""] = /^0::(.*)$/m.exec(of) ?? [];
+  const own = inV1 === undefined ? join("/sys/fs/cgroup", inV2) : join("/sys/fs/cgroup/pids", inV1);
   const nested = ["kubepods", `pod${randomUUID()}`, randomBytes(32).toString("hex")];
   const deepest = join(own, ...nested);
   mkdirSync(deepest, { recursive: true });

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import type { Daemon } from "./daemon.js";
 
-export function childrenOf(daemon: Daemon, name: string): number[] {
+export function childrenOf(daemon: Pick<Daemon, "pid">, name: string): number[] {
   const children = readdirSync(`/proc/${daemon.pid}/task`).flatMap((thread) =>
     readFileSync(`/proc/${daemon.pid}/task/${thread}/children`, "utf8").trim().split(" ").map(Number),
   );
@@ -10,7 +10,7 @@ export function childrenOf(daemon: Daemon, name: string): number[] {
 }
 
 /** 0: there is none. */
-export function keeperOf(daemon: Daemon): number {
+export function keeperOf(daemon: Pick<Daemon, "pid">): number {
   return childrenOf(daemon, "janusd-keeper")[0] ?? 0;
 }
 

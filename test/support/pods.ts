@@ -2,7 +2,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { Test } from "tap";
 import { parseConfig } from "../../src/config.js";
 import { type Follower, PodArrivals } from "../../src/guard/pod-arrivals.js";
 import { type Arrival, type Engine, loadAddon, type NativeGuard } from "../../src/native.js";
@@ -56,6 +55,12 @@ export interface PodEngine {
   guard(containerId: string): void;
 }
 
+/** A test, or what stands for one. */
+interface Ending {
+  teardown(handler: () => void): unknown;
+  fail(message: string): unknown;
+}
+
 /** This machine may run other pods: those go on at once. */
 class OwnPods extends PodArrivals {
   override hold(follower: Follower): void {
@@ -69,7 +74,7 @@ class OwnPods extends PodArrivals {
 }
 
 /** An engine in the test's own process, with the daemon's flags. It holds nobody yet. */
-export function startPodEngine(flags: readonly string[], t: Test): PodEngine {
+export function startPodEngine(flags: readonly string[], t: Ending): PodEngine {
   const { Engine } = loadAddon();
   const keys = new Map<string, number>();
   let nextKey = 1;
@@ -77,7 +82,7 @@ export function startPodEngine(flags: readonly string[], t: Test): PodEngine {
     pods.deliver();
     for (const id of engine.takeEnded()) engine.remove(keys.get(id) ?? 0);
   });
-  const log = { error: (about: object) => t.fail("the follower failed", about) };
+  const log = { error: (about: object) => t.fail(`the follower failed: ${JSON.stringify(about)}`) };
   const pods = new OwnPods({ engine, log });
   engine.start();
   t.teardown(() => engine.stop());

@@ -159,6 +159,12 @@ default_ulimits = [${limits.join(", ")}]
   }
 }
 
+export interface KubeletPod {
+  readonly uid: string;
+  readonly name: string;
+  readonly cgroup: string;
+}
+
 /** containerd, driven by `ctr` and over the CRI. */
 export class Containerd {
   readonly #directory = join(workspaceDirectory(), "containerd");
@@ -270,6 +276,43 @@ state = "${directory}/state"
       },
     };
     return { sandbox: { id: sandbox, initPid: this.#pidOf(sandbox) }, container };
+  }
+
+  /** As the kubelet does, with its labels: the pod's sandbox, and then `start` for each of its containers. */
+  async sandbox({ uid, name, cgroup }: KubeletPod, t: { teardown(handler: () => Promise<void>): unknown }) {
+    const namespaces = { network: "NODE", pid: "CONTAINER" };
+    const linux = { securityContext: { namespaceOptions: namespaces } };
+    const labels = { "io.kubernetes.pod.uid": uid, "io.kubernetes.pod.name": name };
+    const pod = { metadata: { name, uid, namespace: "default" }, labels, linux: { ...linux, cgroupParent: cgroup } };
+    const podSandboxId = String((await this.#cri.call("RunPodSandbox", { config: pod }))["podSandboxId"]);
+    t.teardown(async () => {
+      await this.#cri.call("StopPodSandbox", { podSandboxId });
+      await this.#cri.call("RemovePodSandbox", { podSandboxId });
+    });
+    let attempt = 0;
+    const start = async (container: string, ...command: readonly string[]): Promise<string> => {
+      const config = {
+        metadata: { name: container, attempt: attempt++ },
+        labels: { ...labels, "io.kubernetes.container.name": container },
+        ...{ image: { image: imageName }, command: [...command], linux },
+      };
+      const request = { podSandboxId, config, sandboxConfig: pod };
+      const containerId = String((await this.#cri.call("CreateContainer", request))["containerId"]);
+      await this.#cri.call("StartContainer", { containerId });
+      return containerId;
+    };
+    return { id: podSandboxId, start };
+  }
+
+  /** Of a container that has ended. Undefined: it runs. */
+  async exitCode(containerId: string): Promise<number | undefined> {
+    const { status } = await this.#cri.call("ContainerStatus", { containerId });
+    if (typeof status !== "object" || status === null || Array.isArray(status)) throw new Error("no status");
+    return status["state"] === "CONTAINER_EXITED" ? Number(status["exitCode"] ?? 0) : undefined;
+  }
+
+  get socket(): string {
+    return join(this.#directory, "sock");
   }
 
   #pidOf(id: string): number {
