@@ -566,36 +566,44 @@ EngineVitals Engine::vitals() {
   return vitals;
 }
 
+EngineTroubles Engine::troubles() {
+  Running& all = running();
+  EngineTroubles troubles;
+  const EngineCounters& counters = all.counters;
+  troubles.losses = {{"ring_full", ring_.dropped()},
+                     {"kernel_queue_overflow", counters.kernel_queue_overflow.get()},
+                     {"dirent_queue", counters.dirents_lost.get()},
+                     {"bpf_ring_full", all.programs.counter(JANUS_COUNT_RING_FULL)}};
+  troubles.exposure = {{"queue_overflow", counters.exposed_overflow.get()},
+                       {"deadline", counters.exposed_deadline.get()},
+                       {"directory_moved", counters.exposed_move.get()},
+                       {"unreadable", counters.exposed_unreadable.get()},
+                       {"identity_limit", counters.exposed_identity.get()},
+                       {"scan_pending", counters.exposed_scan.get()},
+                       {"unresolved_path", counters.exposed_rescan.get()},
+                       {"mount_changed", counters.exposed_mount.get()},
+                       {"mount_limit", counters.exposed_mount_limit.get()},
+                       {"served_elsewhere", counters.exposed_served.get()},
+                       {"hold_expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
+                       {"pod_unknown", all.arrivals.stats().unknown},
+                       {"path_changed", counters.exposed_path.get()},
+                       {"stalled", counters.exposed_stall.get()},
+                       {"thread_failed", counters.thread_failures.get()}};
+  troubles.full = all.programs.full();
+  troubles.refused = all.refusals.all();
+  return troubles;
+}
+
 EngineStats Engine::stats() {
   Running& all = running();
   EngineStats stats;
   const EngineCounters& counters = all.counters;
-  const Arrivals::Stats arrivals = all.arrivals.stats();
   stats.asked = {{"guarded", counters.asked_guarded.get()},
                  {"unguarded", counters.asked_unguarded.get()},
                  {"canary", counters.asked_canary.get()},
                  {"self", counters.asked_self.get()},
                  {"unplanned", counters.asked_unplanned.get()},
                  {"late", counters.exposed_deadline.get()}};
-  stats.losses = {{"ring_full", ring_.dropped()},
-                  {"kernel_queue_overflow", counters.kernel_queue_overflow.get()},
-                  {"dirent_queue", counters.dirents_lost.get()},
-                  {"bpf_ring_full", all.programs.counter(JANUS_COUNT_RING_FULL)}};
-  stats.exposure = {{"queue_overflow", counters.exposed_overflow.get()},
-                    {"deadline", counters.exposed_deadline.get()},
-                    {"directory_moved", counters.exposed_move.get()},
-                    {"unreadable", counters.exposed_unreadable.get()},
-                    {"identity_limit", counters.exposed_identity.get()},
-                    {"scan_pending", counters.exposed_scan.get()},
-                    {"unresolved_path", counters.exposed_rescan.get()},
-                    {"mount_changed", counters.exposed_mount.get()},
-                    {"mount_limit", counters.exposed_mount_limit.get()},
-                    {"served_elsewhere", counters.exposed_served.get()},
-                    {"hold_expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
-                    {"pod_unknown", arrivals.unknown},
-                    {"path_changed", counters.exposed_path.get()},
-                    {"stalled", counters.exposed_stall.get()},
-                    {"thread_failed", counters.thread_failures.get()}};
   stats.unwatched = {{"late", counters.dirents_late.get()},
                      {"unknown", counters.dirents_unknown.get()},
                      {"limit", counters.dirents_limit.get()}};
@@ -615,12 +623,11 @@ EngineStats Engine::stats() {
   stats.bpf_records = all.programs.counter(JANUS_COUNT_RECORDS);
   stats.bpf_ring_peak = all.programs.ring_peak();
   stats.hold_tier = all.holder.tier();
-  stats.refused = all.refusals.all();
   stats.holds = {{"held", all.holder.counter(JANUS_HOLD_COUNT_HELD)},
                  {"skipped", all.holder.counter(JANUS_HOLD_COUNT_SKIPPED)},
                  {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},
                  {"denied", all.holder.counter(JANUS_HOLD_COUNT_DENIED)}};
-  stats.arrivals = arrivals;
+  stats.arrivals = all.arrivals.stats();
   stats.urgent = {{"gate", all.gate.urgency().is_urgent()}, {"watchdog", all.gate.watchdog_urgency().is_urgent()}};
   return stats;
 }

@@ -64,13 +64,19 @@ struct EngineVitals {
   std::map<std::string, double> heartbeat_ms;
 };
 
+// What goes wrong, counted since the start. Its cost does not depend on the guards.
+struct EngineTroubles {
+  std::map<std::string, std::uint64_t> losses, exposure;
+  std::map<std::string, std::uint64_t> full;  // entries that found no room, by eBPF map
+  std::vector<Refusals::Refused> refused;
+};
+
 struct EngineStats {
-  std::map<std::string, std::uint64_t> asked, losses, exposure, unwatched, marks, holds;
+  std::map<std::string, std::uint64_t> asked, unwatched, marks, holds;
   std::size_t containers = 0, processes = 0, scans_pending = 0;
   std::vector<MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
   std::string hold_tier;
-  std::vector<Refusals::Refused> refused;
   Arrivals::Stats arrivals;
   std::map<std::string, bool> urgent;  // threads that run before all ordinary ones, if they may
 };
@@ -107,6 +113,7 @@ class Engine {
   std::vector<std::string> take_ended();
   std::size_t drain(std::span<std::uint8_t> into);
   EngineVitals vitals();
+  EngineTroubles troubles();
   EngineStats stats();
   void each_counts(const std::function<void(std::uint32_t, const SubjectCounts&)>& visit);
 

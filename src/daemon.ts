@@ -32,8 +32,8 @@ const BATCH_BYTES = 256 * 1024;
 /** How often what health services say follows what can be proven. Milliseconds. */
 const HEALTH_INTERVAL_MS = 1000;
 
-/** How often losses and the like are said in the log, at most. Milliseconds. */
-const NOTICE_INTERVAL_MS = 10_000;
+/** How soon losses and the like are said in the log. Milliseconds. */
+const NOTICE_INTERVAL_MS = 1000;
 
 /** How often it is looked whether a pending guard is to be tried again. Milliseconds. */
 const RETRY_INTERVAL_MS = 1000;
@@ -108,7 +108,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const enforcing = startEnforcing({ addon, config, state, log, sinks }, steps);
     const { engine, history, pipeline, registry, canary, podArrivals } = enforcing;
     const notices = new Notices(log);
-    const noticing = setInterval(() => notices.look(engine.stats()), NOTICE_INTERVAL_MS);
+    const noticing = setInterval(() => notices.look(engine.troubles()), NOTICE_INTERVAL_MS);
     steps.push({ what: "notices", close: () => clearInterval(noticing) });
     const retrying = setInterval(() => registry.retryPending(), RETRY_INTERVAL_MS);
     steps.push({ what: "pending guards", close: () => clearInterval(retrying) });
@@ -167,7 +167,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     signal.throwIfAborted();
     const status = () => {
       const { ready, checks } = health.assess();
-      const { exposure } = engine.stats();
+      const { exposure } = engine.troubles();
       return {
         ...build,
         nodeName: config.nodeName,

@@ -340,15 +340,23 @@ export interface Refused {
   readonly count: number;
 }
 
-export interface EngineStats extends EngineVitals {
-  readonly decisions: readonly DecisionCount[];
-  readonly blocked: readonly BlockedHistogram[];
-  /** Every permission event read, guarded or not: `guarded`, `unguarded`, `canary`, `self`, `late`. */
-  readonly asked: Readonly<Record<string, number>>;
+/** What goes wrong, counted since the start. Costs little to ask, however many guards there are. */
+export interface EngineTroubles {
   /** Records or events lost, by cause: `ring_full`, `kernel_queue_overflow`, `dirent_queue`, `bpf_ring_full`. */
   readonly losses: Readonly<Record<string, number>>;
   /** Opens not judged, or moments in which they might not have been, by cause. */
   readonly exposure: Readonly<Record<string, number>>;
+  /** Entries that found no room, by eBPF map. */
+  readonly full: Readonly<Record<string, number>>;
+  /** What containers were refused that had used up their share, since the start. */
+  readonly refused: readonly Refused[];
+}
+
+export interface EngineStats extends EngineVitals, EngineTroubles {
+  readonly decisions: readonly DecisionCount[];
+  readonly blocked: readonly BlockedHistogram[];
+  /** Every permission event read, guarded or not: `guarded`, `unguarded`, `canary`, `self`, `late`. */
+  readonly asked: Readonly<Record<string, number>>;
   /** Directories in watched trees of which events may have gone unseen, by cause: `late`, `unknown`, `limit`. */
   readonly unwatched: Readonly<Record<string, number>>;
   /** Marks held, by kind: `superblock`, `mount`, `identity`, `watch`, `dirents`, `ignore` (since the last forgetting). */
@@ -373,8 +381,6 @@ export interface EngineStats extends EngineVitals {
     readonly waited: readonly number[];
     readonly waitedSeconds: number;
   };
-  /** What containers were refused that had used up their share, since the start. */
-  readonly refused: readonly Refused[];
   /** 1 for each thread that runs before all ordinary threads of the node now; 0 for one that may not, or takes too much. */
   readonly urgent: Readonly<Record<string, number>>;
 }
@@ -465,6 +471,7 @@ export interface Engine {
   /** Copies whole records into `into`; returns the bytes written. 0: the ring is empty. */
   drain(into: Uint8Array): number;
   vitals(): EngineVitals;
+  troubles(): EngineTroubles;
   /** Takes longer the more guards there are. */
   stats(): EngineStats;
 }

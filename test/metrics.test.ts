@@ -14,6 +14,7 @@ function statsOf(decisions: DecisionCount[] = [], blocked: BlockedHistogram[] = 
     decisions,
     blocked,
     asked: { guarded: 5, unguarded: 2, self: 0, late: 0 },
+    full: {},
     losses: { ring_full: 3, kernel_queue_overflow: 0 },
     exposure: { overflow: 1, deadline: 0 },
     unwatched: { late: 2, unknown: 0, limit: 0 },

@@ -230,7 +230,8 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                         InstanceMethod<&JsEngine::retry>("retry"),
                         InstanceMethod<&JsEngine::path_notes>("pathNotes"),
                         InstanceMethod<&JsEngine::take_ended>("takeEnded"), InstanceMethod<&JsEngine::drain>("drain"),
-                        InstanceMethod<&JsEngine::vitals>("vitals"), InstanceMethod<&JsEngine::stats>("stats")});
+                        InstanceMethod<&JsEngine::vitals>("vitals"),
+                        InstanceMethod<&JsEngine::troubles>("troubles"), InstanceMethod<&JsEngine::stats>("stats")});
   }
 
   explicit JsEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsEngine>(info) {
@@ -464,10 +465,33 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
 
   Napi::Value vitals(const Napi::CallbackInfo& info) { return vitals_of(info.Env()); }
 
+  void add_troubles(Napi::Env env, Napi::Object& to) {
+    const EngineTroubles all = guarded(env, [&] { return engine_->troubles(); });
+    to.Set("losses", object_of(env, all.losses));
+    to.Set("exposure", object_of(env, all.exposure));
+    to.Set("full", object_of(env, all.full));
+    Napi::Array refused = Napi::Array::New(env, all.refused.size());
+    for (std::uint32_t i = 0; i < all.refused.size(); ++i) {
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("container", all.refused[i].container);
+      item.Set("resource", all.refused[i].resource);
+      item.Set("count", Napi::Number::New(env, static_cast<double>(all.refused[i].count)));
+      refused.Set(i, item);
+    }
+    to.Set("refused", refused);
+  }
+
+  Napi::Value troubles(const Napi::CallbackInfo& info) {
+    Napi::Object out = Napi::Object::New(info.Env());
+    add_troubles(info.Env(), out);
+    return out;
+  }
+
   Napi::Value stats(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const EngineStats all = guarded(env, [&] { return engine_->stats(); });
     Napi::Object out = vitals_of(env);
+    add_troubles(env, out);
     Napi::Array decisions = Napi::Array::New(env);
     Napi::Array blocked = Napi::Array::New(env);
     engine_->each_counts([&](std::uint32_t id, const SubjectCounts& counts) {
@@ -477,8 +501,6 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("decisions", decisions);
     out.Set("blocked", blocked);
     out.Set("asked", object_of(env, all.asked));
-    out.Set("losses", object_of(env, all.losses));
-    out.Set("exposure", object_of(env, all.exposure));
     out.Set("unwatched", object_of(env, all.unwatched));
     out.Set("marks", object_of(env, all.marks));
     out.Set("scansPending", Napi::Number::New(env, static_cast<double>(all.scans_pending)));
@@ -497,15 +519,6 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("holdTier", all.hold_tier);
     out.Set("holds", object_of(env, all.holds));
     out.Set("arrivals", arrivals_of(env, all.arrivals));
-    Napi::Array refused = Napi::Array::New(env, all.refused.size());
-    for (std::uint32_t i = 0; i < all.refused.size(); ++i) {
-      Napi::Object item = Napi::Object::New(env);
-      item.Set("container", all.refused[i].container);
-      item.Set("resource", all.refused[i].resource);
-      item.Set("count", Napi::Number::New(env, static_cast<double>(all.refused[i].count)));
-      refused.Set(i, item);
-    }
-    out.Set("refused", refused);
     out.Set("urgent", object_of(env, all.urgent));
     return out;
   }

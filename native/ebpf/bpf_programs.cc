@@ -225,16 +225,19 @@ std::uint64_t BpfPrograms::counter(janus_counter which) const {
 
 std::uint64_t BpfPrograms::ring_peak() const { return skeleton_->bss->ring_peak; }
 
+std::map<std::string, std::uint64_t> BpfPrograms::full() const {
+  return {{"tasks", tasks_full_.get() + counter(JANUS_COUNT_TASKS_FULL)},
+          {"cgroups", cgroups_full_.get()},
+          {"identities", identities_full_.get()},
+          {"lower_identities", lower_identities_full_.get()},
+          {"records", counter(JANUS_COUNT_RING_FULL)}};
+}
+
 std::vector<MapUse> BpfPrograms::maps() const {
-  const std::map<std::string, std::uint64_t> full = {
-      {"tasks", tasks_full_.get() + counter(JANUS_COUNT_TASKS_FULL)},
-      {"cgroups", cgroups_full_.get()},
-      {"identities", identities_full_.get()},
-      {"lower_identities", lower_identities_full_.get()},
-      {"records", counter(JANUS_COUNT_RING_FULL)}};
+  const auto known = full();
   std::vector<MapUse> maps = maps_of(skeleton_->obj);
   for (MapUse& map : maps)
-    if (const auto it = full.find(map.name); it != full.end()) map.full = it->second;
+    if (const auto it = known.find(map.name); it != known.end()) map.full = it->second;
   return maps;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -99,6 +100,8 @@ class BpfPrograms {
   // Bytes of the ring that waited at once, at most.
   std::uint64_t ring_peak() const;
   std::vector<MapUse> maps() const;
+  // Entries that found no room, by map.
+  std::map<std::string, std::uint64_t> full() const;
   // Those of the programs that are there now.
   std::vector<std::string> attached() const { return attachments_.present(); }
 
