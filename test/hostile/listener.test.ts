@@ -2,9 +2,12 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { BESIDE, beside } from "../support/beside.js";
 import { type Container, startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
+
+t.jobs = BESIDE;
 
 const listener = staticProgram("listener.c");
 const many = 700; // more than CreateGuard itself looks at
@@ -77,7 +80,7 @@ for (const [group, wait] of [
   ["pre", "+"],
 ] as const) {
   const title = `a group of class ${group} on its own directories never answers${wait && ", nor its own process"}`;
-  t.test(title, { timeout: 90_000 }, async (t) => {
+  t.test(title, { ...beside, timeout: 90_000 }, async (t) => {
     const daemon = await startDaemon({}, t);
     const container = await hostile(t);
     await guarded(daemon, container, "before", "/own/b");

@@ -2,12 +2,15 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import t from "tap";
+import { BESIDE, beside } from "../support/beside.js";
 import { childrenOf } from "../support/children.js";
 import { staticProgram } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
 import { stoppablePipeline } from "../support/stop-pipeline.js";
 import { WITHIN } from "../support/times.js";
+
+t.jobs = BESIDE;
 
 const openers = (daemon: Daemon) => childrenOf(daemon, "janusd-canary");
 
@@ -66,7 +69,7 @@ t.test("its process is started again", async (t) => {
   await daemon.stop();
 });
 
-t.test("an open that was allowed", async (t) => {
+t.test("an open that was allowed", beside, async (t) => {
   const daemon = await startDaemon({}, t);
   for (const fd of groups(daemon).slice(0, 2))
     execFileSync(staticProgram("close-descriptor.c"), [String(daemon.pid), "scanner", String(fd)]);
@@ -75,7 +78,7 @@ t.test("an open that was allowed", async (t) => {
   t.equal((await daemon.http("/livez")).status, 200);
 });
 
-t.test("gate and watchdog stand still: an open waits", async (t) => {
+t.test("gate and watchdog stand still: an open waits", beside, async (t) => {
   const daemon = await startDaemon({ flags: ["--stall-limit=0"] }, t);
   await eventually("it has proven one", async () => (await proofs(daemon)) > 0);
   const thaws = [await freeze(daemon, "watchdog"), await freeze(daemon, "gate")];
@@ -86,7 +89,7 @@ t.test("gate and watchdog stand still: an open waits", async (t) => {
   await daemon.stop();
 });
 
-t.test("nobody reads the ring: no record arrives", async (t) => {
+t.test("nobody reads the ring: no record arrives", beside, async (t) => {
   const { env, stop } = stoppablePipeline();
   const daemon = await startDaemon({ env }, t);
   await eventually("it has proven one", async () => (await proofs(daemon)) > 0);

@@ -3,9 +3,10 @@
  * pins the marks of others: groups that are released in the wrong order wait for each other, for ever.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { BESIDE, beside } from "../support/beside.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
@@ -25,6 +26,8 @@ const PATIENCE_MS = 10_000 * SLOW;
 
 /** `make soak` has the machine to itself, so it asserts what is promised: gone within a second. Milliseconds. */
 const PROMISE_MS = RUNS >= 20 ? 1000 : PATIENCE_MS;
+
+t.jobs = RUNS >= 20 || SLOW > 1 ? 1 : BESIDE;
 
 /** Each opener goes on for so long, beyond the daemon's end. Milliseconds. */
 const OPENING_MS = 900 * SLOW;
@@ -59,7 +62,7 @@ const ends: Readonly<Record<string, (daemon: Daemon) => Promise<unknown>>> = {
 };
 
 for (const [name, end] of Object.entries(ends)) {
-  t.test(`${name} while a container opens its root, a volume's root and a guarded file`, async (t) => {
+  t.test(`${name} while a container opens its root, a volume's root and a guarded file`, beside, async (t) => {
     const { container, guard } = await guarded(t);
     const actors = [await container.actor(), await container.actor(), await container.actor()];
     for (const paths of [["/"], ["/data"], ["/data/secrets/key"], ["/", "/data", "/data/secrets/key"]]) {
@@ -77,7 +80,7 @@ for (const [name, end] of Object.entries(ends)) {
     }
   });
 
-  t.test(`${name} while processes are put into a container`, async (t) => {
+  t.test(`${name} while processes are put into a container`, beside, async (t) => {
     const { container, guard } = await guarded(t);
     for (let run = 0; run < RUNS; run++) {
       const daemon = await guard();
@@ -98,10 +101,10 @@ for (const [name, signals] of [
   ["SIGTERM", ["SIGTERM"]],
   ["SIGINT, and again", ["SIGINT", "SIGINT"]],
 ] as const) {
-  t.test(`${name} while the event loop is blocked: it ends in time all the same`, async (t) => {
+  t.test(`${name} while the event loop is blocked: it ends in time all the same`, beside, async (t) => {
     const container = await startContainer({ files: { "/etc/secret": "" } }, t);
     const actor = await container.actor();
-    const file = join(workspaceDirectory(), "block-at-end");
+    const file = join(mkdtempSync(join(workspaceDirectory(), "block-")), "now");
     const preload = new URL("../support/block-loop.cjs", import.meta.url).pathname;
     const daemon = await startDaemon({ env: { NODE_OPTIONS: `--require=${preload}`, BLOCK_LOOP: file } }, t);
     await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
@@ -131,7 +134,7 @@ t.test("one of two daemons ends, the other goes on", async (t) => {
 });
 
 for (const thread of ["gate", "watchdog", "observer", "tracker", "waker", "scanner", "planner", "MainThread"]) {
-  t.test(`a fault in ${thread} ends the daemon, with a line that says where`, async (t) => {
+  t.test(`a fault in ${thread} ends the daemon, with a line that says where`, beside, async (t) => {
     const { container, guard } = await guarded(t);
     const actors = [await container.actor(), await container.actor()];
     for (let run = 0; run < Math.ceil(RUNS / 2); run++) {
@@ -147,7 +150,7 @@ for (const thread of ["gate", "watchdog", "observer", "tracker", "waker", "scann
     }
   });
 
-  t.test(`... also if ${thread} has used up its stack`, async (t) => {
+  t.test(`... also if ${thread} has used up its stack`, beside, async (t) => {
     const daemon = await startDaemon({}, t);
     const ended = daemon.ended();
     execFileSync(staticProgram("crash.c"), [String(daemon.pid), thread, "overflow"]);

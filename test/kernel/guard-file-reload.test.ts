@@ -2,11 +2,14 @@
 import { mkdirSync, mkdtempSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { BESIDE, beside } from "../support/beside.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM } from "../support/guard.js";
 import { WITHIN, withinRetry } from "../support/times.js";
+
+t.jobs = BESIDE;
 
 /** `paths` are denied, by one guard each. */
 const guardsOf = (id: string, paths: readonly string[], subject = "events: [open]") =>
@@ -77,7 +80,7 @@ t.test("SIGHUP: what the file says is in force, nothing is unguarded meanwhile, 
   await daemon.stop();
 });
 
-t.test("a changed file is seen, as editors and as the kubelet change it", async (t) => {
+t.test("a changed file is seen, as editors and as the kubelet change it", beside, async (t) => {
   const container = await startContainer({ files: { "/one": "", "/two": "", "/three": "" } }, t);
   const actor = await container.actor();
   // A ConfigMap's volume: the file is a link by way of ..data, which is swapped.
@@ -109,49 +112,53 @@ t.test("a changed file is seen, as editors and as the kubelet change it", async 
   await daemon.stop();
 });
 
-t.test("one bad entry: nothing changes, /readyz says file and line until the file can be applied", async (t) => {
-  const container = await startContainer({ files: { "/kept": "", "/more": "" } }, t);
-  const actor = await container.actor();
-  const file = newFile();
-  writeFileSync(file, guardsOf(container.id, ["/kept"]));
-  const daemon = await startDaemon({ flags: ["--guards", file] }, t);
-  t.match(await checkOf(daemon), '"ok":true');
+t.test(
+  "one bad entry: nothing changes, /readyz says file and line until the file can be applied",
+  beside,
+  async (t) => {
+    const container = await startContainer({ files: { "/kept": "", "/more": "" } }, t);
+    const actor = await container.actor();
+    const file = newFile();
+    writeFileSync(file, guardsOf(container.id, ["/kept"]));
+    const daemon = await startDaemon({ flags: ["--guards", file] }, t);
+    t.match(await checkOf(daemon), '"ok":true');
 
-  writeFileSync(file, `${guardsOf(container.id, ["/more"])}---\n${guardsOf(container.id, ["kept"])}`);
-  process.kill(daemon.pid, "SIGHUP");
-  await eventually(
-    "the check fails",
-    async () => (await checkOf(daemon)).includes('"ok":false'),
-    WITHIN.sighup + WITHIN.report,
-  );
-  t.equal((await daemon.http("/readyz")).status, 503);
-  t.match(await checkOf(daemon), `${file}:16: document 2: spec.subjects[0].deny[0]: is relative`);
+    writeFileSync(file, `${guardsOf(container.id, ["/more"])}---\n${guardsOf(container.id, ["kept"])}`);
+    process.kill(daemon.pid, "SIGHUP");
+    await eventually(
+      "the check fails",
+      async () => (await checkOf(daemon)).includes('"ok":false'),
+      WITHIN.sighup + WITHIN.report,
+    );
+    t.equal((await daemon.http("/readyz")).status, 503);
+    t.match(await checkOf(daemon), `${file}:16: document 2: spec.subjects[0].deny[0]: is relative`);
 
-  // The engine refuses the last: /proc asks nobody. All else is taken back.
-  const replaced = guardsOf(container.id, ["/kept"], "events: [open]\n      autoAllowOwner: true");
-  writeFileSync(file, [replaced, guardsOf(container.id, ["/more", "/proc/self"])].join("---\n"));
-  const { opened } = await actor.repeat("/kept", 1e9, 4000);
-  t.equal(opened, 0);
-  await eventually(
-    "that is told",
-    async () => (await checkOf(daemon)).includes(":26: guard proc/self"),
-    WITHIN.guardFile + WITHIN.report,
-  );
-  t.match(await checkOf(daemon), /spec\.subjects\[0\]\.deny\[0\]: /);
-  t.equal(await actor.open("/more"), 0, "nothing of it is in force");
-  t.equal(await actor.open("/kept"), EPERM, "what was before is");
-  t.match(await daemon.getGuardState(), [{ name: "kept" }]);
-  t.equal(await daemon.metric("janusd_guard_changes_total", { source: "file" }), 1);
+    // The engine refuses the last: /proc asks nobody. All else is taken back.
+    const replaced = guardsOf(container.id, ["/kept"], "events: [open]\n      autoAllowOwner: true");
+    writeFileSync(file, [replaced, guardsOf(container.id, ["/more", "/proc/self"])].join("---\n"));
+    const { opened } = await actor.repeat("/kept", 1e9, 4000);
+    t.equal(opened, 0);
+    await eventually(
+      "that is told",
+      async () => (await checkOf(daemon)).includes(":26: guard proc/self"),
+      WITHIN.guardFile + WITHIN.report,
+    );
+    t.match(await checkOf(daemon), /spec\.subjects\[0\]\.deny\[0\]: /);
+    t.equal(await actor.open("/more"), 0, "nothing of it is in force");
+    t.equal(await actor.open("/kept"), EPERM, "what was before is");
+    t.match(await daemon.getGuardState(), [{ name: "kept" }]);
+    t.equal(await daemon.metric("janusd_guard_changes_total", { source: "file" }), 1);
 
-  writeFileSync(file, guardsOf(container.id, ["/kept", "/more"]));
-  await eventually("it is in force", async () => (await actor.open("/more")) === EPERM, WITHIN.guardFile);
-  await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200, WITHIN.report);
-  t.match(await checkOf(daemon), '"ok":true');
-  t.match(daemon.stderr, "the guard file cannot be applied");
-  await daemon.stop();
-});
+    writeFileSync(file, guardsOf(container.id, ["/kept", "/more"]));
+    await eventually("it is in force", async () => (await actor.open("/more")) === EPERM, WITHIN.guardFile);
+    await eventually("it is ready again", async () => (await daemon.http("/readyz")).status === 200, WITHIN.report);
+    t.match(await checkOf(daemon), '"ok":true');
+    t.match(daemon.stderr, "the guard file cannot be applied");
+    await daemon.stop();
+  },
+);
 
-t.test("what the engine refuses now is tried again, without anybody touching the file", async (t) => {
+t.test("what the engine refuses now is tried again, without anybody touching the file", beside, async (t) => {
   const container = await startContainer({ files: { "/kept": "" } }, t);
   const shell = await container.shell();
   const file = newFile();

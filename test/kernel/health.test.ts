@@ -3,12 +3,15 @@ import { readdirSync, readFileSync } from "node:fs";
 import { Client, credentials, status } from "@grpc/grpc-js";
 import t, { type Test } from "tap";
 import { loadAddon } from "../../src/native.js";
+import { BESIDE, beside } from "../support/beside.js";
 import { startContainer, staticProgram } from "../support/container.js";
 import { type Daemon, eventually, rpcError, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
 import { stoppablePipeline } from "../support/stop-pipeline.js";
 import { WITHIN } from "../support/times.js";
+
+t.jobs = BESIDE;
 
 /** Checks, and the names of their threads. */
 const threads = {
@@ -90,7 +93,7 @@ t.test("each thread is looked at, and what else there is", async (t) => {
   await daemon.stop();
 });
 
-t.test("threads that stand still are told by their names", async (t) => {
+t.test("threads that stand still are told by their names", beside, async (t) => {
   const daemon = await startDaemon({ flags: ["--canary=0"] }, t);
   // Not the gate and its watchdog at once: the keeper would end the daemon.
   const { watchdog, ...others } = threads;
@@ -110,7 +113,7 @@ t.test("threads that stand still are told by their names", async (t) => {
   await daemon.stop();
 });
 
-t.test("a pipeline that has stopped: nobody reads the ring, which is told; guards hold", async (t) => {
+t.test("a pipeline that has stopped: nobody reads the ring, which is told; guards hold", beside, async (t) => {
   const { env, stop } = stoppablePipeline();
   const daemon = await startDaemon({ flags: ["--canary=0"], env }, t);
   const container = await startContainer({ files: { "/etc/secret": "" } }, t);
@@ -148,7 +151,7 @@ function grpcHealth(daemon: Daemon, t: Test): (service: string) => Promise<Buffe
 const serving = Buffer.of(0x08, 1);
 const notServing = Buffer.of(0x08, 2);
 
-t.test("gRPC health: known names, and others", async (t) => {
+t.test("gRPC health: known names, and others", beside, async (t) => {
   const daemon = await startDaemon({}, t);
   const check = grpcHealth(daemon, t);
   t.same(await check(""), serving);
@@ -157,7 +160,7 @@ t.test("gRPC health: known names, and others", async (t) => {
   await daemon.stop();
 });
 
-t.test("gRPC health: not serving while the gate stands still", async (t) => {
+t.test("gRPC health: not serving while the gate stands still", beside, async (t) => {
   const daemon = await startDaemon({}, t);
   const check = grpcHealth(daemon, t);
   const thaw = await freeze(daemon, "gate");
