@@ -19,7 +19,8 @@ const SEEN = [
 
 const SPECIFIERS = [
   ...["pod", "node", "tags", "name", "namespace", "container", "response", "event", "path", "oldPath", "newPath"],
-  ...["ftype", "pid", "start", "ppid", "uid", "comm", "exe", "asked", "argv0", "ancestry", "inside", "time", "seq", "guards"],
+  ...["ftype", "pid", "start", "ppid", "uid", "comm", "exe", "asked", "argv0", "ancestry", "inside"],
+  ...["time", "seq", "guards"],
 ] as const;
 
 const path: Schema = {

@@ -111,7 +111,10 @@ export class Cluster {
       ...{ arrivals, log },
       standing: (podUid, id) => this.#reconciler.standing(this.#uidOf(podUid), id),
       isContainer: (podUid, id) => this.#containers.get(podUid)?.some((container) => container.id === id) ?? false,
-      look: () => this.look(),
+      look: () => {
+        this.#askRuntime(0);
+        this.#reconciler.look();
+      },
     });
   }
 

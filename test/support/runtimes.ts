@@ -311,10 +311,6 @@ state = "${directory}/state"
     return status["state"] === "CONTAINER_EXITED" ? Number(status["exitCode"] ?? 0) : undefined;
   }
 
-  get socket(): string {
-    return join(this.#directory, "sock");
-  }
-
   #pidOf(id: string): number {
     return Number(readFileSync(join(this.#directory, "state/io.containerd.runtime.v2.task/k8s.io", id, "init.pid")));
   }
