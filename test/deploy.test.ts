@@ -98,7 +98,7 @@ t.test("a log format's specifiers are those that the daemon knows", async (t) =>
   const [crd] = manifest("crd.yaml");
   const format = ["spec", "versions", 0, "schema", "openAPIV3Schema", "properties", "spec", "properties", "logFormat"];
   const rule = String(crd?.getIn([...format, "x-kubernetes-validations", 0, "rule"]));
-  const known = /\(([a-z0-9|]+)\)/.exec(rule)?.[1]?.split("|") ?? [];
+  const known = /\(([A-Za-z0-9|]+)\)/.exec(rule)?.[1]?.split("|") ?? [];
   t.same(known, [...LOG_FORMAT_SPECIFIERS]);
 });
 
