@@ -39,6 +39,7 @@ bool EventRing::push(FileEvent header, const FileEventTexts& texts, std::span<co
   copy_in(tail_, &header, sizeof(header));
   std::uint64_t at = tail_ + sizeof(header);
   for (const std::string_view part : parts) {
+    if (part.empty()) continue;  // it may be no memory at all, which memcpy(3) must not be given
     copy_in(at, part.data(), part.size());
     at += part.size();
   }
