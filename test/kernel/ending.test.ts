@@ -27,7 +27,7 @@ const PATIENCE_MS = 10_000 * SLOW;
 /** `make soak` has the machine to itself, so it asserts what is promised: gone within a second. Milliseconds. */
 const PROMISE_MS = RUNS >= 20 ? 1000 : PATIENCE_MS;
 
-t.jobs = RUNS >= 20 || SLOW > 1 ? 1 : BESIDE;
+t.jobs = BESIDE;
 
 /** Each opener goes on for so long, beyond the daemon's end. Milliseconds. */
 const OPENING_MS = 900 * SLOW;
@@ -62,7 +62,7 @@ const ends: Readonly<Record<string, (daemon: Daemon) => Promise<unknown>>> = {
 };
 
 for (const [name, end] of Object.entries(ends)) {
-  t.test(`${name} while a container opens its root, a volume's root and a guarded file`, beside, async (t) => {
+  t.test(`${name} while a container opens its root, a volume's root and a guarded file`, async (t) => {
     const { container, guard } = await guarded(t);
     const actors = [await container.actor(), await container.actor(), await container.actor()];
     for (const paths of [["/"], ["/data"], ["/data/secrets/key"], ["/", "/data", "/data/secrets/key"]]) {
@@ -80,7 +80,7 @@ for (const [name, end] of Object.entries(ends)) {
     }
   });
 
-  t.test(`${name} while processes are put into a container`, beside, async (t) => {
+  t.test(`${name} while processes are put into a container`, async (t) => {
     const { container, guard } = await guarded(t);
     for (let run = 0; run < RUNS; run++) {
       const daemon = await guard();
@@ -134,7 +134,7 @@ t.test("one of two daemons ends, the other goes on", async (t) => {
 });
 
 for (const thread of ["gate", "watchdog", "observer", "tracker", "waker", "scanner", "planner", "MainThread"]) {
-  t.test(`a fault in ${thread} ends the daemon, with a line that says where`, beside, async (t) => {
+  t.test(`a fault in ${thread} ends the daemon, with a line that says where`, async (t) => {
     const { container, guard } = await guarded(t);
     const actors = [await container.actor(), await container.actor()];
     for (let run = 0; run < Math.ceil(RUNS / 2); run++) {
@@ -150,7 +150,7 @@ for (const thread of ["gate", "watchdog", "observer", "tracker", "waker", "scann
     }
   });
 
-  t.test(`... also if ${thread} has used up its stack`, beside, async (t) => {
+  t.test(`... also if ${thread} has used up its stack`, async (t) => {
     const daemon = await startDaemon({}, t);
     const ended = daemon.ended();
     execFileSync(staticProgram("crash.c"), [String(daemon.pid), thread, "overflow"]);
