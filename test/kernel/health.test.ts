@@ -17,6 +17,7 @@ t.jobs = BESIDE;
 const threads = {
   gate: "gate",
   observer: "observer",
+  dirents: "dirents",
   planner: "planner",
   mounts: "mounts",
   tracker: "tracker",
