@@ -13,7 +13,9 @@ import {
 } from "../gen/janus_pb.js";
 import { parseGuard } from "./guard.js";
 
-export const API_VERSION = "januscontroller.clustergarage.io/v1alpha1";
+export const GROUP = "januscontroller.clustergarage.io";
+export const VERSION = "v1alpha1";
+export const API_VERSION = `${GROUP}/${VERSION}`;
 export const KIND = "JanusGuard";
 
 export type Path = readonly (string | number)[];

@@ -16,13 +16,11 @@ import { GuardWriter, readNode } from "./guard-writer.js";
 import { Lease } from "./lease.js";
 import { NodeObject } from "./node-object.js";
 import type { NodeFacts } from "./node-status.js";
+import { OWN_GROUP, resourceName, resourcePath } from "./own-resources.js";
 import { type ApiPod, readPod, type SeenPod, withContainers } from "./pod.js";
 import { Reconciler, type ResourceOutcome, type View } from "./reconcile.js";
 import { type ReadResource, readResource } from "./resource.js";
 import type { Labels } from "./selector.js";
-
-const GROUP = "januscontroller.clustergarage.io";
-const VERSION = "v1alpha1";
 
 /** Without a word of the API server for so long, what is enforced may not be what it says. Milliseconds. */
 const UNHEARD_MS = 120_000;
@@ -82,7 +80,7 @@ export class Cluster {
     const shared = { kubeConfig: () => this.#connection.renew(), onChange: () => this.#changed(), log };
     const ofKind = (kind: ResourceKind, plural: string): Collection<ReadResource> =>
       new Collection({
-        ...{ ...shared, resource: `${plural}.${GROUP}`, path: `/apis/${GROUP}/${VERSION}/${plural}` },
+        ...{ ...shared, resource: resourceName(plural), path: resourcePath(plural) },
         list: (kubeConfig) => listOf(kubeConfig, plural),
         read: (object) => readResource(kind, object),
         // Only its status is another: one of the daemons wrote it.
@@ -201,7 +199,7 @@ export class Cluster {
     if (!leading) return;
     const { log } = this.#options;
     const nodes = new Collection({
-      ...{ resource: `janusnodes.${GROUP}`, path: `/apis/${GROUP}/${VERSION}/janusnodes`, log },
+      ...{ resource: resourceName("janusnodes"), path: resourcePath("janusnodes"), log },
       kubeConfig: () => this.#connection.renew(),
       list: (kubeConfig) => listOf(kubeConfig, "janusnodes"),
       read: readNode,
@@ -304,7 +302,7 @@ async function listOf(
   kubeConfig: KubeConfig,
   plural: string,
 ): Promise<{ metadata: { resourceVersion: string }; items: KubernetesObject[] }> {
-  const request = { group: GROUP, version: VERSION, plural };
+  const request = { ...OWN_GROUP, plural };
   const answer: unknown = await kubeConfig.makeApiClient(CustomObjectsApi).listClusterCustomObject(request);
   if (!isList(answer)) throw new Error("the API server's answer is no list");
   return answer;

@@ -11,6 +11,7 @@ import {
 } from "@kubernetes/client-node";
 import type { Log } from "../log.js";
 import { explainFailure } from "./failure.js";
+import { backoff } from "./jitter.js";
 
 /** The server sends a bookmark each minute: a watch that is silent for longer than this is dead. Milliseconds. */
 const SILENCE_MS = 90_000;
@@ -185,8 +186,7 @@ export class Collection<Item> {
       this.#failure = failure;
       onChange();
     }
-    const limit = Math.min(RETRY_MIN_MS * 2 ** this.#tries++, RETRY_MAX_MS);
-    this.#timer = setTimeout(() => this.start(), limit * (0.5 + Math.random() / 2));
+    this.#timer = setTimeout(() => this.start(), backoff(this.#tries++, RETRY_MIN_MS, RETRY_MAX_MS));
   }
 }
 

@@ -3,12 +3,13 @@
  * few a second.
  */
 import { setTimeout as pause } from "node:timers/promises";
-import { CustomObjectsApi, type KubeConfig, PatchStrategy, setHeaderOptions } from "@kubernetes/client-node";
+import { CustomObjectsApi, type KubeConfig } from "@kubernetes/client-node";
 import type { Log } from "../log.js";
 import type { Collection } from "./collection.js";
 import { explainFailure, statusOf } from "./failure.js";
 import { type GuardStatus, guardStatus, isWritten, type NodeReport } from "./guard-status.js";
 import type { NodeGuard } from "./node-status.js";
+import { FIELD_MANAGER, mergePatch, OWN_GROUP } from "./own-resources.js";
 import { nameOf, type ReadResource } from "./resource.js";
 
 /** Nodes' words come one after the other: they are waited for. And between two writes. Milliseconds. */
@@ -17,8 +18,6 @@ const WRITE_MS = 50;
 
 /** After a change of a guard, until each node that selects pods must have said so: more than NodeObject's delay. */
 const SETTLE_MS = 5000;
-
-const GROUP = { group: "januscontroller.clustergarage.io", version: "v1alpha1" };
 
 /** What a JanusNode says. */
 export interface SeenNode {
@@ -129,13 +128,12 @@ export class GuardWriter {
   async #patch(resource: ReadResource, status: GuardStatus): Promise<void> {
     const api = this.#options.kubeConfig().makeApiClient(CustomObjectsApi);
     const { kind, namespace, name } = resource;
-    const request = { ...GROUP, name, body: { status }, fieldManager: "janusd" };
-    const merge = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
+    const request = { ...OWN_GROUP, name, body: { status }, fieldManager: FIELD_MANAGER };
     try {
       if (kind === "ClusterJanusGuard") {
-        await api.patchClusterCustomObjectStatus({ ...request, plural: "clusterjanusguards" }, merge);
+        await api.patchClusterCustomObjectStatus({ ...request, plural: "clusterjanusguards" }, mergePatch());
       } else {
-        await api.patchNamespacedCustomObjectStatus({ ...request, namespace, plural: "janusguards" }, merge);
+        await api.patchNamespacedCustomObjectStatus({ ...request, namespace, plural: "janusguards" }, mergePatch());
       }
     } catch (error) {
       if (statusOf(error) !== 404) throw error; // it is gone

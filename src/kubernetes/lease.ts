@@ -5,6 +5,7 @@
 import { CoordinationV1Api, type KubeConfig, type V1Lease, V1MicroTime } from "@kubernetes/client-node";
 import type { Log } from "../log.js";
 import { explainFailure, statusOf } from "./failure.js";
+import { between } from "./jitter.js";
 
 const NAME = "janusd";
 const DURATION_MS = 60_000;
@@ -38,7 +39,7 @@ export class Lease {
 
   constructor(options: LeaseOptions) {
     this.#options = options;
-    this.#timer = setTimeout(() => void this.#turn(), Math.random() * FIRST_MS);
+    this.#timer = setTimeout(() => void this.#turn(), between(0, FIRST_MS));
   }
 
   /** Why it cannot be had or looked at. Undefined: it can. */
@@ -68,7 +69,7 @@ export class Lease {
       if (performance.now() - this.#renewedAt > DURATION_MS) this.#become(false);
     }
     if (this.#closed) return;
-    const pauseMs = this.#leading ? RENEW_MS : LOOK_MIN_MS + Math.random() * (LOOK_MAX_MS - LOOK_MIN_MS);
+    const pauseMs = this.#leading ? RENEW_MS : between(LOOK_MIN_MS, LOOK_MAX_MS);
     this.#timer = setTimeout(() => void this.#turn(), pauseMs);
   }
 

@@ -2,10 +2,13 @@
  * Keeps this node's JanusNode: made once, owned by the Node, and its status written when something changed. Writes are
  * some seconds apart, by chance, so that a change that every node sees is no storm.
  */
-import { CoreV1Api, CustomObjectsApi, type KubeConfig, PatchStrategy, setHeaderOptions } from "@kubernetes/client-node";
+import { CoreV1Api, CustomObjectsApi, type KubeConfig } from "@kubernetes/client-node";
+import { API_VERSION } from "../guard/document.js";
 import type { Log } from "../log.js";
 import { explainFailure, statusOf } from "./failure.js";
+import { backoff, between } from "./jitter.js";
 import { type NodeFacts, type NodeStatus, nodeStatus, sameBut } from "./node-status.js";
+import { FIELD_MANAGER, mergePatch, OWN_GROUP } from "./own-resources.js";
 import type { Coverage, ResourceOutcome } from "./reconcile.js";
 
 /** From a change to its being written, at most and at least. Milliseconds. */
@@ -20,7 +23,7 @@ const COUNTERS_MS = 5 * 60_000;
 const RETRY_MIN_MS = 2000;
 const RETRY_MAX_MS = 120_000;
 
-const GROUP = { group: "januscontroller.clustergarage.io", version: "v1alpha1", plural: "janusnodes" };
+const NODES = { ...OWN_GROUP, plural: "janusnodes" } as const;
 
 export interface NodeObjectOptions {
   readonly nodeName: string;
@@ -100,7 +103,7 @@ export class NodeObject {
       const failure = error instanceof Refused ? error.message : String(error);
       if (failure !== this.#failure) log.warn({ node: nodeName, failure }, "the node's status is not written");
       this.#failure = failure;
-      pauseMs = between(0.5, 1) * Math.min(RETRY_MIN_MS * 2 ** this.#tries++, RETRY_MAX_MS);
+      pauseMs = backoff(this.#tries++, RETRY_MIN_MS, RETRY_MAX_MS);
     }
     this.#writing = false;
     this.#timer = undefined;
@@ -121,8 +124,8 @@ export class NodeObject {
 
   async #patch(status: NodeStatus): Promise<void> {
     const api = this.#options.kubeConfig().makeApiClient(CustomObjectsApi);
-    const request = { ...GROUP, name: this.#options.nodeName, body: { status }, fieldManager: "janusd" };
-    await api.patchClusterCustomObjectStatus(request, setHeaderOptions("Content-Type", PatchStrategy.MergePatch));
+    const request = { ...NODES, name: this.#options.nodeName, body: { status }, fieldManager: FIELD_MANAGER };
+    await api.patchClusterCustomObjectStatus(request, mergePatch());
   }
 
   /** It goes with the Node. One that is there is taken as it is. */
@@ -135,14 +138,14 @@ export class NodeObject {
     });
     const owner = { apiVersion: "v1", kind: "Node", name, uid: node.metadata?.uid ?? "" };
     const body = {
-      apiVersion: `${GROUP.group}/${GROUP.version}`,
+      apiVersion: API_VERSION,
       kind: "JanusNode",
       metadata: { name, ownerReferences: [owner] },
     };
     try {
       await kubeConfig()
         .makeApiClient(CustomObjectsApi)
-        .createClusterCustomObject({ ...GROUP, body });
+        .createClusterCustomObject({ ...NODES, body });
     } catch (error) {
       if (statusOf(error) !== 409) throw refused(error, "create", "janusnodes");
     }
@@ -155,8 +158,4 @@ class Refused extends Error {
 
 function refused(error: unknown, verb: string, resource: string): Refused {
   return new Refused(explainFailure(error, verb, resource), { cause: error });
-}
-
-function between(min: number, max: number): number {
-  return min + Math.random() * (max - min);
 }
