@@ -13,7 +13,7 @@
 #define JANUS_PATH_SLOTS 8     // one per thread that locates
 #define JANUS_EXE_MAX 512      // bytes of an executable's path that are kept
 #define JANUS_ASKED_MAX 4096   // bytes of the path that a process asked by, with its NUL (PATH_MAX)
-#define JANUS_EXEC_NAME_MAX 256  // bytes of each name that an exec was asked by, with its NUL, that are kept
+#define JANUS_ARGV0_MAX 256    // bytes of an exec's first argument, with its NUL, that are kept
 #define JANUS_CGROUP_LEVELS 16 // of a cgroup's path that are kept, from the root: runtimes' are on top
 #define JANUS_CGROUP_MAX (JANUS_CGROUP_LEVELS * 256)  // bytes of such a path at most
 #define JANUS_TASK_CGROUPS 4   // different paths of one process, in all hierarchies, that are reported
@@ -58,7 +58,7 @@ enum janus_record_type {
 };
 
 // Ring buffer record. Of `text` only so much is sent as there is: the executable,
-// and of an exec the path that it was asked by and its first argument.
+// and of an exec its first argument.
 struct janus_record {
   __u32 type;
   __u32 tgid;
@@ -66,14 +66,10 @@ struct janus_record {
   __u64 mnt_ns;       // of its mount namespace, unique since boot
   __u32 ppid;         // whose child it is now
   __u32 uid;
-  __u16 asked_len;    // no NUL
-  __u16 argv0_len;    // no NUL
+  __u32 argv0_len;    // no NUL
   __u32 exe_len;
   char comm[16];
-  __u64 exe_ino;      // of an exec: what runs now, and on which file system
-  __u32 exe_dev;      // as in janus_locate
-  __u32 pad;
-  char text[JANUS_EXE_MAX + 2 * JANUS_EXEC_NAME_MAX];
+  char text[JANUS_EXE_MAX + JANUS_ARGV0_MAX];
 };
 
 // One per process from iter/task. After it come `exe_len` bytes of executable,

@@ -168,29 +168,21 @@ static __always_inline __u32 exe_path(struct file *file, char *buffer) {
 
 // ---- the process table ----------------------------------------------------
 
-// By what an exec was asked. The caller is the one that did it, so its memory can be
+// The first argument of an exec. The caller is the one that did it, so its memory can be
 // read: a page that isn't there is not waited for. One that is too long is left out.
-static __always_inline __u64 add_exec_names(struct janus_record *record, __u64 at, struct task_struct *task,
-                                            struct linux_binprm *bprm) {
+static __always_inline __u64 add_argv0(struct janus_record *record, __u64 at, struct task_struct *task) {
   if (at > JANUS_EXE_MAX) return at;
-  long size = bpf_probe_read_kernel_str(record->text + at, JANUS_EXEC_NAME_MAX, BPF_CORE_READ(bprm, interp));
-  if (size > 1 && size < JANUS_EXEC_NAME_MAX) {
-    record->asked_len = size - 1;
-    at += size - 1;
-  }
-  asm volatile("" : "+r"(at));
-  if (at > JANUS_EXE_MAX + JANUS_EXEC_NAME_MAX) return at;
-  size = bpf_probe_read_user_str(record->text + at, JANUS_EXEC_NAME_MAX, (void *)BPF_CORE_READ(task, mm, arg_start));
-  if (size > 1 && size < JANUS_EXEC_NAME_MAX) {
+  long size = bpf_probe_read_user_str(record->text + at, JANUS_ARGV0_MAX, (void *)BPF_CORE_READ(task, mm, arg_start));
+  if (size > 1 && size < JANUS_ARGV0_MAX) {
     record->argv0_len = size - 1;
     at += size - 1;
   }
   return at;
 }
 
-// `task`, `exe` and `bprm` may be null.
+// `task` and `exe` may be null.
 static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task *entry, struct task_struct *task,
-                                 struct file *exe, struct linux_binprm *bprm) {
+                                 struct file *exe) {
   __u32 zero = 0;
   struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
   if (!scratch) return;
@@ -210,13 +202,10 @@ static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task
   if (off > JANUS_EXE_MAX || len > JANUS_EXE_MAX) return;
   record->exe_len = len;
   if (len) bpf_probe_read_kernel(record->text, len, scratch->exe + off);
-  record->asked_len = record->argv0_len = 0;
+  record->argv0_len = 0;
   __u64 size = len;
-  if (bprm) {
-    struct inode *inode = BPF_CORE_READ(exe, f_path.dentry, d_inode);
-    record->exe_ino = BPF_CORE_READ(inode, i_ino);
-    record->exe_dev = BPF_CORE_READ(inode, i_sb, s_dev);
-    size = add_exec_names(record, len, task, bprm);
+  if (type == JANUS_RECORD_EXEC) {
+    size = add_argv0(record, len, task);
     asm volatile("" : "+r"(size));
   }
   if (size > sizeof(record->text)) return;
@@ -257,7 +246,7 @@ static __always_inline void join(struct task_struct *task, const struct janus_ta
     count(JANUS_COUNT_TASKS_FULL);
     return;
   }
-  emit(JANUS_RECORD_TASK, tgid, entry, task, BPF_CORE_READ(task, mm, exe_file), 0);
+  emit(JANUS_RECORD_TASK, tgid, entry, task, BPF_CORE_READ(task, mm, exe_file));
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -277,7 +266,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child) {
   if (!entry.container) return 0;
   join(child, &entry);
   if (forker_entry && mount_namespace(child) != mount_namespace(parent))
-    emit(JANUS_RECORD_NAMESPACE, BPF_CORE_READ(child, tgid), &entry, child, 0, 0);
+    emit(JANUS_RECORD_NAMESPACE, BPF_CORE_READ(child, tgid), &entry, child, 0);
   return 0;
 }
 
@@ -301,7 +290,7 @@ int BPF_PROG(on_attach, struct cgroup *cgroup, const char *path, struct task_str
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm) {
   struct janus_task *entry = known(task);
-  if (entry) emit(JANUS_RECORD_EXEC, BPF_CORE_READ(task, tgid), entry, task, BPF_CORE_READ(bprm, file), bprm);
+  if (entry) emit(JANUS_RECORD_EXEC, BPF_CORE_READ(task, tgid), entry, task, BPF_CORE_READ(bprm, file));
   return 0;
 }
 
@@ -313,7 +302,7 @@ int BPF_PROG(on_exit, struct task_struct *task) {
   struct janus_task gone = *entry;
   // The entry goes before the record comes: while there is an entry, the record
   // is yet to be read. Of two last threads, one deletes.
-  if (bpf_map_delete_elem(&tasks, &tgid) == 0) emit(JANUS_RECORD_EXIT, tgid, &gone, task, 0, 0);
+  if (bpf_map_delete_elem(&tasks, &tgid) == 0) emit(JANUS_RECORD_EXIT, tgid, &gone, task, 0);
   return 0;
 }
 
@@ -326,7 +315,7 @@ int BPF_PROG(on_rmdir, struct cgroup *cgroup) {
   __u64 *container = bpf_map_lookup_elem(&cgroups, &key);
   if (!container) return 0;
   struct janus_task gone = {.container = *container};
-  emit(JANUS_RECORD_RMDIR, 0, &gone, 0, 0, 0);
+  emit(JANUS_RECORD_RMDIR, 0, &gone, 0, 0);
   return 0;
 }
 

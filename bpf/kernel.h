@@ -297,7 +297,6 @@ struct pt_regs {
 };
 struct linux_binprm {
   struct file *file;
-  const char *interp;  // by what name `file` was opened: of a script, its interpreter's
 };
 
 struct trace_event_raw_sys_exit {

@@ -113,7 +113,7 @@ void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const L
                              .exe = exe,
                              .ancestry = ancestry,
                              .asked = asked_by(location, what),
-                             .argv0 = process ? process->exec.argv0 : std::string_view(),
+                             .argv0 = process ? process->argv0 : std::string_view(),
                              .other = other};
   if (ring_.push(event, texts, what.deniers)) wake_();
 }

@@ -49,9 +49,7 @@ std::optional<std::pair<const janus_record*, RecordTexts>> record_of(const void*
   if (size < offsetof(janus_record, text)) return std::nullopt;
   std::string_view rest(record->text, size - offsetof(janus_record, text));
   RecordTexts texts;
-  if (!take(rest, record->exe_len, texts.exe) || !take(rest, record->asked_len, texts.asked) ||
-      !take(rest, record->argv0_len, texts.argv0))
-    return std::nullopt;
+  if (!take(rest, record->exe_len, texts.exe) || !take(rest, record->argv0_len, texts.argv0)) return std::nullopt;
   return std::pair(record, texts);
 }
 

@@ -36,10 +36,9 @@ std::string_view visit_threads(std::string_view bytes, Visit visit) {
   return bytes;
 }
 
-// What follows a record of the ring. Of an exec: by what path it was asked, and its
-// first argument; empty where they are not known.
+// What follows a record of the ring. `argv0`: of an exec; empty where it is not known.
 struct RecordTexts {
-  std::string_view exe, asked, argv0;
+  std::string_view exe, argv0;
 };
 
 // A record of the ring, which is aligned there.

@@ -73,13 +73,8 @@ void Arrivals::close() {
   if (skeleton_ == nullptr) return;
   arrivals_bpf::detach(skeleton_);  // nobody is held from here; who goes round goes on
   const Holder::Shared shared = holder_.shared();
-  if (shared.held >= 0) {
-    continue_arrivals(shared.held, 0);
-  } else {
-    const std::uint32_t which = JANUS_HOLD_COUNT_UNTOLD;
-    std::uint64_t untold = 0;
-    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.hold_counters), &which, &untold) == 0) untold_ += untold;
-  }
+  if (shared.held >= 0) continue_arrivals(shared.held, 0);
+  untold_ += own_untold();
   ring_buffer__free(std::exchange(ring_, nullptr));
   arrivals_bpf::destroy(std::exchange(skeleton_, nullptr));
   pending_.clear();
@@ -149,27 +144,26 @@ bool Arrivals::admit(std::uint64_t container, bool guarded) {
     return false;
   }
   const std::uint64_t waited = monotonic_ns() - pending.since_ns;
-  std::size_t at = 0;
-  while (at < kBlockedBoundsNs.size() && waited > kBlockedBoundsNs[at]) ++at;
-  ++stats_.waited[at];
+  ++stats_.waited[blocked_bucket(waited)];
   stats_.waited_ns += waited;
   ++stats_.admitted;
   return true;
 }
 
+// By counters that are not the holder's: it has none where it is off.
+std::uint64_t Arrivals::own_untold() const {
+  if (skeleton_ == nullptr || holder_.shared().counters >= 0) return 0;
+  const std::uint32_t which = JANUS_HOLD_COUNT_UNTOLD;
+  std::uint64_t value = 0;
+  bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.hold_counters), &which, &value);
+  return value;
+}
+
 Arrivals::Stats Arrivals::stats() const {
   const std::lock_guard lock(mutex_);
   Stats stats = stats_;
-  const bool shared = holder_.shared().held >= 0;
-  std::uint64_t untold = untold_;
-  if (shared) {
-    untold = holder_.counter(JANUS_HOLD_COUNT_UNTOLD);
-    stats.expired = holder_.counter(JANUS_HOLD_COUNT_UNKNOWN);
-  } else if (skeleton_ != nullptr) {
-    const std::uint32_t which = JANUS_HOLD_COUNT_UNTOLD;
-    std::uint64_t now = 0;
-    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.hold_counters), &which, &now) == 0) untold += now;
-  }
+  const std::uint64_t untold = holder_.counter(JANUS_HOLD_COUNT_UNTOLD) + untold_ + own_untold();
+  stats.expired = holder_.counter(JANUS_HOLD_COUNT_UNKNOWN);
   stats.unheld += untold;
   stats.unknown += stats.expired + untold;
   return stats;

@@ -82,6 +82,7 @@ class Arrivals {
   void close();
   void arrived(const janus_arrival& told);
   bool let_go(std::uint64_t container, const Pending& pending);
+  std::uint64_t own_untold() const;
   static int on_arrival(void* context, void* data, std::size_t size);
 
   const Holder& holder_;

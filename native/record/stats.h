@@ -21,6 +21,13 @@ inline constexpr std::array<std::uint64_t, 17> kBlockedBoundsNs = {
     2'000,     5'000,      10'000,     20'000,      50'000,      100'000,       200'000,       500'000,       1'000'000,
     2'000'000, 5'000'000, 10'000'000, 50'000'000, 100'000'000, 500'000'000, 1'000'000'000, 5'000'000'000};
 
+// Which bucket of the histogram such a time is in.
+inline std::size_t blocked_bucket(std::uint64_t ns) {
+  std::size_t at = 0;
+  while (at < kBlockedBoundsNs.size() && ns > kBlockedBoundsNs[at]) ++at;
+  return at;
+}
+
 class Counter {
  public:
   void add(std::uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
@@ -47,9 +54,7 @@ class SubjectStats {
     counts().decisions[static_cast<std::size_t>(kind)][static_cast<std::size_t>(response)][answered].add();
   }
   void block(Response response, std::uint64_t ns) {
-    std::size_t at = 0;
-    while (at < kBlockedBoundsNs.size() && ns > kBlockedBoundsNs[at]) ++at;
-    counts().blocked[static_cast<std::size_t>(response)][at].add();
+    counts().blocked[static_cast<std::size_t>(response)][blocked_bucket(ns)].add();
     counts().blocked_ns[static_cast<std::size_t>(response)].add(ns);
   }
   // Null: nothing was decided yet.

@@ -36,18 +36,18 @@ std::vector<std::uint64_t> ProcessTable::put(const ProcessKey& key, const News& 
   process.uid = news.uid;
   process.flags = news.flags;
   process.image->comm = news.comm;
-  process.exec = exec_of(process, news, added);
+  process.argv0 = argv0_of(process, news, added);
   if (!news.exe.empty()) process.image->exe = news.exe;
   if (process.ancestors.empty()) link(process);
   return emptied;
 }
 
-ProcessTable::Exec ProcessTable::exec_of(const Process& process, const News& news, bool added) const {
-  if (news.exec) return *news.exec;
-  if (!added) return news.exe.empty() || news.exe == process.image->exe ? process.exec : Exec{};
+std::string ProcessTable::argv0_of(const Process& process, const News& news, bool added) const {
+  if (news.argv0) return *news.argv0;
+  if (!added) return news.exe.empty() || news.exe == process.image->exe ? process.argv0 : std::string();
   const auto forker = table_.find(news.forker);
   const bool runs_the_same = forker != table_.end() && forker->second.container == news.container && forker->second.image->exe == news.exe;
-  return runs_the_same ? Exec{.asked = {}, .argv0 = forker->second.exec.argv0} : Exec{};
+  return runs_the_same ? forker->second.argv0 : std::string();
 }
 
 void ProcessTable::link(Process& process) const {

@@ -37,14 +37,6 @@ class ProcessTable {
     std::string comm;
     std::string exe;
   };
-  // The last exec that was seen of a process: what it runs since then, and by what
-  // path and first argument that was asked for.
-  struct Exec {
-    std::uint64_t ino = 0;  // 0: none was seen
-    std::uint32_t dev = 0;  // as in janus_locate
-    std::string asked;
-    std::string argv0;  // also of who was forked since
-  };
   struct Process {
     std::uint64_t container = 0;
     std::uint32_t ppid = 0;
@@ -52,14 +44,14 @@ class ProcessTable {
     std::uint32_t flags = 0;  // janus_task_flag
     ProcessKey forker;
     std::shared_ptr<Image> image;
-    Exec exec;
+    std::string argv0;  // of its last exec that was seen, or its forker's
     // Who forked it, who forked that, ...: as far as they are the container's.
     std::vector<std::shared_ptr<const Image>> ancestors;
     bool cut = false;            // there are more ancestors than are kept
     std::uint64_t ended_ns = 0;  // CLOCK_BOOTTIME; 0: it lives
   };
   // What is told of a process each time; an empty `exe` leaves what is known, and so
-  // does no `exec`, unless it runs something else by now.
+  // does no `argv0`, unless it runs something else by now.
   struct News {
     std::uint64_t container = 0;
     ProcessKey forker;
@@ -68,7 +60,7 @@ class ProcessTable {
     std::uint32_t flags = 0;
     std::string comm;
     std::string exe;
-    std::optional<Exec> exec;
+    std::optional<std::string> argv0;  // of an exec
   };
 
   // `past_limit`: ended processes that are kept at most.
@@ -118,7 +110,7 @@ class ProcessTable {
 
   std::optional<std::uint64_t> leave(std::uint64_t container, const ProcessKey& key);
   void link(Process& process) const;
-  Exec exec_of(const Process& process, const News& news, bool added) const;
+  std::string argv0_of(const Process& process, const News& news, bool added) const;
 
   const std::size_t past_limit_;
   Table table_;

@@ -25,7 +25,7 @@ ProcessTable::News news_of(const janus_task& task, std::uint32_t ppid, std::uint
           .flags = task.flags,
           .comm = std::move(comm),
           .exe = std::string(exe),
-          .exec = {}};
+          .argv0 = {}};
 }
 
 }  // namespace
@@ -204,7 +204,7 @@ void Tracker::take(const janus_record& record, const RecordTexts& texts) {
     case JANUS_RECORD_EXEC: {
       seen_.emplace_back(record.task.container, record.tgid, record.mnt_ns);
       auto executed = news();
-      executed.exec = {.ino = record.exe_ino, .dev = record.exe_dev, .asked = std::string(texts.asked), .argv0 = std::string(texts.argv0)};
+      executed.argv0 = std::string(texts.argv0);
       put(key, executed);
       break;
     }
@@ -326,7 +326,7 @@ std::optional<Tracker::Process> Tracker::process(const ProcessKey& key) const {
                   .uid = found->uid,
                   .comm = found->image->comm,
                   .exe = found->image->exe,
-                  .exec = found->exec,
+                  .argv0 = found->argv0,
                   .ancestors = {},
                   .cut = found->cut};
   for (const auto& image : found->ancestors) process.ancestors.push_back({image->key.tgid, image->comm, image->exe});

@@ -73,7 +73,7 @@ class Tracker {
     std::uint32_t uid = 0;
     std::string comm;
     std::string exe;
-    ProcessTable::Exec exec;
+    std::string argv0;  // see ProcessTable::Process
     // Its forker, its forker's forker, ..., up to the container's first process
     // (or to one that was put into the container: it has none in there).
     std::vector<Ancestor> ancestors;

@@ -158,11 +158,6 @@ export class Containerd {
     this.ctr("task", "kill", "--signal", "SIGKILL", bare(id));
   }
 
-  /** Containers that run, sandboxes included. */
-  running(): number {
-    return this.ctr("task", "list", "--quiet").split("\n").filter(Boolean).length;
-  }
-
   async stop(): Promise<void> {
     await this.#program.end("SIGTERM");
   }

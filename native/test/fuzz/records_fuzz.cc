@@ -44,7 +44,7 @@ void as_record(std::string_view bytes) {
   const auto record = record_of(copy.get(), bytes.size());
   if (!record) return;
   const char* const begin = reinterpret_cast<const char*>(copy.get());
-  for (const std::string_view text : {record->second.exe, record->second.asked, record->second.argv0})
+  for (const std::string_view text : {record->second.exe, record->second.argv0})
     CLAIM(text.data() >= begin && text.data() + text.size() <= begin + bytes.size());
 }
 
