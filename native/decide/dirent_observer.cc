@@ -285,19 +285,17 @@ void DirentObserver::begin(Device device, const Superblock& superblock) {
 void DirentObserver::end(Stream& stream) {
   if (stream.whole) {
     parts_.groups.dirents.try_mark(FAN_MARK_REMOVE | FAN_MARK_FILESYSTEM, kDirentMask, stream.bases.front().mount->get());
+  } else if (std::ranges::none_of(streams_, [&](const auto& each) { return &each.second != &stream && !each.second.whole; })) {
+    parts_.groups.dirents.flush_inode_marks();  // also those of directories that were moved out
   } else {
-    const bool others = std::ranges::any_of(streams_, [&](const auto& each) { return &each.second != &stream && !each.second.whole; });
     for (const std::string& handle : stream.table.handles()) {
-      Node* const node = stream.table.find(handle);
+      const Node* const node = stream.table.find(handle);
       if (!node->directory) continue;
-      if (!others) continue;
       if (const UniqueFd directory = open_at(stream.bases, stream.table.path_of(*node)))
         parts_.groups.dirents.try_mark(FAN_MARK_REMOVE, kOnInodes, directory.get());
     }
-    // Also those of directories that were moved out.
-    if (!others) parts_.groups.dirents.flush_inode_marks();
   }
-  shares_.set(stream.container, shares_.held(stream.container) - stream.table.size());
+  forget(stream);
   queued_bytes_ -= stream.event_bytes;
   auto& same = by_file_system_[stream.file_system];
   std::erase(same, &stream);
@@ -361,7 +359,7 @@ DirentObserver::Node* DirentObserver::add(Stream& stream, std::string handle, No
   }
   const std::size_t before = stream.table.size();
   Node* const node = stream.table.add(std::move(handle), parent, std::move(name), directory);
-  for (std::size_t gone = before + 1 - stream.table.size(); gone > 0; --gone) shares_.give_back(stream.container);
+  give_back(stream, before + 1 - stream.table.size());
   if (node == nullptr) unwatchable(stream);
   return node;
 }
@@ -369,9 +367,17 @@ DirentObserver::Node* DirentObserver::add(Stream& stream, std::string handle, No
 void DirentObserver::remove(Stream& stream, Node& node) {
   const std::size_t before = stream.table.size();
   stream.table.remove(node);
-  for (std::size_t gone = before - stream.table.size(); gone > 0; --gone) {
-    shares_.give_back(stream.container);
-  }
+  give_back(stream, before - stream.table.size());
+}
+
+void DirentObserver::give_back(const Stream& stream, std::size_t directories) {
+  shares_.set(stream.container, shares_.held(stream.container) - directories);
+}
+
+// All of its directories.
+void DirentObserver::forget(Stream& stream) {
+  give_back(stream, stream.table.size());
+  stream.table.clear();
 }
 
 // ---- finding directories ----------------------------------------------------------
@@ -392,8 +398,7 @@ bool DirentObserver::advance(Stream& stream) {
   }
   if (stream.events.empty() && stream.stale && !stream.walks()) {
     stream.stale = false;
-    shares_.set(stream.container, shares_.held(stream.container) - stream.table.size());
-    stream.table.clear();
+    forget(stream);
     stream.replaced.clear();
     rewalk(stream, *superblock);
   }
@@ -522,8 +527,7 @@ void DirentObserver::look_at(Stream& stream, const Superblock& superblock, Event
     queued_bytes_ += one.bytes();
     stream.event_bytes += one.bytes();
     stream.events.push_front(std::move(one));
-    shares_.set(stream.container, shares_.held(stream.container) - stream.table.size());
-    stream.table.clear();
+    forget(stream);
     rewalk(stream, superblock);
     return;
   }
@@ -557,19 +561,11 @@ void DirentObserver::created(Stream& stream, const Superblock& superblock, const
 }
 
 std::string DirentObserver::outside(const Stream& stream, const std::string& handle, std::string_view name) {
-  std::int32_t type = 0;
-  if (!stream.whole || !apart_ || handle.size() < sizeof(type)) return {};
+  const auto known = FileHandle::from(handle);
+  if (!stream.whole || !apart_ || !known) return {};
   // The working directory says which file system is meant: what O_PATH opened is no answer to that by itself.
   if (fchdir(stream.bases.front().mount->get()) != 0) return {};
-  const std::size_t bytes = handle.size() - sizeof(type);
-  alignas(file_handle) std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> buffer{};
-  if (bytes > MAX_HANDLE_SZ) return {};
-  auto* const raw = reinterpret_cast<file_handle*>(buffer.data());
-  std::memcpy(&type, handle.data(), sizeof(type));
-  raw->handle_type = type;
-  raw->handle_bytes = static_cast<unsigned>(bytes);
-  std::memcpy(raw->f_handle, handle.data() + sizeof(type), bytes);
-  const UniqueFd directory(open_by_handle_at(AT_FDCWD, raw, O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd directory = known->open(AT_FDCWD, O_PATH | O_DIRECTORY);
   if (chdir("/") != 0 || !directory) return {};
   const Location at = locator_.locate(directory.get());
   return at.found() && at.has_path() && at.raw->dev == stream.device ? std::string(at.path) + "/" + std::string(name) : std::string();
@@ -600,7 +596,7 @@ void DirentObserver::renamed(Stream& stream, const Superblock& superblock, const
   if (node != nullptr) {
     const std::size_t before = stream.table.size();
     const auto moved = stream.table.move(*node, *to, event->new_name);
-    for (std::size_t gone = before - stream.table.size(); gone > 0; --gone) shares_.give_back(stream.container);
+    give_back(stream, before - stream.table.size());
     if (!moved) return unwatchable(stream);
     replace(moved->replaced);
     if (auto unlisted = stream.unlisted.extract(event->object)) stream.jobs.push_back(std::move(unlisted.mapped()));

@@ -162,6 +162,8 @@ class DirentObserver {
   void finish_replaced(Stream& stream, const Superblock& superblock);
   Node* add(Stream& stream, std::string handle, Node& parent, std::string name, bool directory);
   void remove(Stream& stream, Node& node);
+  void give_back(const Stream& stream, std::size_t directories);
+  void forget(Stream& stream);
   void unwatchable(Stream& stream);
 
   void record(const Superblock& superblock, FileEventKind kind, Path path, Path other, bool directory, const Event& event, std::uint16_t flags = 0);

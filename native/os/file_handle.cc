@@ -1,6 +1,7 @@
 #include "os/file_handle.h"
 
 #include <cerrno>
+#include <cstring>
 
 namespace janus {
 namespace {
@@ -19,6 +20,22 @@ std::optional<FileHandle> FileHandle::of(int fd) {
     if (errno != EINVAL) break;
   }
   return std::nullopt;
+}
+
+std::optional<FileHandle> FileHandle::from(std::string_view bytes) {
+  FileHandle handle;
+  file_handle& raw = handle.get();
+  if (bytes.size() < sizeof(raw.handle_type) || bytes.size() - sizeof(raw.handle_type) > MAX_HANDLE_SZ) return std::nullopt;
+  std::memcpy(&raw.handle_type, bytes.data(), sizeof(raw.handle_type));
+  bytes.remove_prefix(sizeof(raw.handle_type));
+  raw.handle_bytes = static_cast<unsigned>(bytes.size());
+  std::memcpy(raw.f_handle, bytes.data(), bytes.size());
+  return handle;
+}
+
+UniqueFd FileHandle::open(int mount, int flags) const {
+  FileHandle handle = *this;  // the system call's is not const
+  return UniqueFd(open_by_handle_at(mount, &handle.get(), flags | O_CLOEXEC));
 }
 
 __attribute__((no_sanitize("alignment"))) std::string bytes_of(const file_handle& handle) {

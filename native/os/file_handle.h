@@ -9,6 +9,9 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
+
+#include "os/unique_fd.h"
 
 namespace janus {
 
@@ -17,6 +20,11 @@ class FileHandle {
  public:
   // Of an open descriptor's file. Nothing if its file system gives none; errno says why.
   static std::optional<FileHandle> of(int fd);
+  // Of bytes_of(). Nothing if they can't be a handle.
+  static std::optional<FileHandle> from(std::string_view bytes);
+
+  // Empty if there is no such file (any more); errno says why. `mount` says on which file system.
+  UniqueFd open(int mount, int flags) const;
 
   const file_handle& get() const { return *reinterpret_cast<const file_handle*>(bytes_.data()); }
 
