@@ -215,6 +215,8 @@ function ofEvents(command: Command): Command {
     .addOption(several("--event <event>", `only of this kind: ${EVENT_KINDS.join(", ")}`))
     .addOption(several("--path <glob>", "only of this path and what is below it; or a glob, as in exclude of a guard"))
     .addOption(several("--exe <glob>", "only of processes that run this program; or a glob"))
+    .addOption(several("--asked <glob>", "only what was asked for by this path, as the process wrote it; or a glob"))
+    .addOption(several("--argv0 <glob>", "only of processes whose program has this first argument; or a glob"))
     .addOption(new Option("--uid <uid>", "only of processes of this user").argParser(parseUid))
     .addOption(
       new Option("--not <field=value>", "leave out what fits: --not path=/tmp, by the names of these flags").argParser(

@@ -23,6 +23,8 @@ export interface EventOptions {
   readonly event?: readonly string[];
   readonly path?: readonly string[];
   readonly exe?: readonly string[];
+  readonly asked?: readonly string[];
+  readonly argv0?: readonly string[];
   readonly uid?: readonly number[];
   readonly not?: FilterValues;
 }
@@ -36,6 +38,8 @@ const FIELDS = {
   event: "events",
   path: "paths",
   exe: "executables",
+  asked: "asked",
+  argv0: "argv0",
 } as const;
 
 type Flag = keyof typeof FIELDS;
@@ -93,7 +97,7 @@ export function parseInterval(text: string): number {
 }
 
 export function parseNot(text: string, before: FilterValues = {}): FilterValues {
-  const [, name = "", value = ""] = /^([a-z]+)=(.*)$/s.exec(text) ?? [];
+  const [, name = "", value = ""] = /^([a-z0-9]+)=(.*)$/s.exec(text) ?? [];
   if (name === "uid") return { ...before, uids: parseUid(value, before.uids) };
   const response = RESPONSES.get(value);
   if (name === "response" && response !== undefined) {

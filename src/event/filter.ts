@@ -22,6 +22,9 @@ export interface FilterFields {
   readonly paths: readonly Glob[];
   readonly uids: readonly number[];
   readonly executables: readonly Glob[];
+  /** An event of which it is not known fits none; so with `argv0`. */
+  readonly asked: readonly Glob[];
+  readonly argv0: readonly Glob[];
 }
 
 export const NO_FIELDS: FilterFields = {
@@ -34,6 +37,8 @@ export const NO_FIELDS: FilterFields = {
   paths: [],
   uids: [],
   executables: [],
+  asked: [],
+  argv0: [],
 };
 
 const SHORT_ID = 12;
@@ -60,7 +65,7 @@ export class EventFilter {
 /** One for each field that has values, the cheap ones first. */
 function testsOf(fields: FilterFields): Test[] {
   const tests: Test[] = [];
-  const { guards, namespaces, pods, containers, kinds, responses, paths, uids, executables } = fields;
+  const { guards, namespaces, pods, containers, kinds, responses, paths, uids, executables, asked, argv0 } = fields;
   if (responses.length > 0) tests.push((view) => responses.includes(view.response));
   if (kinds.length > 0) tests.push((view) => kinds.includes(view.kind));
   if (uids.length > 0) tests.push((view) => uids.includes(view.uid));
@@ -73,12 +78,17 @@ function testsOf(fields: FilterFields): Test[] {
     tests.push((view, subject, deniers) => [subject, ...deniers.others].some((one) => named(view, one, deniers)));
   }
   if (paths.length > 0) {
-    const covered = (bytes: Buffer) => paths.some((glob) => glob.covers(bytes));
     // A rename by either name.
-    tests.push((view) => covered(view.pathBytes) || (view.hasOther && covered(view.otherBytes)));
+    tests.push((view) => covers(paths, view.pathBytes) || (view.hasOther && covers(paths, view.otherBytes)));
   }
-  if (executables.length > 0) tests.push(({ exeBytes }) => executables.some((glob) => glob.covers(exeBytes)));
+  if (executables.length > 0) tests.push((view) => covers(executables, view.exeBytes));
+  if (asked.length > 0) tests.push((view) => view.hasAsked && covers(asked, view.askedBytes));
+  if (argv0.length > 0) tests.push((view) => view.hasArgv0 && covers(argv0, view.argv0Bytes));
   return tests;
+}
+
+function covers(globs: readonly Glob[], bytes: Buffer): boolean {
+  return globs.some((glob) => glob.covers(bytes));
 }
 
 function isOneOf(containers: readonly string[], { containerId, containerName }: SubjectContext): boolean {

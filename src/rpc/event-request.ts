@@ -57,9 +57,11 @@ function parseFields(at: string, filter: FilterMessage | undefined, refuse: Refu
       return [];
     });
   };
-  const patterns = [...filter.paths, ...filter.executables].reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  const { paths, executables, asked, argv0 } = filter;
+  const patterns = [paths, executables, asked, argv0].flat().reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   if (patterns > MAX_PATTERNS) {
-    refuse(`${at}.paths`, `and executables have ${patterns} bytes together: ${MAX_PATTERNS} at most`);
+    const bounds = `have ${patterns} bytes together: ${MAX_PATTERNS} at most`;
+    refuse(`${at}.paths`, `and executables, asked and argv0 ${bounds}`);
   }
   return {
     guards: parse("guards", filter.guards, nameOf),
@@ -68,9 +70,11 @@ function parseFields(at: string, filter: FilterMessage | undefined, refuse: Refu
     containers: parse("containers", filter.containers, (id) => containerId(id) ?? new Problem(CONTAINER_ID_HELP)),
     kinds: parse("events", filter.events, kindsOf).flat(),
     responses: parse("responses", filter.responses, responseOf),
-    paths: parse("paths", filter.paths, globOf),
+    paths: parse("paths", paths, pathOf),
     uids: parse("uids", filter.uids, (uid) => uid),
-    executables: parse("executables", filter.executables, globOf),
+    executables: parse("executables", executables, pathOf),
+    asked: parse("asked", asked, claimOf),
+    argv0: parse("argv0", argv0, claimOf),
   };
 }
 
@@ -105,9 +109,18 @@ function responseOf(response: Response): number | Problem {
   return index === -1 ? new Problem("unknown response") : index;
 }
 
+/** Of a path as the daemon finds it. */
+function pathOf(pattern: string): Glob | Problem {
+  return /^(?:\/|\*\*)/.test(pattern) ? globOf(pattern) : new Problem("must begin with / or **");
+}
+
+/** Of a path or a name as a process wrote it. */
+function claimOf(pattern: string): Glob | Problem {
+  return pattern === "" ? new Problem("is empty") : globOf(pattern);
+}
+
 /** A slash at the end says nothing, and `/` is everything. */
 function globOf(pattern: string): Glob | Problem {
-  if (!pattern.startsWith("/") && !pattern.startsWith("**")) return new Problem("must begin with / or **");
   const text = plain(pattern);
   return text instanceof Problem ? text : new Glob(/^\/+$/.test(text) ? "/**" : text.replace(/(?<!\\)\/+$/, ""));
 }

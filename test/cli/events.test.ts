@@ -213,6 +213,7 @@ t.test("flags become filters", async (t) => {
     "exec",
   ];
   const more = ["--path", "/etc/*", "--exe", "/bin/sh", "--uid", "0", "--uid", "7", "--since", "12"];
+  const claims = ["--asked", "./x", "--argv0", "-sh"];
   const not = [
     "--not",
     "path=/tmp=x",
@@ -224,8 +225,16 @@ t.test("flags become filters", async (t) => {
     "response=allow",
     "--not",
     "guard=z",
+    "--not",
+    "asked=y",
+    "--not",
+    "argv0=wget",
   ];
-  t.match(await run(["events", ...only, ...more, ...not, "--address", address]), { exit: 0, out: "", err: "" });
+  t.match(await run(["events", ...only, ...more, ...claims, ...not, "--address", address]), {
+    exit: 0,
+    out: "",
+    err: "",
+  });
   t.match(requests, [
     {
       follow: false,
@@ -240,8 +249,17 @@ t.test("flags become filters", async (t) => {
         paths: ["/etc/*"],
         executables: ["/bin/sh"],
         uids: [0, 7],
+        asked: ["./x"],
+        argv0: ["-sh"],
       },
-      exclude: { paths: ["/tmp=x", "/run"], uids: [5], responses: [Response.ALLOW], guards: ["z"] },
+      exclude: {
+        paths: ["/tmp=x", "/run"],
+        uids: [5],
+        responses: [Response.ALLOW],
+        guards: ["z"],
+        asked: ["y"],
+        argv0: ["wget"],
+      },
     },
   ]);
 });

@@ -55,6 +55,16 @@ t.test("an allowed exec, and by what name the program then opens files", async (
   t.match(await event(daemon, ({ asked }) => asked === "/bin/cat"), { response: "ALLOW", path: "/bin/busybox" });
   t.match(await event(daemon, ({ asked }) => asked === "./secret"), { path: "/etc/secret", argv0: "/bin/cat" });
   t.match(await event(daemon, ({ asked }) => asked === "link"), { path: "/etc/secret", argv0: "/bin/head" });
+
+  const asked = async (...filter: string[]): Promise<(string | undefined)[]> => {
+    const { out } = await janusctl(["--address", daemon.grpcAddress, "events", "-o", "json", ...filter]);
+    return out.split("\n").flatMap((line) => (line === "" ? [] : JSON.parse(line).event.asked));
+  };
+  t.same(await asked("--asked", "./secret", "--asked", "l*"), ["./secret", "link"]);
+  t.same(await asked("--asked", "/etc"), [], "as it was written");
+  t.same(await asked("--argv0", "/bin/head"), ["link"]);
+  t.same(await asked("--path", "/etc", "--not", "argv0=/bin/head"), ["./secret"]);
+  t.same(await asked("--path", "/etc", "--not", "asked=./*"), ["link"]);
   await daemon.stop();
 });
 

@@ -65,6 +65,19 @@ t.test("each field: what fits, and what doesn't", async (t) => {
   t.notOk(fits({ executables: ["/bin/b"] }));
 });
 
+t.test("what a process says is compared as it wrote it; what is not known fits nothing", async (t) => {
+  for (const asked of ["./secret", "./*", "**/secret", "./secret/"])
+    t.ok(fits({ asked: [asked] }, { asked: "./secret" }), asked);
+  for (const asked of ["secret", "/etc/secret"]) t.notOk(fits({ asked: [asked] }, { asked: "./secret" }), asked);
+  t.ok(fits({ argv0: ["wget", "-sh"] }, { argv0: "-sh" }));
+  t.ok(fits({ argv0: ["caf?"] }, { argv0: Buffer.from("caf\xe9", "latin1") }), "bytes that are not UTF-8");
+  t.notOk(fits({ argv0: ["sh"] }, { argv0: "-sh" }));
+  for (const filter of [{ asked: ["**"] }, { argv0: ["**"] }]) {
+    t.ok(fits(filter, { asked: "x", argv0: "y" }));
+    t.notOk(fits(filter), "not known");
+  }
+});
+
 t.test("a rename fits by either name; and by the event of either end", async (t) => {
   const matches = (include: Filter, record: RecordFields) =>
     parse({ include }).filter.matches(viewOf(record), subjectOf(), NO_DENIERS);
@@ -113,8 +126,15 @@ t.test("what makes no sense is said field by field", async (t) => {
       responses: [Response.UNSPECIFIED],
       paths: ["etc", `/${"x".repeat(1024)}`],
       pods: Array.from({ length: 65 }, (_, index) => `pod${index}`),
+      asked: [""],
+      argv0: ["sh", "x".repeat(1025)],
     },
-    exclude: { executables: ["cat"], paths: [`/${"x".repeat(1000)}`, `/${"y".repeat(1000)}`, `/${"z".repeat(50)}`] },
+    exclude: {
+      executables: ["cat"],
+      paths: [`/${"x".repeat(1000)}`],
+      asked: ["y".repeat(1000)],
+      argv0: ["z".repeat(50)],
+    },
     since: { case: "sinceTime" as const, value: { ...timestampFromMs(0), nanos: -1 } },
   };
   const error = t.throws(() => parse(request));
@@ -122,6 +142,7 @@ t.test("what makes no sense is said field by field", async (t) => {
   t.same(
     error.data.violations.map(({ field }) => field),
     [
+      "include.paths",
       "include.guards[0]",
       "include.pods",
       "include.containers[0]",
@@ -129,6 +150,8 @@ t.test("what makes no sense is said field by field", async (t) => {
       "include.responses[0]",
       "include.paths[0]",
       "include.paths[1]",
+      "include.asked[0]",
+      "include.argv0[1]",
       "exclude.paths",
       "exclude.executables[0]",
       "since_time.nanos",
