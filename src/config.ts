@@ -68,6 +68,8 @@ export interface KubernetesConfig {
   readonly kubeconfig: string | undefined;
   /** Of the container runtime's socket. Undefined: the first of the known ones that is there. */
   readonly criEndpoint: string | undefined;
+  /** Denials are told as Events on the pods. */
+  readonly events: boolean;
 }
 
 /** A command line or environment that makes no sense. One line. */
@@ -217,6 +219,13 @@ const OPTIONS = {
       "the first that is there of `/run/containerd/containerd.sock`, `/run/crio/crio.sock`, `/run/cri-dockerd.sock`",
     help: "The container runtime's Unix socket (`/path` or `unix:///path`), which knows a pod's containers before the pod's status names them. For `--kubernetes`.",
     parse: (text) => absoluteOrNone(text.replace(/^unix:\/\//, "")),
+  }),
+  kubernetesEvents: row({
+    flag: "kubernetes-events",
+    env: "JANUSD_KUBERNETES_EVENTS",
+    default: true,
+    help: "With `--kubernetes`: tell denials as Events on the pods, for `kubectl describe pod`. One of each guard, pod and reason, with a count. See docs/kubernetes.md.",
+    parse: parseSwitch,
   }),
   stateFile: row({
     flag: "state-file",
@@ -440,11 +449,17 @@ export function parseConfig(
   };
 }
 
-function readKubernetes({ kubernetes, kubeconfig, criEndpoint }: Values): KubernetesConfig | undefined {
+function readKubernetes({
+  kubernetes,
+  kubeconfig,
+  criEndpoint,
+  kubernetesEvents,
+}: Values): KubernetesConfig | undefined {
   if (!kubernetes && kubeconfig === "") return undefined;
   return {
     kubeconfig: kubeconfig === "" ? undefined : kubeconfig,
     criEndpoint: criEndpoint === "" ? undefined : criEndpoint,
+    events: kubernetesEvents,
   };
 }
 

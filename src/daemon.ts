@@ -18,6 +18,7 @@ import { GuardRegistry, type StoredGuard } from "./guard/registry.js";
 import { StateFile } from "./guard/state.js";
 import { Health } from "./health.js";
 import type { Cluster } from "./kubernetes/cluster.js";
+import { Denials } from "./kubernetes/denials.js";
 import type { Log } from "./log.js";
 import { type Addon, type Engine, loadAddon } from "./native.js";
 import { Notices } from "./notices.js";
@@ -104,7 +105,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
     const logFile = config.logFile === undefined ? undefined : openLogFile(config.logFile);
     steps.push({ what: "the log file", close: () => logFile?.close() });
-    const sinks = await openSinks(config, logFile, build);
+    const denials = config.kubernetes?.events === true ? new Denials() : undefined;
+    const sinks = [...(await openSinks(config, logFile, build)), ...(denials === undefined ? [] : [denials])];
     const enforcing = startEnforcing({ addon, config, state, log, sinks }, steps);
     const { engine, history, pipeline, registry, canary, podArrivals } = enforcing;
     const notices = new Notices(log);
@@ -119,7 +121,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     log.info({ guards: registry.size, hold: holdTier, msSinceStart: Math.round(performance.now()) }, "enforcing");
 
     // Only now: loading what serves takes longer than all of the above, and containers were unguarded meanwhile.
-    const cluster = await openCluster(config, { registry, engine, arrivals: podArrivals, log });
+    const cluster = await openCluster(config, { registry, engine, arrivals: podArrivals, denials, log });
     cluster?.start();
     steps.push({ what: "Kubernetes", close: () => cluster?.close() });
     const [{ HttpServer }, { openRpcServer }, { EventStreams }, { Metrics }] = await Promise.all([
@@ -354,6 +356,7 @@ interface Parts {
   readonly registry: GuardRegistry;
   readonly engine: Engine;
   readonly arrivals: PodArrivals;
+  readonly denials: Denials | undefined;
   readonly log: Log;
 }
 

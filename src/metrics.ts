@@ -65,6 +65,8 @@ export interface KubernetesFigures {
   readonly contactAgeSeconds: number;
   readonly failures: number;
   readonly faulty: number;
+  /** Of Events on pods, by outcome. Undefined: there are none. */
+  readonly events: Readonly<Record<string, number>> | undefined;
 }
 
 type Labels = Readonly<Record<string, string>>;
@@ -203,6 +205,13 @@ const DEFINITIONS: readonly Definition[] = [
     help: "JanusGuards and ClusterJanusGuards that are not enforced as they are: they make no sense, or cannot be held on this node. None without --kubernetes.",
     labels: [],
     read: ({ options }) => ofKubernetes(options, ({ faulty }) => faulty),
+  },
+  {
+    name: "janusd_kubernetes_events_total",
+    type: "counter",
+    help: "Events on pods that tell of denials: objects made or brought up to date (written), requests of which nothing came (failed), and denials that no Event tells of (suppressed): there was no room, or the API server refused. None without --kubernetes or with --kubernetes-events=false.",
+    labels: ["outcome"],
+    read: ({ options }) => byLabel("outcome", options.kubernetes?.events ?? {}),
   },
   {
     name: "janusd_grpc_refused_total",

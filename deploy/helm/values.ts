@@ -79,6 +79,7 @@ export const VALUES: Values = {
       true,
       "Follow `JanusGuard` and `ClusterJanusGuard` (`--kubernetes`). Off: guards come over gRPC only, and the daemon has no access to the API server.",
     ),
+    events: flag(true, "Tell denials as Events on the pods (`--kubernetes-events`)."),
     criSocket: string(
       "",
       "The container runtime's socket on the node, e.g. `/run/k3s/containerd/containerd.sock`. Empty: containerd's or CRI-O's own, whichever a node has.",
@@ -148,7 +149,7 @@ export const VALUES: Values = {
     create: flag(true, "Role and bindings: exactly what the daemon uses."),
     nodeRestriction: flag(
       true,
-      "Each daemon may write the JanusNode of its own node only (a ValidatingAdmissionPolicy).",
+      "Each daemon may write the JanusNode and the Events of its own node only (ValidatingAdmissionPolicies).",
     ),
   }),
   networkPolicy: group("Who may connect to the pods.", {

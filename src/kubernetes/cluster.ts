@@ -12,6 +12,8 @@ import { Admission } from "./admission.js";
 import { Collection } from "./collection.js";
 import { Connection } from "./connection.js";
 import { ContainerRuntime, findCriSocket, type PodContainer } from "./cri.js";
+import type { Denials } from "./denials.js";
+import { EventWriter } from "./event-writer.js";
 import { GuardWriter, readNode } from "./guard-writer.js";
 import { Lease } from "./lease.js";
 import { NodeObject } from "./node-object.js";
@@ -38,6 +40,8 @@ export interface ClusterOptions {
   readonly registry: Pick<GuardRegistry, "hold" | "release" | "ofResources" | "isHeld">;
   readonly engine: Pick<Engine, "missingContainers">;
   readonly arrivals: Pick<PodArrivals, "hold" | "release" | "admit">;
+  /** What Events on pods tell. Undefined: there are none. */
+  readonly denials: Denials | undefined;
   readonly log: Log;
 }
 
@@ -60,6 +64,7 @@ export class Cluster {
   #node: NodeObject | undefined;
   #lease: Lease | undefined;
   #writer: GuardWriter | undefined;
+  #events: EventWriter | undefined;
   readonly #startedAt = performance.now();
   /** What the runtime said last, by the pod's uid. */
   #containers: ReadonlyMap<string, readonly PodContainer[]> = new Map();
@@ -123,9 +128,10 @@ export class Cluster {
 
   /** From now on the cluster can see what becomes of its guards here. */
   publish(facts: () => NodeFacts): void {
-    const { nodeName, log } = this.#options;
+    const { nodeName, denials, log } = this.#options;
     const outcomes = () => ({ resources: this.#reconciler.outcomes, coverage: this.#reconciler.coverage });
     const kubeConfig = () => this.#connection.current;
+    if (denials !== undefined) this.#events = new EventWriter({ denials, kubeConfig, log });
     this.#node = new NodeObject({ nodeName, log, facts, outcomes, kubeConfig });
     this.#lease = new Lease({
       identity: `${nodeName}_${randomUUID()}`,
@@ -137,6 +143,7 @@ export class Cluster {
   async close(): Promise<void> {
     this.#closed = true;
     this.#node?.close();
+    this.#events?.close();
     const released = this.#lease?.close();
     clearTimeout(this.#timer);
     this.#admission.on = false;
@@ -167,6 +174,14 @@ export class Cluster {
     return this.outcomes.filter(({ faults }) => faults.length > 0).length;
   }
 
+  /** Of Events on pods, by outcome. Undefined: there are none. */
+  get events(): Readonly<Record<string, number>> | undefined {
+    const { denials } = this.#options;
+    if (denials === undefined) return undefined;
+    const { written = 0, failed = 0 } = this.#events ?? {};
+    return { written, failed, suppressed: denials.suppressed };
+  }
+
   /** What keeps from saying that what the cluster wants is enforced. Undefined: nothing does. */
   get failure(): string | undefined {
     const failures = [...this.#failures()].join("; ");
@@ -184,7 +199,8 @@ export class Cluster {
   *#failures(): Generator<string> {
     for (const { failure } of this.#followed()) if (failure !== undefined) yield failure;
     if (this.#runtimeFailure !== undefined) yield this.#runtimeFailure;
-    for (const part of [this.#node, this.#lease, this.#writer]) if (part?.failure !== undefined) yield part.failure;
+    const writers = [this.#node, this.#lease, this.#writer, this.#events];
+    for (const writer of writers) if (writer?.failure !== undefined) yield writer.failure;
   }
 
   #followed(): Followed[] {

@@ -34,9 +34,9 @@ const names = values.only?.split(",") ?? Object.keys(scenarios);
 for (const name of names)
   if (scenarios[name] === undefined) throw new Error(`no scenario ${name}: ${Object.keys(scenarios).join(", ")}`);
 
-/** Of a scenario, and of all. They fail what hangs, they do not measure. */
+/** Of each part, of which some take longer by their own word. It fails what hangs, it does not measure. */
 const timeout = 600_000;
-t.setTimeout(timeout * (names.length + 1));
+t.setTimeout(0);
 
 let cluster: Cluster | undefined;
 let janusd: Janusd | undefined;

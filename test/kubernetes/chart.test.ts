@@ -33,6 +33,7 @@ const VALUE_SETS: readonly (readonly string[])[] = [
   [],
   ...TLS.map((mode) => [`tls.mode=${mode}`, "networkPolicy.enabled=true", "tls.allowedClients={a,b=read}"]),
   ["kubernetes.enabled=false"],
+  ["kubernetes.events=false"],
   ["kubernetes.criSocket=/run/k3s/containerd/containerd.sock"],
   ["namespace.create=true", "crds.install=false", "rbac.create=false", "serviceAccount.create=false"],
   ["priorityClass.create=false", "priorityClass.name=system-node-critical"],
@@ -169,6 +170,8 @@ t.test("a real API server", { skip: kubeSkip("kube-apiserver", "helm") }, async 
         for (const verb of ["list", "watch"]) t.ok(await can(verb, what), `${verb} ${what}`);
         for (const verb of ["create", "update", "patch", "delete"]) t.notOk(await can(verb, what), `${verb} ${what}`);
       }
+      for (const verb of ["create", "patch"]) t.ok(await can(verb, "events", "any"), `${verb} events`);
+      for (const verb of ["list", "watch", "delete"]) t.notOk(await can(verb, "events", "any"), `${verb} events`);
       t.ok(await can("update", "leases.coordination.k8s.io", "prod"));
       t.notOk(await can("update", "leases.coordination.k8s.io", "kube-system"));
       for (const what of ["secrets", "configmaps", "serviceaccounts"]) t.notOk(await can("get", what, "prod"), what);
@@ -188,26 +191,44 @@ t.test("a real API server", { skip: kubeSkip("kube-apiserver", "helm") }, async 
       const bound = ["--bound-object-kind=Pod", "--bound-object-name=daemon"];
       const token = api.kubectl(["create", "token", "janusd", "--namespace=prod", ...bound]).trim();
       const kubeconfig = api.kubeconfigFor(token, "daemon");
-      const own = (name: string) =>
+      const janusNode = (name: string) =>
         JSON.stringify({
           apiVersion: "januscontroller.clustergarage.io/v1alpha1",
           kind: "JanusNode",
           metadata: { name },
         });
       const create = (name: string) =>
-        api.tryKubectl(["create", "--filename=-", "--validate=false"], own(name), kubeconfig);
+        api.tryKubectl(["create", "--filename=-", "--validate=false"], janusNode(name), kubeconfig);
       const refused = "a daemon writes the JanusNode of its own node only";
       // A policy is in force some moments after it was made.
       await eventually("node-2 is refused", () => create("node-2").stderr.includes(refused));
       t.equal(create("node-1").status, 0);
       const holdTier = (name: string) => {
         const apply = ["apply", "--server-side", "--subresource=status", "--validate=false", "--filename=-"];
-        const changed = { ...JSON.parse(own(name)), status: { holdTier: "fentry" } };
+        const changed = { ...JSON.parse(janusNode(name)), status: { holdTier: "fentry" } };
         return api.tryKubectl(apply, JSON.stringify(changed), kubeconfig);
       };
       t.match(holdTier("node-1"), { status: 0 });
-      api.kubectl(["create", "--filename=-", "--validate=false"], own("node-3"));
+      api.kubectl(["create", "--filename=-", "--validate=false"], janusNode("node-3"));
       t.match(holdTier("node-3").stderr, refused);
+
+      const told = (name: string, host: string, as = kubeconfig) => {
+        const event = {
+          ...{ apiVersion: "v1", kind: "Event", metadata: { name, namespace: "prod" } },
+          involvedObject: { kind: "Pod", namespace: "prod", name: "daemon" },
+          source: { component: "janusd", host },
+        };
+        return api.tryKubectl(
+          ["apply", "--server-side", "--force-conflicts", "--filename=-"],
+          JSON.stringify(event),
+          as,
+        );
+      };
+      const own = "a daemon writes the Events of its own node only";
+      await eventually("an Event of another node is refused", () => told("a", "node-2").stderr.includes(own));
+      t.match(told("b", "node-1"), { status: 0, stderr: "" });
+      t.match(told("c", "node-2", api.kubeconfig), { status: 0 });
+      t.match(told("c", "node-1").stderr, own, "another's is not overwritten");
     });
 
     const upgrade = set(["tls.mode=selfSigned", "logFormat=json", "tls.allowedClients={janus-controller}"]);

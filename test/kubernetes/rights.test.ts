@@ -19,6 +19,7 @@ const CLUSTER: readonly Rule[] = [
   { apiGroups: [GROUP], resources: ["janusnodes/status"], verbs: ["patch"] },
   { apiGroups: [""], resources: ["pods", "namespaces"], verbs: ["list", "watch"] },
   { apiGroups: [""], resources: ["nodes"], verbs: ["get"] },
+  { apiGroups: [""], resources: ["events"], verbs: ["create", "patch"] },
 ];
 const NAMESPACE: readonly Rule[] = [
   { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "update"] },
@@ -59,6 +60,10 @@ t.test("rights", { skip: kubeSkip("kube-apiserver") }, async (t) => {
     api.kubectl(["get", kind, name, "--output=jsonpath={.status.conditions[0].status}"]) === "True";
   await eventually("both guards are ready", () => isReady("jg", "secrets") && isReady("cjg", "everywhere"));
   await eventually("the lease is renewed", () => seen().includes("update leases"));
+  await eventually("an Event is brought up to date", async () => {
+    await isDenied(pod.container());
+    return seen().includes("patch events");
+  });
   t.notMatch(daemon.stderr, /forbidden/);
   t.same(seen(), asked([...CLUSTER, ...NAMESPACE]));
   await daemon.stop();

@@ -7,9 +7,12 @@ import type { Scenario } from "../scenario.js";
 const PODS = Number(process.env["KUBE_FIRST_PODS"] ?? 10);
 /** Of each pod. */
 const CONTAINERS = 10;
+/** It fails what hangs, it does not measure. */
+const POD_MS = 60_000;
 
 export const firstInstruction: Scenario = async (t, cluster, janusd) => {
   const namespace = "first";
+  t.setTimeout(PODS * POD_MS);
   await cluster.namespace(namespace);
   cluster.apply(guardManifest("secrets", { app: "job" }, { namespace }));
   const command = [firstProgram, secret];
