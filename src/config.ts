@@ -678,7 +678,7 @@ spec:
       events: [open, access]   # open, access, exec, all (= open and access)
       recursive: true
       maxDepth: 0              # levels below a path; 0 = no limit
-      exclude: ["*.tmp"]       # globs, relative to the paths
+      exclude: ["*.tmp"]       # globs, relative to the paths; "." is the path itself
       autoAllowOwner: true     # the container's first process and its direct children may pass
       onlyDir: false
       audit: false

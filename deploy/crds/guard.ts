@@ -52,7 +52,7 @@ const glob: Schema = {
     { rule: "!self.endsWith('/') && !self.contains('//')", message: "ends with / or holds //" },
     {
       rule:
-        "!self.contains('/./') && !self.startsWith('./') && !self.endsWith('/.') && self != '.' && " +
+        "!self.contains('/./') && !self.startsWith('./') && !self.endsWith('/.') && " +
         "!self.contains('/../') && !self.startsWith('../') && !self.endsWith('/..') && self != '..'",
       message: "holds a . or .. component",
     },
@@ -74,9 +74,11 @@ const subject: Schema = object(
       "Paths that may not be opened: it fails with EPERM. By any name: links, mounts and renames don't matter.",
     ),
     watch: paths("Paths that are only observed and never answered. Give them a subject of their own."),
-    exclude: list("Globs, relative to the paths, that the subject leaves alone: `*.tmp`, `cache/**`.", glob, {
-      maxItems: LIMITS.globs,
-    }),
+    exclude: list(
+      "Globs, relative to the paths, that the subject leaves alone: `*.tmp`, `cache/**`. `.` is the path itself.",
+      glob,
+      { maxItems: LIMITS.globs },
+    ),
     events: list(
       text(
         `What is judged. Of allow and deny paths: open, access (reads), exec, all (open and access; not exec).

@@ -8,6 +8,9 @@ namespace janus {
 
 namespace {
 
+// In `exclude`: the subject's path itself. Other patterns are of what is below it.
+constexpr std::string_view kItself = ".";
+
 // How far an entry reaches: to an object `levels` below its path? Directories'
 // own entries are one level below; deeper takes `recursive`.
 Bearing reach(const Entry& entry, std::uint32_t levels, std::string_view tail) {
@@ -15,7 +18,8 @@ Bearing reach(const Entry& entry, std::uint32_t levels, std::string_view tail) {
   const std::uint32_t depth = entry.depth + levels;
   if (depth > 1 && !subject.recursive) return Bearing::too_deep;
   if (depth > 1 && subject.max_depth != 0 && depth > subject.max_depth) return Bearing::too_deep;
-  if (subject.exclude.empty() || depth == 0) return Bearing::applies;
+  if (subject.exclude.empty()) return Bearing::applies;
+  if (depth == 0) return std::ranges::find(subject.exclude, kItself) != subject.exclude.end() ? Bearing::excluded : Bearing::applies;
   std::string relative = entry.relative;
   relative += tail;
   const std::string_view below = std::string_view(relative).substr(relative.starts_with('/') ? 1 : 0);
@@ -257,8 +261,11 @@ void SuperblockPolicy::each_denying(std::string_view path, bool directory, Visit
           const Entry& entry = *rule.entry;
           const Subject& subject = *entry.subject;
           if (!rule.answered || decided.contains(entry) || !(subject.events & mask_of(kind)) ||
-              (!directory && subject.only_dir) || !reaches(entry, levels, path.substr(at.size())))
+              (!directory && subject.only_dir))
             continue;
+          // A path that is denied but for itself counts: what is below it is denied.
+          const bool denied = entry.action == Action::deny && entry.depth + levels == 0;
+          if (!denied && !reaches(entry, levels, path.substr(at.size()))) continue;
           if (entry.action == Action::deny && visit(entry)) return;
           if (!subject.only_container) here.add(entry);
         }

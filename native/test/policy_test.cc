@@ -191,6 +191,19 @@ void excludes_are_relative_to_the_subjects_path() {
   CHECK(denies(policy, "/vol/cache"));  // seen as mounted/cache
 }
 
+void a_directory_can_be_denied_but_for_itself() {
+  auto below = subject(true);
+  below->exclude = {"*.tmp", "."};
+  const SuperblockPolicy policy({entry(Action::deny, "/d", below)}, {});
+  const auto asked = [&](const char* path) { return policy.decide(path, true, FileEventKind::open, {}, false); };
+  CHECK(asked("/d").entry == nullptr && asked("/d/x").deny && asked("/d/x/y").deny && asked("/d/x.tmp").entry == nullptr);
+  CHECK(policy.bearings("/d", true, FileEventKind::open, {}, 9).front().bearing == Bearing::excluded);
+  CHECK(policy.deniable("/d", true) != nullptr);  // it stays known when it is moved
+  auto all_below = subject(true);
+  all_below->exclude = {"*"};
+  CHECK(denies(SuperblockPolicy({entry(Action::deny, "/d", all_below)}, {}), "/d"));
+}
+
 void what_may_be_ignored() {
   const SuperblockPolicy policy({entry(Action::deny, "/a/b/secret", subject()), entry(Action::deny, "/tree", subject(true)),
                                  entry(Action::allow, "/seen", subject(true), false), entry(Action::allow, "/flat", subject()),
@@ -245,6 +258,7 @@ int main() {
   only_directories();
   owners_and_scope();
   excludes_are_relative_to_the_subjects_path();
+  a_directory_can_be_denied_but_for_itself();
   what_may_be_ignored();
   a_path_of_any_length();
   unknown_places_are_denied_if_anyone_is();

@@ -3,6 +3,7 @@
 import { printableString, quoteJson } from "../event/text.js";
 import type { Lost } from "../gen/janus/v1/events_pb.js";
 import { API_VERSION, KIND } from "../guard/document.js";
+import { PATH_ITSELF } from "../guard/guard.js";
 import { formatLost } from "./event-text.js";
 import type { Folded, Forced, LearntPath, LearntTree, Uses } from "./learnt.js";
 
@@ -33,14 +34,7 @@ export function cautionsOf({ lost, learnt, events }: Lesson): string[] {
   if (events === 0) cautions.push("Nothing was opened or executed: this guard allows nothing.");
   for (const one of lost) cautions.push(`${formatLost(one, "text")}. This guard may deny what was missed.`);
   for (const event of LEARNT_EVENTS) {
-    const { roots, generated, elsewhere, unlisted } = learnt[event];
-    for (const { path, uses } of roots) {
-      const remedy = path === "/" ? "" : "; learn from a directory above it";
-      cautions.push(
-        `Denied, though it happened: ${event} of the directory ${printableString(path)} itself, ${usesText(uses)}. ` +
-          `To deny what is below a directory denies that, too${remedy}.`,
-      );
-    }
+    const { generated, elsewhere, unlisted } = learnt[event];
     for (const { path, uses } of elsewhere)
       cautions.push(
         `Denied, though it happened: ${event} by another name, ${printableString(path)}, ${usesText(uses)}.`,
@@ -90,24 +84,34 @@ export function formatLesson(lesson: Lesson): string {
   ].join("\n")}\n`;
 }
 
-/** A path that is a file, and was opened, can't be denied: on a tie deny wins. */
+/**
+ * What was opened can't be denied and allowed: on a tie deny wins. So a path that is a file is left out, and of one that
+ * is a directory, only what is below it is denied.
+ */
 function denials({ paths, roots, learnt }: Lesson): string[] {
-  const denied = (event: LearntEvent): readonly string[] => {
-    const files = new Set(learnt[event].files.map(({ path }) => path));
-    return paths.filter((_, index) => !files.has(roots[index] ?? ""));
-  };
-  const [opens, execs] = [denied("open"), denied("exec")];
-  const all = opens.length === execs.length ? [...LEARNT_EVENTS] : undefined;
-  const subject = (events: readonly LearntEvent[], list: readonly string[]) =>
-    list.length === 0
-      ? []
-      : subjectLines(
-          "deny",
-          list.map((path) => yamlPath(path)),
-          events,
-          ["recursive: true"],
-        );
-  return all === undefined ? [...subject(["exec"], execs), ...subject(["open"], opens)] : subject(all, opens);
+  const whole = new Map<string, { readonly events: readonly LearntEvent[]; readonly lines: string[] }>();
+  const below: Record<LearntEvent, string[]> = { open: [], exec: [] };
+  for (const [index, path] of paths.entries()) {
+    const used = (list: readonly LearntPath[]) => list.find((one) => one.path === roots[index]);
+    const events = LEARNT_EVENTS.filter((event) => !used(learnt[event].files) && !used(learnt[event].roots));
+    const alike = whole.get(events.join()) ?? { events, lines: [] };
+    whole.set(events.join(), alike);
+    alike.lines.push(yamlPath(path));
+    for (const event of LEARNT_EVENTS) {
+      const itself = used(learnt[event].roots);
+      if (itself !== undefined) below[event].push(`${yamlPath(path)} # itself ${usesText(itself.uses)}`);
+    }
+  }
+  const recursive = "recursive: true";
+  return [
+    ...[...whole.values()]
+      .filter(({ events }) => events.length > 0)
+      .flatMap(({ events, lines }) => subjectLines("deny", lines, events, [recursive])),
+    ...LEARNT_EVENTS.filter((event) => below[event].length > 0).flatMap((event) => [
+      "    # What is below these, and not they themselves.",
+      ...subjectLines("deny", below[event], [event], [recursive, `exclude: [${quoteJson(PATH_ITSELF)}]`]),
+    ]),
+  ];
 }
 
 function allowedExactly(event: LearntEvent, paths: readonly LearntPath[]): string[] {

@@ -46,7 +46,7 @@ export interface Folded {
   readonly exact: readonly LearntPath[];
   /** Allowed with all below them, sorted. */
   readonly trees: readonly LearntTree[];
-  /** Roots that were opened as directories: what denies all below one denies that, too. */
+  /** Roots that were opened as directories. */
   readonly roots: readonly LearntPath[];
   /** Roots that are files, and were opened. */
   readonly files: readonly LearntPath[];

@@ -139,7 +139,7 @@ export type JanusGuardSubject = Message<"janus.JanusGuardSubject"> & {
   maxDepth: number;
 
   /**
-   * Globs below a path that the subject leaves alone.
+   * Globs below a path that the subject leaves alone. "." is the path itself.
    *
    * @generated from field: repeated string exclude = 18;
    */

@@ -213,8 +213,12 @@ export function normalisePath(path: string): string {
     .join("/")}`;
 }
 
+/** As `exclude`: the subject's path itself (native/policy/policy.cc). */
+export const PATH_ITSELF = ".";
+
 /** The syntax of native/policy/glob.h. Undefined: fine. */
 function globProblem(glob: string): string | undefined {
+  if (glob === PATH_ITSELF) return undefined;
   if (glob === "") return "is empty";
   if (glob.includes("\0")) return "holds a NUL";
   if (glob.startsWith("/")) return "begins with /: globs are relative to the subject's paths";

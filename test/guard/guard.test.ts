@@ -148,9 +148,9 @@ t.test("an event that can only be seen needs a watch path", async (t) => {
 });
 
 t.test("globs: the syntax that the native matcher knows", async (t) => {
-  const good = ["*.tmp", "**/cache", "[]a]x", "[!]]", "[a-z]", "\\[", "a\\*", "[^]]"];
+  const good = [".", "*.tmp", "**/cache", "[]a]x", "[!]]", "[a-z]", "\\[", "a\\*", "[^]]"];
   t.same(parse({ ...valid, exclude: good })?.exclude, good);
-  const bad = ["", "/a", "a/", "a//b", "a/../b", "./a", "[", "a[b", "[]", "[!]", "a\\", "a\0"];
+  const bad = ["", "/a", "a/", "a//b", "a/../b", "./a", "..", "[", "a[b", "[]", "[!]", "a\\", "a\0"];
   t.same(
     fields(subject({ ...valid, exclude: bad })),
     bad.map((_, index) => `subject[0].exclude[${index}]`),

@@ -47,6 +47,23 @@ t.test("maxDepth and exclude", async (t) => {
   t.equal(await actor.open("/etc/app/a/x.log"), 0);
 });
 
+t.test("exclude a path itself: what is below is denied, also where it is moved, and after another guard", async (t) => {
+  const container = await startContainer({ files: { "/etc/key": "" } }, t);
+  const actor = await container.actor();
+  t.equal(await actor.mkdir("/data/app"), 0);
+  for (const path of ["/data/app/file", "/new"]) t.equal(await actor.write(path, ""), 0);
+  await daemon.createGuard(guardOn(container, { deny: ["/data/app"], recursive: true, exclude: ["."] }));
+  t.teardown(() => daemon.destroyGuard({ name: "guard", podName: "pod" }));
+  t.equal(await actor.open("/data/app"), 0);
+  t.equal(await actor.open("/data/app/file"), EPERM);
+  await daemon.createGuard(guardOn(container, { deny: ["/etc/key"] }, { name: "other" }));
+  await daemon.destroyGuard({ name: "other", podName: "pod" });
+  t.equal(await actor.rename("/data/app", "/moved"), 0);
+  t.equal(await actor.rename("/new", "/moved/new"), 0);
+  t.equal(await actor.open("/moved"), 0);
+  for (const path of ["/moved/file", "/moved/new"]) t.equal(await actor.open(path), EPERM, path);
+});
+
 t.test("the most specific path wins; on a tie deny wins", async (t) => {
   const actor = await guarded(
     t,
