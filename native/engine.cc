@@ -481,7 +481,7 @@ Explanation Engine::explain(const std::string& container, const std::string& pat
 
 std::shared_ptr<const Rehearsal> Engine::rehearse(const GuardSpec& guard) {
   Running& parts = running();
-  return std::make_shared<const Rehearsal>(parts.programs, parts.tracker, guard);
+  return std::make_shared<const Rehearsal>(parts.programs, parts.groups, parts.tracker, guard);
 }
 
 std::optional<Rehearsal::Judged> Engine::judge_past(const Rehearsal& by, std::span<const std::uint8_t> record,

@@ -5,6 +5,7 @@
 #include <sys/vfs.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <optional>
 #include <string_view>
@@ -38,7 +39,7 @@ bool same_way(const Resolved& one, const Resolved& other) {
 }
 
 // Why the kernel can't tell of entries and attributes on a file system; null: it can.
-const char* dirents_untold(int fd) {
+const char* dirents_untold(const FanotifyGroup& dirents, int fd) {
   struct statfs status {};
   if (fstatfs(fd, &status) != 0) return "its file system cannot be asked";
   if (!FileHandle::of(fd))
@@ -47,6 +48,12 @@ const char* dirents_untold(int fd) {
                : "events on directories and attributes need file handles, which its file system doesn't give";
   if (status.f_fsid.__val[0] == 0 && status.f_fsid.__val[1] == 0)
     return "events on directories and attributes need a number of the file system, and it has none";
+  // Of btrfs: tried with an event that nobody else marks for. The directories of a subvolume could be marked, but then
+  // the group could have no marks on other file systems.
+  const int failed = dirents.try_mark(FAN_MARK_ADD | FAN_MARK_FILESYSTEM, FAN_MOVE_SELF, fd);
+  if (failed == 0) dirents.try_mark(FAN_MARK_REMOVE | FAN_MARK_FILESYSTEM, FAN_MOVE_SELF, fd);
+  if (failed == EXDEV)
+    return "events on directories and attributes can't be had of a mounted subvolume";
   return nullptr;
 }
 
@@ -226,7 +233,7 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
     put(at.raw->dev, view.owns(*mount), 0, std::string(at.path) + tail, "");
   };
   const bool dirents = (what.policy.events & kDirentKinds) != 0;
-  if (const char* why = dirents ? dirents_untold(resolved.object.get()) : nullptr) throw Error(ErrorCode::unsupported, why);
+  if (const char* why = dirents ? dirents_untold(dirents_, resolved.object.get()) : nullptr) throw Error(ErrorCode::unsupported, why);
   const Location object = locator_.locate(resolved.object.get());
   if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
   add(object, resolved.missing);
@@ -262,7 +269,7 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
     if (mount.type == "overlay" || dirents) {
       try {
         const Resolved root = resolve_local(programs_, where.process, where.served, mount.point);
-        if (dirents && dirents_untold(root.object.get()) != nullptr) {
+        if (dirents && dirents_untold(dirents_, root.object.get()) != nullptr) {
           pass_by(view, mount);
           continue;
         }

@@ -77,9 +77,10 @@ class GuardCompiler {
   // The counters of a subject that is there already; else new ones.
   using StatsOf = std::function<std::shared_ptr<SubjectStats>(std::uint32_t subject)>;
 
-  // `audit`: the kernel takes FAN_AUDIT.
-  GuardCompiler(const BpfPrograms& programs, Locator& locator, EngineCounters& counters, Refusals& refusals, bool audit)
-      : programs_(programs), locator_(locator), counters_(counters), refusals_(refusals), audit_(audit) {}
+  // `dirents`: the group that is to tell of entries and attributes. `audit`: the kernel takes FAN_AUDIT.
+  GuardCompiler(const BpfPrograms& programs, const FanotifyGroup& dirents, Locator& locator, EngineCounters& counters,
+                Refusals& refusals, bool audit)
+      : programs_(programs), dirents_(dirents), locator_(locator), counters_(counters), refusals_(refusals), audit_(audit) {}
 
   void set_name_watch(NameWatch* names) { names_ = names; }
 
@@ -123,6 +124,7 @@ class GuardCompiler {
   void pass_by(const ContainerView& view, const Mount& mount);
 
   const BpfPrograms& programs_;
+  const FanotifyGroup& dirents_;
   Locator& locator_;
   EngineCounters& counters_;
   Refusals& refusals_;

@@ -265,8 +265,9 @@ void DirentObserver::take_changes() {
 }
 
 void DirentObserver::begin(Device device, const Superblock& superblock) {
+  const Base* const marked = mark_whole(superblock.bases, FAN_MARK_ADD);
   struct statfs status {};
-  if (superblock.bases.empty() || fstatfs(superblock.bases.front().mount->get(), &status) != 0) {
+  if (superblock.bases.empty() || fstatfs((marked != nullptr ? *marked : superblock.bases.front()).mount->get(), &status) != 0) {
     parts_.counters.exposed_rescan.add();
     return;
   }
@@ -277,14 +278,22 @@ void DirentObserver::begin(Device device, const Superblock& superblock) {
   stream.version = superblock.dirents_version;
   stream.bases = superblock.bases;
   by_file_system_[stream.file_system].push_back(&stream);
-  stream.whole = parts_.groups.dirents.try_mark(FAN_MARK_ADD | FAN_MARK_FILESYSTEM, kDirentMask, stream.bases.front().mount->get()) == 0;
+  stream.whole = marked != nullptr;
   if (stream.whole) marks_.fetch_add(1, std::memory_order_relaxed);
   rewalk(stream, superblock);
 }
 
+// Through which mount the superblock's mark was made or removed: btrfs takes none through one of a subvolume.
+const Base* DirentObserver::mark_whole(const std::vector<Base>& bases, unsigned change) const {
+  const auto taken = std::ranges::find_if(bases, [&](const Base& base) {
+    return parts_.groups.dirents.try_mark(change | FAN_MARK_FILESYSTEM, kDirentMask, base.mount->get()) == 0;
+  });
+  return taken == bases.end() ? nullptr : &*taken;
+}
+
 void DirentObserver::end(Stream& stream) {
   if (stream.whole) {
-    parts_.groups.dirents.try_mark(FAN_MARK_REMOVE | FAN_MARK_FILESYSTEM, kDirentMask, stream.bases.front().mount->get());
+    mark_whole(stream.bases, FAN_MARK_REMOVE);
   } else if (std::ranges::none_of(streams_, [&](const auto& each) { return &each.second != &stream && !each.second.whole; })) {
     parts_.groups.dirents.flush_inode_marks();  // also those of directories that were moved out
   } else {

@@ -143,6 +143,7 @@ class DirentObserver {
 
   void take_changes();
   void begin(Device device, const Superblock& superblock);
+  const Base* mark_whole(const std::vector<Base>& bases, unsigned change) const;
   void end(Stream& stream);
   void rewalk(Stream& stream, const Superblock& superblock);
   void mark(Stream& stream, int directory);
