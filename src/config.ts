@@ -709,6 +709,8 @@ itself only; the file as it was is kept as \`FILE.corrupt-TIME\`.
 
 Two daemons may share one file: see [operations](operations.md#restart-and-upgrade).
 
+\`FILE.resources\` has the cluster's guards (\`--kubernetes\`) as they were when they last made sense.
+
 \`FILE.stalled\` is there between the end of a daemon that stood still (\`--stall-limit\`) and the next start, which says so.
 `;
 }

@@ -345,11 +345,12 @@ function startEnforcing({ addon, config, state, log, sinks }: Beginnings, steps:
   return { engine, history, pipeline, registry, canary, podArrivals };
 }
 
-async function openCluster({ kubernetes, nodeName }: Config, parts: Parts): Promise<Cluster | undefined> {
+async function openCluster({ kubernetes, nodeName, stateFile }: Config, parts: Parts): Promise<Cluster | undefined> {
   if (kubernetes === undefined) return undefined;
   // Its client takes a second and much memory to load.
   const { Cluster } = await import("./kubernetes/cluster.js");
-  return new Cluster({ ...kubernetes, nodeName, ...parts });
+  const resources = stateFile === undefined ? undefined : `${stateFile}.resources`;
+  return new Cluster({ ...kubernetes, nodeName, stateFile: resources, ...parts });
 }
 
 interface Parts {

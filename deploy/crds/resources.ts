@@ -105,6 +105,7 @@ const RESOURCES: readonly Resource[] = [
       { name: "Ready", type: "string", jsonPath: condition("Ready", "status"), description: "What /readyz answers." },
       { name: "Tier", type: "string", jsonPath: ".status.holdTier", description: "How opens wait for new mounts." },
       { name: "Version", type: "string", jsonPath: ".status.version", description: "The daemon's." },
+      { name: "Heard", type: "date", jsonPath: ".status.heartbeat", description: "Since the daemon's last word." },
       { name: "Changed", type: "date", jsonPath: ".status.lastChange", description: "Since the last change." },
       AGE,
     ],

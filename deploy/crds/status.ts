@@ -42,6 +42,7 @@ export const nodeStatus: Schema = object("What the node's daemon does. Only that
   version: string("The daemon's version, with its commit.", { maxLength: 256 }),
   startedAt: time("When the daemon started."),
   lastChange: time("When anything but this field and counters changed last."),
+  heartbeat: time("When the daemon last wrote this: every two minutes at least, while it runs."),
   holdTier: string(
     "How opens wait for new mounts on this kernel: fentry is complete. What the others leave: janusctl doctor.",
     { maxLength: 64 },
@@ -81,7 +82,5 @@ export const nodeStatus: Schema = object("What the node's daemon does. Only that
     ),
     { "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["namespace", "name"] },
   ),
-  conditions: conditions(
-    "Ready: the daemon proves that it guards (what /readyz answers). Synced: its last contact with the API server is recent.",
-  ),
+  conditions: conditions("Ready: the daemon proves that it guards (what /readyz answers)."),
 });

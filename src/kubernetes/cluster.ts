@@ -15,6 +15,7 @@ import { ContainerRuntime, findCriSocket, type PodContainer } from "./cri.js";
 import type { Denials } from "./denials.js";
 import { EventWriter } from "./event-writer.js";
 import { GuardWriter, readNode } from "./guard-writer.js";
+import { LastGood } from "./last-good.js";
 import { Lease } from "./lease.js";
 import { NodeObject } from "./node-object.js";
 import type { NodeFacts } from "./node-status.js";
@@ -37,6 +38,8 @@ export interface ClusterOptions {
   /** Of the container runtime's socket. Undefined: the first of the known ones that is there. */
   readonly criEndpoint: string | undefined;
   readonly nodeName: string;
+  /** Where resources are kept as they were when they last made sense. Undefined: nowhere. */
+  readonly stateFile: string | undefined;
   readonly registry: Pick<GuardRegistry, "hold" | "release" | "ofResources" | "isHeld">;
   readonly engine: Pick<Engine, "missingContainers">;
   readonly arrivals: Pick<PodArrivals, "hold" | "release" | "admit">;
@@ -59,6 +62,7 @@ export class Cluster {
   readonly #pods: Collection<SeenPod>;
   readonly #namespaces: Collection<Namespace>;
   readonly #reconciler: Reconciler;
+  readonly #lastGood: LastGood;
   readonly #admission: Admission;
   readonly #runtime: ContainerRuntime | undefined;
   #node: NodeObject | undefined;
@@ -80,7 +84,7 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     this.#options = options;
-    const { kubeconfig, criEndpoint, nodeName, registry, engine, arrivals, log } = options;
+    const { kubeconfig, criEndpoint, nodeName, stateFile, registry, engine, arrivals, log } = options;
     this.#connection = new Connection(kubeconfig);
     const shared = { kubeConfig: () => this.#connection.renew(), onChange: () => this.#changed(), log };
     const ofKind = (kind: ResourceKind, plural: string): Collection<ReadResource> =>
@@ -108,8 +112,10 @@ export class Cluster {
     });
     const socket = criEndpoint ?? findCriSocket();
     this.#runtime = socket === undefined ? undefined : new ContainerRuntime(socket);
+    this.#lastGood = new LastGood({ file: stateFile, log });
+    const good = this.#lastGood.read();
     const view = () => this.#view();
-    this.#reconciler = new Reconciler({ registry, engine, log, view, onPass: () => this.#passed() });
+    this.#reconciler = new Reconciler({ registry, engine, log, view, good, onPass: () => this.#passed() });
     this.#admission = new Admission({
       ...{ arrivals, log },
       standing: (podUid, id) => this.#reconciler.standing(this.#uidOf(podUid), id),
@@ -150,7 +156,7 @@ export class Cluster {
     this.#reconciler.close();
     for (const collection of [...this.#followed(), this.#namespaces]) collection.close();
     this.#runtime?.close();
-    await released;
+    await Promise.all([released, this.#lastGood.close()]);
   }
 
   /** Of each resource, as of now on this node. */
@@ -255,6 +261,7 @@ export class Cluster {
 
   #passed(): void {
     this.#settled ||= this.#viewed;
+    this.#lastGood.keep(this.#reconciler.good);
     this.#node?.look();
     this.#switchAdmission();
     this.#admission.decide();

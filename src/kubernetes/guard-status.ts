@@ -14,6 +14,8 @@ export interface GuardStatus {
 export interface NodeReport {
   readonly node: string;
   readonly guard: NodeGuard;
+  /** Its daemon is not heard of any more: what it said last holds no longer. */
+  readonly isSilent: boolean;
 }
 
 /** `isNew`: nodes that select pods may not have said so yet. */
@@ -24,15 +26,20 @@ export function guardStatus(
   now: string,
 ): GuardStatus {
   const { generation, faults } = resource;
-  const of = (count: "observablePods" | "guardedPods"): number =>
-    reports.reduce((sum, { guard }) => sum + guard[count], 0);
-  const wrong = reports.filter(({ guard }) => guard.reason === "Invalid" || guard.reason === "CannotHold");
-  const waiting = reports.filter(({ guard }) => !guard.ready || guard.observedGeneration !== generation);
+  const silent = reports.filter(({ isSilent }) => isSilent);
+  const heard = reports.filter(({ isSilent }) => !isSilent);
+  const sumOf = (of: readonly NodeReport[], count: "observablePods" | "guardedPods"): number =>
+    of.reduce((sum, { guard }) => sum + guard[count], 0);
+  const wrong = heard.filter(({ guard }) => guard.reason === "Invalid" || guard.reason === "CannotHold");
+  const waiting = heard.filter(({ guard }) => !guard.ready || guard.observedGeneration !== generation);
+  const [gone] = silent;
   const [first] = wrong;
   const degraded =
     faults.length > 0
       ? { reason: "Invalid", message: `${textOf(faults)}; the last version that made sense stays enforced` }
-      : first && { reason: first.guard.reason, message: `${said(first)}${others(wrong.length, "node")}` };
+      : gone
+        ? { reason: "NodeSilent", message: `node ${gone.node}: ${SILENT}${others(silent.length, "node")}` }
+        : first && { reason: first.guard.reason, message: `${said(first)}${others(wrong.length, "node")}` };
   const [late] = waiting;
   const unready =
     degraded ??
@@ -44,15 +51,17 @@ export function guardStatus(
     // The other way round: it is bad news if it holds.
     inverted(conditionOf("Degraded", degraded === undefined, "AsSpecified", inverse(before), now, degraded ?? NOTHING)),
   ];
-  const enforced = reports.map(({ guard }) => guard.enforcedGeneration);
+  const enforced = heard.map(({ guard }) => guard.enforcedGeneration);
   return {
     observedGeneration: generation,
     enforcedGeneration: Math.min(...enforced, generation),
-    observablePods: of("observablePods"),
-    guardedPods: of("guardedPods"),
+    observablePods: sumOf(reports, "observablePods"),
+    guardedPods: sumOf(heard, "guardedPods"),
     conditions: conditions.map((condition) => ({ ...condition, observedGeneration: generation })),
   };
 }
+
+const SILENT = "its daemon is not heard of any more: nothing is guarded there";
 
 const NOTHING = { reason: "", message: "" };
 

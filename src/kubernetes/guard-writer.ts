@@ -10,6 +10,7 @@ import { explainFailure, statusOf } from "./failure.js";
 import { type GuardStatus, guardStatus, isWritten, type NodeReport } from "./guard-status.js";
 import type { NodeGuard } from "./node-status.js";
 import { FIELD_MANAGER, mergePatch, OWN_GROUP } from "./own-resources.js";
+import { Pulse } from "./pulse.js";
 import { nameOf, type ReadResource } from "./resource.js";
 
 /** Nodes' words come one after the other: they are waited for. And between two writes. Milliseconds. */
@@ -19,9 +20,14 @@ const WRITE_MS = 50;
 /** After a change of a guard, until each node that selects pods must have said so: more than NodeObject's delay. */
 const SETTLE_MS = 5000;
 
+/** How often is looked for nodes whose daemon is silent. Milliseconds. */
+const PULSE_MS = 30_000;
+
 /** What a JanusNode says. */
 export interface SeenNode {
   readonly name: string;
+  /** "": it says none. */
+  readonly heartbeat: string;
   readonly guards: readonly NodeGuard[];
 }
 
@@ -30,9 +36,14 @@ export function readNode(object: {
   readonly metadata?: { readonly name?: string };
   readonly status?: unknown;
 }): SeenNode {
-  const guards: unknown =
-    typeof object.status === "object" && object.status !== null && Reflect.get(object.status, "guards");
-  return { name: object.metadata?.name ?? "", guards: Array.isArray(guards) ? guards.filter(isNodeGuard) : [] };
+  const field = (name: string): unknown =>
+    typeof object.status === "object" && object.status !== null && Reflect.get(object.status, name);
+  const [guards, heartbeat] = [field("guards"), field("heartbeat")];
+  return {
+    name: object.metadata?.name ?? "",
+    heartbeat: typeof heartbeat === "string" ? heartbeat : "",
+    guards: Array.isArray(guards) ? guards.filter(isNodeGuard) : [],
+  };
 }
 
 function isNodeGuard(guard: unknown): guard is NodeGuard {
@@ -57,6 +68,8 @@ export class GuardWriter {
   readonly #options: GuardWriterOptions;
   /** Since when each guard is as it is: by uid. */
   readonly #since = new Map<string, { readonly generation: number; readonly at: number }>();
+  readonly #pulse = new Pulse();
+  readonly #feeling: NodeJS.Timeout;
   #timer: NodeJS.Timeout | undefined;
   #writing = false;
   #failure: string | undefined;
@@ -65,6 +78,7 @@ export class GuardWriter {
   constructor(options: GuardWriterOptions) {
     this.#options = options;
     options.nodes.start();
+    this.#feeling = setInterval(() => this.look(), PULSE_MS);
     this.look();
   }
 
@@ -78,6 +92,7 @@ export class GuardWriter {
 
   close(): void {
     this.#closed = true;
+    clearInterval(this.#feeling);
     clearTimeout(this.#timer);
     this.#options.nodes.close();
   }
@@ -105,8 +120,12 @@ export class GuardWriter {
 
   #due(): [ReadResource, GuardStatus][] {
     const reports = new Map<string, NodeReport[]>();
+    const silent = this.#pulse.silent(this.#options.nodes.items);
     for (const { name: node, guards } of this.#options.nodes.items) {
-      for (const guard of guards) reports.set(guard.uid, [...(reports.get(guard.uid) ?? []), { node, guard }]);
+      for (const guard of guards) {
+        const report = { node, guard, isSilent: silent.has(node) };
+        reports.set(guard.uid, [...(reports.get(guard.uid) ?? []), report]);
+      }
     }
     const resources = this.#options.resources();
     const uids = new Set(resources.map(({ uid }) => uid));

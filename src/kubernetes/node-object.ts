@@ -15,9 +15,11 @@ import type { Coverage, ResourceOutcome } from "./reconcile.js";
 const DELAY_MIN_MS = 500;
 const DELAY_MAX_MS = 3000;
 
-/** How often is looked whether something changed that nobody tells of, and how often counters alone are written. */
+/** How often is looked whether something changed that nobody tells of. Milliseconds. */
 const LOOK_MS = 5000;
-const COUNTERS_MS = 5 * 60_000;
+
+/** Whatever happens, it is written so often: who reads it takes a daemon that does not for dead. Milliseconds. */
+export const HEARTBEAT_MS = 2 * 60_000;
 
 /** After a write that failed; twice as long each time. Milliseconds. */
 const RETRY_MIN_MS = 2000;
@@ -76,9 +78,7 @@ export class NodeObject {
   #isDue(): boolean {
     if (this.#written === undefined) return true;
     const next = this.#status();
-    if (!sameBut(next, this.#written)) return true;
-    const isOld = performance.now() - this.#writtenAt > COUNTERS_MS;
-    return isOld && JSON.stringify(next.exposure) !== JSON.stringify(this.#written.exposure);
+    return !sameBut(next, this.#written) || performance.now() - this.#writtenAt > HEARTBEAT_MS;
   }
 
   #status(): NodeStatus {

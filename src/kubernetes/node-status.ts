@@ -42,6 +42,8 @@ export interface NodeStatus {
   readonly version: string;
   readonly startedAt: string;
   readonly lastChange: string;
+  /** When it was written: again and again, while the daemon runs. */
+  readonly heartbeat: string;
   readonly holdTier: string;
   readonly features: Readonly<Record<string, boolean>>;
   readonly exposure: Readonly<Record<string, number>>;
@@ -70,6 +72,7 @@ export function nodeStatus(
     version: `${facts.version} (${facts.commit})`,
     startedAt: new Date(facts.startedMs).toISOString(),
     lastChange: now,
+    heartbeat: now,
     holdTier: facts.holdTier,
     features: Object.fromEntries(Object.entries(facts.features).map(([feature, { works }]) => [feature, works])),
     exposure: facts.exposure,
@@ -80,9 +83,9 @@ export function nodeStatus(
   return before !== undefined && sameBut(next, before) ? { ...next, lastChange: before.lastChange } : next;
 }
 
-/** Whether only counters differ; also those that a message holds, such as for how long something stands still. */
+/** Whether only counters and the heartbeat differ; also those that a message holds, such as for how long something stands still. */
 export function sameBut(a: NodeStatus, b: NodeStatus): boolean {
-  const textOfStatus = ({ exposure: _, lastChange: __, conditions, ...rest }: NodeStatus): string =>
+  const textOfStatus = ({ exposure: _, lastChange: __, heartbeat: ___, conditions, ...rest }: NodeStatus): string =>
     JSON.stringify([rest, conditions.map((each) => ({ ...each, message: each.message.replace(/\d+/g, "#") }))]);
   return textOfStatus(a) === textOfStatus(b);
 }

@@ -38,6 +38,8 @@ export interface ReconcilerOptions {
   readonly registry: Pick<GuardRegistry, "hold" | "release" | "ofResources" | "isHeld">;
   readonly engine: Pick<Engine, "missingContainers">;
   readonly view: () => View;
+  /** Resources as they were when they last made sense, of the last run. */
+  readonly good?: readonly GuardResource[];
   /** After each pass. */
   readonly onPass?: () => void;
   readonly log: Log;
@@ -111,6 +113,7 @@ export class Reconciler {
   constructor(options: ReconcilerOptions) {
     this.#options = options;
     this.#arrivals = new Arrivals(options.engine);
+    for (const resource of options.good ?? []) this.#good.set(nameOf(resource), resource);
   }
 
   /** Of each resource, as of the last pass. */
@@ -121,6 +124,11 @@ export class Reconciler {
   /** As of the last pass. */
   get coverage(): Coverage {
     return this.#coverage;
+  }
+
+  /** Each resource, as it was when it last made sense. */
+  get good(): readonly GuardResource[] {
+    return [...this.#good.values()];
   }
 
   /** How often all was gone through. */
@@ -217,6 +225,8 @@ export class Reconciler {
     for (const resource of resources) {
       const name = nameOf(resource);
       if (resource.guard !== undefined) this.#good.set(name, resource.guard);
+      // One that was deleted and made again is another.
+      else if (this.#good.get(name)?.uid !== resource.uid) this.#good.delete(name);
       this.#tell(name, resource);
     }
     return [...this.#good.values()];

@@ -35,6 +35,8 @@ export interface GuardResource extends ResourceName {
   /** By its name in the pod. */
   readonly selectsContainer: (name: string) => boolean;
   readonly policy: Policy;
+  /** As the API server has it. */
+  readonly spec: unknown;
 }
 
 /** A resource as it was read: `guard`, or `faults`. */
@@ -80,7 +82,7 @@ export function readResource(kind: ResourceKind, { metadata = {}, spec, status }
 
   const selectsContainer = (container: string): boolean =>
     (include.size === 0 || include.has(container)) && !exclude.has(container);
-  return { ...about, guard: { ...about, selector, namespaceSelector, selectsContainer, policy }, faults, status };
+  return { ...about, guard: { ...about, selector, namespaceSelector, selectsContainer, policy, spec }, faults, status };
 }
 
 /** Undefined: every namespace, whose labels need not be known then. */

@@ -45,6 +45,9 @@ t.test("credentials that make no sense end the daemon before it enforces anythin
 
 const readiness = async (daemon: Daemon): Promise<string> => (await daemon.http("/readyz")).text();
 
+/** Passes the schema. */
+const BAD = { subjects: [{ deny: [`/${"ü".repeat(200)}`], events: ["open"] }] };
+
 t.test("an API server", { skip }, async (t) => {
   const api: KubeApi = await startKubeApi(t);
   await installCrds(api);
@@ -58,18 +61,30 @@ t.test("an API server", { skip }, async (t) => {
   await t.test("a resource that passes the schema and makes no sense", async (t) => {
     const daemon = await start(t, api.kubeconfig);
     t.ok(await isDenied(main));
-    apply(api, guardResource("secrets", { subjects: [{ deny: [`/${"ü".repeat(200)}`], events: ["open"] }] }));
+    apply(api, guardResource("secrets", BAD));
     await eventually("it is told", () => daemon.stderr.includes("the resource makes no sense"));
     t.match(daemon.stderr, "spec.subjects[0].deny[0]: holds a name longer than 255 bytes");
     t.ok(await isDenied(main), "the last good version holds");
     t.equal(await daemon.metric("janusd_kubernetes_faulty_resources"), 1);
     const late = await startPod(api, { name: "late", labels: { app: "web" } }, t);
     await eventually("also for a pod that comes later", () => isDenied(late.container()));
-    apply(api, guardResource("secrets"));
-    await eventually("it is mended", async () => (await daemon.metric("janusd_kubernetes_faulty_resources")) === 0);
-    t.ok(await isDenied(main));
-    late.delete();
     await daemon.stop();
+    const next = await start(t, api.kubeconfig, { stateFile: daemon.stateFile });
+    const later = await startPod(api, { name: "later", labels: { app: "web" } }, t);
+    await eventually("also after a restart", () => isDenied(later.container()));
+    api.kubectl(["delete", "jg", "secrets"]);
+    await eventually("it is deleted", async () => !(await isDenied(later.container())));
+    apply(api, guardResource("secrets", BAD));
+    await eventually(
+      "another of that name",
+      async () => (await next.metric("janusd_kubernetes_faulty_resources")) === 1,
+    );
+    t.notOk(await isDenied(main), "has no good version");
+    apply(api, guardResource("secrets"));
+    await eventually("it is mended", async () => (await next.metric("janusd_kubernetes_faulty_resources")) === 0);
+    t.ok(await isDenied(main));
+    for (const pod of [late, later]) pod.delete();
+    await next.stop();
   });
 
   await t.test("rights that are missing are named, and waited for", async (t) => {

@@ -57,6 +57,7 @@ t.test("status", { skip }, async (t) => {
         conditions: [{ type: "Ready", status: "True", reason: "Proven" }],
       },
     });
+    t.ok(Date.now() - Date.parse(api.kubectl(["get", "jn", NODE, "-o", "jsonpath={.status.heartbeat}"])) < 120_000);
     await daemon.stop();
   });
 
@@ -94,6 +95,43 @@ t.test("status", { skip }, async (t) => {
 
     apply(api, guardResource("secrets"));
     await eventually("it is mended", () => columns("jg", "secrets")[4] === "True");
+    const uid = api.kubectl(["get", "jg", "secrets", "--output=jsonpath={.metadata.uid}"]);
+    const said = {
+      namespace: "default",
+      name: "secrets",
+      uid,
+      observedGeneration: 3,
+      enforcedGeneration: 3,
+      ready: true,
+    };
+    const guards = [{ ...said, observablePods: 5, guardedPods: 5, containers: 5, reason: "", message: "" }];
+    const speak = (heartbeat: Date, ...verb: readonly string[]) => {
+      const dead = {
+        apiVersion: "januscontroller.clustergarage.io/v1alpha1",
+        kind: "JanusNode",
+        metadata: { name: "dead" },
+      };
+      const input = JSON.stringify({ ...dead, status: { heartbeat: heartbeat.toISOString(), guards } });
+      api.kubectl([...verb, "--filename=-"], input);
+    };
+    speak(new Date(), "create");
+    const status = ["apply", "--server-side", "--force-conflicts", "--subresource=status"];
+    speak(new Date(Date.now() - 600_000), ...status);
+    await eventually("a node is silent", () => JSON.stringify(read("jg", "secrets")).includes("NodeSilent"));
+    const message = "node dead: its daemon is not heard of any more: nothing is guarded there";
+    t.match(read("jg", "secrets"), {
+      status: {
+        ...{ observablePods: 6, guardedPods: 1, enforcedGeneration: 3 },
+        conditions: [
+          { type: "Ready", status: "False", reason: "NodeSilent", message },
+          { type: "Degraded", status: "True", reason: "NodeSilent", message },
+        ],
+      },
+    });
+    speak(new Date(), ...status);
+    await eventually("it is heard again", () => columns("jg", "secrets").slice(2, 5).join() === "6,6,True");
+    api.kubectl(["delete", "jn", "dead"]);
+    await eventually("it goes with its Node", () => columns("jg", "secrets").slice(2, 5).join() === "1,1,True");
     const [leader] = leaders;
     await leader?.stop();
     const other = leader === one ? two : one;
