@@ -92,7 +92,7 @@ t.test("an API server", { skip }, async (t) => {
     const daemon = await start(t, api.serviceAccount("default", "janusd"), { until: "/livez" });
     const said = /cannot list pods: forbidden \(403\): pods is forbidden: User \S+ cannot list resource/;
     await eventually("it is told", () => said.test(daemon.stderr));
-    t.match(await readiness(daemon), said);
+    await eventually("/readyz tells", async () => said.test(await readiness(daemon)));
     t.equal((await daemon.http("/livez")).status, 200);
     t.notOk(await isDenied(main));
     api.kubectl([
@@ -111,7 +111,7 @@ t.test("an API server", { skip }, async (t) => {
     const kubeconfig = api.kubeconfigFor("no-such-token", "expired");
     const daemon = await start(t, kubeconfig, { until: "/livez" });
     await eventually("it is told", () => daemon.stderr.includes("(401): have they expired?"));
-    t.match(await readiness(daemon), /have they expired/);
+    await eventually("/readyz tells", async () => (await readiness(daemon)).includes("have they expired"));
     copyFileSync(api.kubeconfig, kubeconfig);
     await eventually("the new ones are taken", () => isDenied(main));
     await daemon.stop();
