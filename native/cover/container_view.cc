@@ -25,6 +25,14 @@ bool is_node_root(Device device) {
   return false;
 }
 
+// An empty one; the node's own, or a runtime's copy of it.
+bool is_nobodys(const ContainerView::Namespace& other) {
+  if (other.mounts.empty()) return other.whole;
+  return std::ranges::any_of(other.mounts, [](const Mount& mount) {
+    return mount.point.empty() && mount.root.empty() && is_node_root(mount.device);
+  });
+}
+
 }  // namespace
 
 ViewShares::ViewShares()
@@ -36,42 +44,47 @@ ContainerView::~ContainerView() {
   for (Shares* share : {&shares_.mounts, &shares_.namespaces, &shares_.clones}) share->set(info_.cgroup, 0);
 }
 
-void ContainerView::refresh() {
-  std::size_t left = shares_.mounts.most(info_.cgroup);
-  const std::size_t most = left;
-  MountList now;
-  try {
-    now = mounts_of(*first_, left);
-  } catch (const Error& error) {
-    if (error.code != ErrorCode::not_found) throw;
-  }
-  if (now.mounts.empty()) throw Error(ErrorCode::not_found, "container " + info_.id + " has ended");
-  left -= now.mounts.size();
-  std::erase_if(namespaces_, [&](Namespace& other) {
-    try {
-      MountList list = mounts_of(*other.process, left);
-      // The node's own namespace, or a runtime's copy of it, is nobody's to mark.
-      if (std::any_of(list.mounts.begin(), list.mounts.end(), [](const Mount& mount) {
-            return mount.point.empty() && mount.root.empty() && is_node_root(mount.device);
-          }))
-        return true;
-      left -= list.mounts.size();
-      other.mounts = std::move(list.mounts);
-      other.whole = list.whole;
-      other.served = served_points(other.mounts);
-      return other.whole && other.mounts.empty();
+ContainerView::Found ContainerView::read(Listed& listed, const ProcessDir& process, Read which, std::size_t& left) {
+  const std::uint64_t inode = process.mount_namespace();
+  if (inode == 0) return Found::gone;
+  const bool fits = listed.whole && listed.mounts.size() <= left;
+  Found found = Found::same;
+  if (which == Read::all || inode != listed.inode || !fits || listed.file->changed()) try {
+      // What changes while it is read is met the next time.
+      MountInfo file(process);
+      MountList list = file.read(left);
+      listed = {std::move(list.mounts), {}, list.whole, inode, std::move(file)};
+      listed.served = served_points(listed.mounts);
+      found = Found::read;
     } catch (const Error& error) {
       if (error.code != ErrorCode::not_found) throw;
-      return true;  // its last known process has ended; marks go with the mounts
+      return Found::gone;
     }
-  });
+  left -= listed.mounts.size();
+  return found;
+}
+
+void ContainerView::refresh(Read which) {
+  std::size_t left = shares_.mounts.most(info_.cgroup);
+  const std::size_t most = left;
+  if (read(own_, *first_, which, left) == Found::gone || own_.mounts.empty())
+    throw Error(ErrorCode::not_found, "container " + info_.id + " has ended");
+  // Of those that are gone the last known process has ended; marks go with the mounts.
+  std::vector<bool> gone;
+  for (Namespace& other : namespaces_) {
+    const Found found = read(other, *other.process, which, left);
+    const bool nobodys = found == Found::read && is_nobodys(other);
+    if (nobodys) left += other.mounts.size();
+    gone.push_back(found == Found::gone || nobodys);
+  }
+  std::vector<Namespace> there;
+  for (std::size_t i = 0; i < gone.size(); ++i)
+    if (!gone[i]) there.push_back(std::move(namespaces_[i]));
+  namespaces_ = std::move(there);
   shares_.mounts.set(info_.cgroup, most - left);
   shares_.namespaces.set(info_.cgroup, namespaces_.size());
-  mounts_ = std::move(now.mounts);
-  first_whole_ = now.whole;
-  served_ = served_points(mounts_);
   ids_.clear();
-  for (const Mount& mount : mounts_) ids_.insert(mount.id);
+  for (const Mount& mount : own_.mounts) ids_.insert(mount.id);
   for (const Namespace& other : namespaces_)
     for (const Mount& mount : other.mounts) ids_.insert(mount.id);
   std::erase_if(clones_, [&](const auto& item) { return !ids_.contains(item.first); });
@@ -82,7 +95,7 @@ void ContainerView::add_namespace(std::uint64_t id, HeldProcess process) {
   // Known by a process that has ended since: look at it through this one.
   std::erase_if(namespaces_, [&](const Namespace& other) { return other.id == id; });
   shares_.namespaces.set(info_.cgroup, namespaces_.size());
-  if (process->same_mount_namespace(*first_)) {  // mounts_ has it
+  if (process->same_mount_namespace(*first_)) {  // own_ has it
     first_id_ = id;
     return;
   }
@@ -90,19 +103,19 @@ void ContainerView::add_namespace(std::uint64_t id, HeldProcess process) {
     lacks_namespaces_ = true;
     return;
   }
-  namespaces_.push_back({id, std::move(process), {}, {}});
+  namespaces_.emplace_back(id, std::move(process));
 }
 
 const char* ContainerView::left_out() const {
   if (lacks_namespaces_) return "namespaces";
-  const bool whole = first_whole_ && std::ranges::all_of(namespaces_, &Namespace::whole);
+  const bool whole = own_.whole && std::ranges::all_of(namespaces_, &Namespace::whole);
   return whole ? nullptr : "mounts";
 }
 
 bool ContainerView::covers(std::uint64_t id) const {
   const auto other = std::ranges::find(namespaces_, id, &Namespace::id);
   if (other != namespaces_.end()) return other->whole;
-  return id == first_id_ ? first_whole_ : !lacks_namespaces_;
+  return id == first_id_ ? own_.whole : !lacks_namespaces_;
 }
 
 bool ContainerView::makes_room() {
@@ -119,7 +132,7 @@ std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount, Moun
   if (const auto known = clones_.find(mount.id); known != clones_.end()) return known->second;
   refused = clones_.size() >= shares_.clones.most(info_.cgroup);
   if (refused) return nullptr;
-  UniqueFd fd = cloner.clone(programs, *first_, served_, mount.point);
+  UniqueFd fd = cloner.clone(programs, *first_, own_.served, mount.point);
   if (!fd) return nullptr;
   shares_.clones.add(info_.cgroup);
   return clones_.emplace(mount.id, std::make_shared<const UniqueFd>(std::move(fd))).first->second;

@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "ebpf/locator.h"
@@ -36,14 +38,26 @@ class ContainerView {
   // That one container may have.
   static constexpr std::size_t kMounts = 32'768;
 
-  // Another mount namespace that processes of the container run in.
-  struct Namespace {
-    std::uint64_t id = 0;  // unique since boot
-    HeldProcess process;   // one of them, or a thread
+  // A mount namespace, as it was read last.
+  struct Listed {
     std::vector<Mount> mounts;
     MountPoints served;
-    bool whole = true;     // all its mounts are in `mounts`
+    bool whole = true;  // all its mounts are in `mounts`
+    // What tells that it is to be read again.
+    std::uint64_t inode = 0;
+    std::optional<MountInfo> file;
   };
+
+  // Another mount namespace that processes of the container run in.
+  struct Namespace : Listed {
+    Namespace(std::uint64_t id, HeldProcess process) : id(id), process(std::move(process)) {}
+    std::uint64_t id;     // unique since boot
+    HeldProcess process;  // one of them, or a thread
+  };
+
+  // Which namespaces refresh() reads. A path on which something is mounted may be renamed,
+  // which changes no namespace.
+  enum class Read { changed, all };
 
   // `first`: its first process. To be followed by refresh().
   ContainerView(ContainerInfo info, HeldProcess first, ViewShares& shares)
@@ -54,17 +68,17 @@ class ContainerView {
 
   const ContainerInfo& info() const { return info_; }
   const HeldProcess& first() const { return first_; }
-  const std::vector<Mount>& mounts() const { return mounts_; }
-  const MountPoints& served() const { return served_; }
+  const std::vector<Mount>& mounts() const { return own_.mounts; }
+  const MountPoints& served() const { return own_.served; }
 
   // In any of its namespaces.
   bool has_mount(std::uint32_t id) const { return ids_.contains(id); }
 
   const std::vector<Namespace>& namespaces() const { return namespaces_; }
 
-  // Reads the mounts again, of all namespaces. Throws Error(not_found) if the
-  // container has ended; after any other error what was read before holds.
-  void refresh();
+  // Reads the mounts again. Throws Error(not_found) if the container has ended; after any
+  // other error what was read of each before holds.
+  void refresh(Read which);
   // To be followed by refresh(). The first process's own is known without it. Left
   // out if the container has used up its share.
   void add_namespace(std::uint64_t id, HeldProcess process);
@@ -86,16 +100,18 @@ class ContainerView {
   std::shared_ptr<const UniqueFd> clone_of(const Mount& mount, MountCloner& cloner, const BpfPrograms& programs, bool& refused);
 
  private:
+  enum class Found { gone, same, read };
+  // Up to `left` mounts, of which it takes what it lists. Throws Error(system) with nothing changed.
+  static Found read(Listed& listed, const ProcessDir& process, Read which, std::size_t& left);
+
   ContainerInfo info_;
   HeldProcess first_;
   ViewShares& shares_;
   std::uint64_t first_id_ = 0;      // of its mount namespace; 0: not known yet
-  bool first_whole_ = true;
   bool lacks_namespaces_ = false;
-  std::vector<Mount> mounts_;
-  MountPoints served_;
+  Listed own_;                       // the first process's
   std::vector<Namespace> namespaces_;
-  std::unordered_set<std::uint32_t> ids_;  // of mounts_, and of those of namespaces_
+  std::unordered_set<std::uint32_t> ids_;  // of the mounts of all of them
   std::map<std::uint32_t, std::shared_ptr<const UniqueFd>> clones_;  // by mount id
 };
 

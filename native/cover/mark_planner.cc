@@ -10,9 +10,13 @@
 #include <unordered_set>
 
 #include "cover/border.h"
+#include "os/clock.h"
 
 namespace janus {
 namespace {
+
+// A container's changes are planned for so long before whoever else waits for the lock has it.
+constexpr std::uint64_t kHeldNs = 5'000'000;
 
 // What a thread holds of a mount, by O_PATH; empty if that is nothing.
 UniqueFd held_of(const BpfPrograms& programs, std::uint32_t pid, std::uint32_t mount_id) {
@@ -230,7 +234,7 @@ MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
         }
       }
     }
-    const std::lock_guard lock(mutex_);
+    const FirstLock lock(mutex_);
     std::map<std::string, const char*> left_out;  // by container
     for (const auto& [id, info] : infos) {
       parts_.refusals.follow(info.cgroup, id);
@@ -247,7 +251,7 @@ MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
   } catch (...) {
     for (const std::uint64_t container : fresh) {
       parts_.tracker.leave(container);
-      const std::lock_guard lock(mutex_);
+      const FirstLock lock(mutex_);
       views_.erase(container);
       compiler_.forget(container);
       parts_.refusals.ended(container);
@@ -258,7 +262,7 @@ MarkPlanner::Applied MarkPlanner::apply(std::span<const GuardSpec> specs) {
 
 ContainerView& MarkPlanner::view(const ContainerInfo& info) {
   if (const auto known = views_.find(info.cgroup); known != views_.end()) {
-    refresh(*known->second);
+    refresh(*known->second, ContainerView::Read::all);
     return *known->second;
   }
   HeldProcess first = hold(info.cgroup, info.init_pid);
@@ -266,7 +270,7 @@ ContainerView& MarkPlanner::view(const ContainerInfo& info) {
   auto view = std::make_unique<ContainerView>(info, std::move(first), shares_);
   // Those that were told of before there was a view to take them.
   add_known_namespaces(*view);
-  refresh(*view);
+  refresh(*view, ContainerView::Read::all);
   return *views_.emplace(info.cgroup, std::move(view)).first->second;
 }
 
@@ -276,11 +280,11 @@ void MarkPlanner::add_known_namespaces(ContainerView& view) {
     if (HeldProcess process = hold(container, pid)) view.add_namespace(mnt_ns, std::move(process));
 }
 
-void MarkPlanner::refresh(ContainerView& view) {
-  view.refresh();
+void MarkPlanner::refresh(ContainerView& view, ContainerView::Read which) {
+  view.refresh(which);
   if (view.makes_room()) {
     add_known_namespaces(view);
-    view.refresh();
+    view.refresh(ContainerView::Read::changed);
   }
   if (const char* resource = view.left_out()) {
     parts_.refusals.add(view.info().cgroup, resource);
@@ -392,7 +396,7 @@ MarkPlanner::Before MarkPlanner::retire(const Devices& devices) {
 }
 
 MarkPlanner::Before MarkPlanner::remove(std::uint32_t key, bool& existed) {
-  const std::lock_guard lock(mutex_);
+  const FirstLock lock(mutex_);
   const auto it = guards_.find(key);
   existed = it != guards_.end();
   if (!existed) return {};
@@ -585,29 +589,47 @@ HeldProcess MarkPlanner::hold(std::uint64_t container, std::uint32_t pid) {
 }
 
 MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
-  const std::lock_guard lock(mutex_);
-  const auto view = views_.find(container);
-  if (view == views_.end()) return {};
-  const bool was_whole = view->second->left_out() == nullptr;
-  try {
-    refresh(*view->second);
-  } catch (const Error& error) {
-    // It has ended, and will be reported so; else what was read before holds.
-    if (error.code != ErrorCode::not_found) parts_.counters.exposed_rescan.add();
-    return {};
+  Replan all;
+  std::optional<std::uint32_t> from = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto view = views_.find(container);
+    if (view == views_.end()) return {};
+    const bool was_whole = view->second->left_out() == nullptr;
+    try {
+      refresh(*view->second, ContainerView::Read::changed);
+    } catch (const Error& error) {
+      // It has ended, and will be reported so; else what was read before holds.
+      if (error.code != ErrorCode::not_found) parts_.counters.exposed_rescan.add();
+      return {};
+    }
+    compiler_.refreshed(*view->second);
+    all.rewatch = (view->second->left_out() == nullptr) != was_whole;
+    from = replan_some(container, *from, all);
   }
-  compiler_.refreshed(*view->second);
+  while (from) {
+    const std::lock_guard lock(mutex_);
+    from = replan_some(container, *from, all);
+  }
+  return all;
+}
+
+// Guards with keys from `from` on, in one plan, until others should have the lock. Returns the next key.
+std::optional<std::uint32_t> MarkPlanner::replan_some(std::uint64_t container, std::uint32_t from, Replan& all) {
+  const std::uint64_t until = monotonic_ns() + kHeldNs;
   const std::size_t marked = marks_.size();
   Again again;
   bool elsewhere = false;
-  for (auto& [key, guard] : guards_) {
-    if (std::any_of(guard.subjects.begin(), guard.subjects.end(),
-                    [&](const auto& subject) { return subject->container == container; }))
+  auto next = guards_.lower_bound(from);
+  for (; next != guards_.end() && monotonic_ns() < until; ++next) {
+    CompiledGuard& guard = next->second;
+    if (std::ranges::any_of(guard.subjects, [&](const auto& subject) { return subject->container == container; }))
       elsewhere = recompile(guard, container, again) || elsewhere;
   }
-  ScanJobs jobs = commit(again, true, elsewhere);
-  const bool is_whole = view->second->left_out() == nullptr;
-  return {.jobs = std::move(jobs), .changed = elsewhere || marks_.size() > marked, .rewatch = is_whole != was_whole, .again = again.short_of};
+  std::ranges::move(commit(again, true, elsewhere), std::back_inserter(all.jobs));
+  all.changed = all.changed || elsewhere || marks_.size() > marked;
+  all.again = all.again || again.short_of;
+  return next == guards_.end() ? std::nullopt : std::optional(next->first);
 }
 
 MarkPlanner::ScanJobs MarkPlanner::replan_names(std::uint64_t container, const std::set<std::uint32_t>& guards) {
@@ -624,7 +646,7 @@ MarkPlanner::ScanJobs MarkPlanner::replan_names(std::uint64_t container, const s
 }
 
 MarkPlanner::ScanJobs MarkPlanner::retry(std::uint32_t key) {
-  const std::lock_guard lock(mutex_);
+  const FirstLock lock(mutex_);
   const auto guard = guards_.find(key);
   if (guard == guards_.end()) return {};
   std::set<std::uint64_t> containers;
@@ -666,7 +688,7 @@ MarkPlanner::Loose MarkPlanner::mark_loose(std::uint32_t pid, std::uint32_t moun
 }
 
 std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {
-  const std::lock_guard lock(mutex_);
+  const FirstLock lock(mutex_);
   std::set<std::uint64_t> lacking;
   for (const auto& [container, view] : views_)
     if (view->left_out() != nullptr) lacking.insert(container);
@@ -686,7 +708,7 @@ bool MarkPlanner::covers(std::uint64_t container, std::uint64_t mnt_ns) const {
 }
 
 std::vector<PathNote> MarkPlanner::notes(std::uint32_t key) const {
-  const std::lock_guard lock(mutex_);
+  const FirstLock lock(mutex_);
   const auto guard = guards_.find(key);
   if (guard == guards_.end()) return {};
   std::vector<PathNote> notes = guard->second.notes;

@@ -3,8 +3,9 @@
 //
 // Owns: the guards, the views of their containers, and the publishing of
 // policies. One lock, which is held over work that a container can stretch:
-// whoever answers a question never takes it. Nothing is done under it that could
-// raise a permission event.
+// whoever answers a question never takes it, and whoever is waited for by a client
+// (FirstLock) has it before a container that changes mounts all the time has it again.
+// Nothing is done under it that could raise a permission event.
 #pragma once
 
 #include <chrono>
@@ -26,6 +27,7 @@
 #include "cover/mark_set.h"
 #include "os/error.h"
 #include "os/fanotify_group.h"
+#include "os/precedence_mutex.h"
 #include "identity/identity_table.h"
 #include "cover/ignore_learner.h"
 #include "ebpf/locator.h"
@@ -134,7 +136,7 @@ class MarkPlanner {
 
   // The mark on a superblock (`mount` 0) or a mount.
   PlannedMark mark_at(const MarkKey& key) const {
-    const std::lock_guard lock(mutex_);
+    const FirstLock lock(mutex_);
     return marks_.at(key);
   }
 
@@ -154,7 +156,7 @@ class MarkPlanner {
   // Sees to it that there is a view of the container, and that it is fresh.
   ContainerView& view(const ContainerInfo& info);
   // Reads its mounts again. What the container's share has no room for is left out, and told.
-  void refresh(ContainerView& view);
+  void refresh(ContainerView& view, ContainerView::Read which);
   void add_known_namespaces(ContainerView& view);
   Applied swap_in(std::span<const GuardSpec> specs);
   CompiledGuard compile(const GuardSpec& spec, std::vector<Pin>& pins);
@@ -190,10 +192,11 @@ class MarkPlanner {
   void keep_failed(CompiledGuard& guard, std::uint64_t container, CompiledGuard& next);
   bool recompile(CompiledGuard& guard, std::uint64_t container, Again& again);
   ScanJobs commit(const Again& again, bool renew, bool elsewhere);
+  std::optional<std::uint32_t> replan_some(std::uint64_t container, std::uint32_t from, Replan& all);
   HeldProcess hold(std::uint64_t container, std::uint32_t pid);
 
   const Parts parts_;
-  mutable std::mutex mutex_;
+  mutable PrecedenceMutex mutex_;
   Locator locator_;
   GuardCompiler compiler_;
   MountCloner cloner_;

@@ -40,7 +40,7 @@ Rehearsal::Rehearsal(const BpfPrograms& programs, const Groups& groups, Tracker&
     if (containers_.contains(subject.container_id)) continue;
     const ContainerInfo info = tracker.find(subject.container_id);
     auto view = std::make_unique<ContainerView>(info, std::make_shared<const ProcessDir>(info.init_pid), shares);
-    view->refresh();
+    view->refresh(ContainerView::Read::all);
     Container& container = containers_[subject.container_id];
     container.cgroup = info.cgroup;
     for (const Mount& mount : view->mounts())

@@ -30,13 +30,16 @@ static void *mover_body(void *move) {
 }
 
 // As many tries, while another thread calls `move`.
+enum { TURNS = 32 };  // in which the other thread moved between two tries, at least
 static void concurrence(const char *label, void (*move)(long), bool (*attempt)(long)) {
   pthread_t mover;
   if (pthread_create(&mover, NULL, mover_body, move) != 0) broken("thread");
-  long slips = 0, i;
-  // On a busy machine the mover may not run for a while: what counts is that both did.
-  for (i = 0; i < tries || (moves < tries && i < 100 * tries); i++) {
+  long slips = 0, i, turns = 0, seen = 0;
+  // On a busy machine each may run for long without the other: what counts is that they took turns.
+  for (i = 0; i < tries || ((moves < tries || turns < TURNS) && i < 100 * tries); i++) {
     slips += attempt(i);
+    if (moves != seen) turns++;
+    seen = moves;
     if (i % 8 == 0) sched_yield();
   }
   over = true;

@@ -25,7 +25,7 @@ import {
   startPodEngine,
 } from "../support/pods.js";
 
-const CONTAINERS = Number(process.env["ARRIVALS"] ?? 100);
+const CONTAINERS = Number(process.env["ARRIVALS"] ?? 40);
 
 /** This machine may run other pods: of `unheld` and `admitted` there may be more. */
 function outcomes({ engine }: PodEngine) {
