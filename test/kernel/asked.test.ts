@@ -68,10 +68,16 @@ t.test("an allowed exec, and by what name the program then opens files", async (
   await daemon.stop();
 });
 
-t.test("nobody's name where it isn't known: a read is of an open file", async (t) => {
-  const { container, daemon } = await guarded(t, { deny: ["/etc/secret"], event: ["access"] });
-  const actor = await container.actor();
-  t.equal(await actor.read("/etc/secret"), EPERM);
-  t.notOk("asked" in (await event(daemon, () => true)));
-  await daemon.stop();
-});
+t.test(
+  "nobody's name where it isn't known: a read is of an open file, and nobody waits at a watched exec",
+  async (t) => {
+    const watched = { watch: ["/bin/busybox"], event: ["exec"] };
+    const { container, daemon } = await guarded(t, [{ deny: ["/etc/secret"], event: ["access"] }, watched]);
+    const actor = await container.actor();
+    t.equal(await actor.read("/etc/secret"), EPERM);
+    t.notOk("asked" in (await event(daemon, ({ event }) => event === "ACCESS_PERM")));
+    t.equal(await actor.exec("/bin/true"), 0);
+    t.notOk("asked" in (await event(daemon, ({ event }) => event === "OPEN_EXEC")));
+    await daemon.stop();
+  },
+);
