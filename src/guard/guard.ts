@@ -155,7 +155,7 @@ function parseSubject(subject: JanusGuardSubject, at: string, refuse: Refuse): S
   if (!answers && subject.watch.length === 0) refuse(at, "has no path: give allow, deny or watch");
 
   for (const [index, glob] of subject.exclude.entries()) {
-    const problem = globProblem(glob);
+    const problem = excludeProblem(glob);
     if (problem !== undefined) refuse(`${at}.exclude[${index}]`, problem);
   }
   if (subject.maxDepth < 0) refuse(`${at}.maxDepth`, "must be 0 (no limit) or more");
@@ -216,15 +216,20 @@ export function normalisePath(path: string): string {
 /** As `exclude`: the subject's path itself (native/policy/policy.cc). */
 export const PATH_ITSELF = ".";
 
-/** The syntax of native/policy/glob.h. Undefined: fine. */
-function globProblem(glob: string): string | undefined {
+/** What is wrong with a text as `exclude`; undefined: nothing. */
+function excludeProblem(glob: string): string | undefined {
   if (glob === PATH_ITSELF) return undefined;
-  if (glob === "") return "is empty";
-  if (glob.includes("\0")) return "holds a NUL";
   if (glob.startsWith("/")) return "begins with /: globs are relative to the subject's paths";
   if (Buffer.byteLength(glob) > PATH_LIMIT) return `is longer than ${PATH_LIMIT} bytes`;
   if (/\/$|\/\//.test(glob)) return "ends with / or holds //";
   if (glob.split("/").some((component) => component === "." || component === "..")) return "holds a . or .. component";
+  return globProblem(glob);
+}
+
+/** The syntax of native/policy/glob.h, for any use of it. Undefined: fine. */
+export function globProblem(glob: string): string | undefined {
+  if (glob === "") return "is empty";
+  if (glob.includes("\0")) return "holds a NUL";
   for (let at = 0; at < glob.length; at++) {
     if (glob[at] === "\\") {
       if (at + 1 === glob.length) return `ends with a \\ (position ${at}) that quotes nothing`;

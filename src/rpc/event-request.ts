@@ -10,7 +10,7 @@ import {
   type WatchRequest,
   WatchRequestSchema,
 } from "../gen/janus/v1/events_pb.js";
-import { CONTAINER_ID_HELP, containerId } from "../guard/guard.js";
+import { CONTAINER_ID_HELP, containerId, globProblem } from "../guard/guard.js";
 import { RESPONSE } from "./event-message.js";
 import type { Since, Subscription } from "./event-streams.js";
 
@@ -73,8 +73,8 @@ function parseFields(at: string, filter: FilterMessage | undefined, refuse: Refu
     paths: parse("paths", paths, pathOf),
     uids: parse("uids", filter.uids, (uid) => uid),
     executables: parse("executables", executables, pathOf),
-    asked: parse("asked", asked, claimOf),
-    argv0: parse("argv0", argv0, claimOf),
+    asked: parse("asked", asked, globOf),
+    argv0: parse("argv0", argv0, globOf),
   };
 }
 
@@ -114,13 +114,9 @@ function pathOf(pattern: string): Glob | Problem {
   return /^(?:\/|\*\*)/.test(pattern) ? globOf(pattern) : new Problem("must begin with / or **");
 }
 
-/** Of a path or a name as a process wrote it. */
-function claimOf(pattern: string): Glob | Problem {
-  return pattern === "" ? new Problem("is empty") : globOf(pattern);
-}
-
 /** A slash at the end says nothing, and `/` is everything. */
 function globOf(pattern: string): Glob | Problem {
-  const text = plain(pattern);
+  const problem = globProblem(pattern);
+  const text = problem === undefined ? plain(pattern) : new Problem(problem);
   return text instanceof Problem ? text : new Glob(/^\/+$/.test(text) ? "/**" : text.replace(/(?<!\\)\/+$/, ""));
 }

@@ -58,6 +58,11 @@ t.test("who was denied what: in the past, from a number on, and as it happens", 
     out: "",
     err: "janusctl: INVALID_ARGUMENT: include.paths[0]: must begin with / or **\n",
   });
+  t.match(await janusctl([...address, "events", "--not", "exe=/bin/[a"]), {
+    status: 1,
+    out: "",
+    err: "janusctl: INVALID_ARGUMENT: exclude.executables[0]: has a [ (position 5) that is never closed\n",
+  });
   t.match(await janusctl([...address, "events", "--since", "999999"]), {
     status: 1,
     err: /since_sequence: the next event is \d+: /,
