@@ -67,7 +67,11 @@ const ROUNDS: Readonly<Record<string, readonly (readonly [SubjectInit | SubjectI
     [{ deny: ["/app/flat"], allow: ["/app/flat/f"] }],
     [{ allow: ["/out"], deny: ["/out/f"] }],
   ],
-  "allowed, and only observed": [[{ allow: ["/app"], recursive: true }], [{ watch: ["/data"], event: ["open"] }]],
+  "allowed, only observed, and denied but for itself": [
+    [{ allow: ["/app"], recursive: true }],
+    [{ watch: ["/data"], event: ["open"] }],
+    [{ deny: ["/data/s"], recursive: true, exclude: ["."] }],
+  ],
 };
 
 /** The node goes through the mounts of the container, which are marked. */
