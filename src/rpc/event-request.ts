@@ -22,6 +22,8 @@ const MAX_LENGTH = 1024;
 const MAX_PATTERNS = 2048;
 
 const NS_PER_SECOND = 1_000_000_000n;
+/** By so much a client's clock may be ahead of ours. */
+const MAX_AHEAD_NS = 60n * NS_PER_SECOND;
 
 type Refuse = (field: string, description: string) => void;
 
@@ -43,7 +45,9 @@ function parseSince({ since, follow }: WatchRequest, refuse: Refuse): Since {
   if (since.case === "sinceSequence") return { kind: "sequence", sequence: Number(since.value) };
   const { seconds, nanos } = since.value;
   if (nanos < 0 || nanos >= NS_PER_SECOND) refuse("since_time.nanos", "must be from 0 to 999999999");
-  return { kind: "time", timeNs: seconds * NS_PER_SECOND + BigInt(nanos) };
+  const timeNs = seconds * NS_PER_SECOND + BigInt(nanos);
+  if (timeNs > BigInt(Date.now()) * 1_000_000n + MAX_AHEAD_NS) refuse("since_time", "is in the future");
+  return { kind: "time", timeNs };
 }
 
 function parseFields(at: string, filter: FilterMessage | undefined, refuse: Refuse): FilterFields {

@@ -110,6 +110,12 @@ t.test("where it begins", async (t) => {
   t.same(parse({ since: { case: "sinceTime", value } }).since, { kind: "time", timeNs: 1_700_000_000_500_000_000n });
 });
 
+t.test("a time that is yet to come is refused, unless the client's clock may be ahead", async (t) => {
+  const since = (ms: number) => ({ since: { case: "sinceTime" as const, value: timestampFromMs(Date.now() + ms) } });
+  t.match(parse(since(30_000)).since, { kind: "time" });
+  t.throws(() => parse(since(90_000)), /since_time: is in the future/);
+});
+
 t.test("equal filters have equal keys", async (t) => {
   const key = (include: Filter) => parse({ include, follow: true }).filterKey;
   t.equal(key({ pods: ["a"] }), key({ pods: ["a"] }));
