@@ -6,9 +6,11 @@ import { startDaemon } from "../test/support/daemon.js";
 import type { Figures } from "./figures.js";
 import { LoadedContainer } from "./load.js";
 
-/** Keeps every processor busy until it is disposed of. */
-function keepBusy(): Disposable {
-  const loops = cpus().map(() => spawn("sh", ["-c", "while :; do :; done"], { stdio: "ignore" }));
+/** Keeps so many processors busy until it is disposed of. */
+export function keepBusy(processors = cpus().length): Disposable {
+  const loops = Array.from({ length: processors }, () =>
+    spawn("sh", ["-c", "while :; do :; done"], { stdio: "ignore" }),
+  );
   const forget = loops.map(({ pid }) => killAtExit(pid ?? 0));
   return {
     [Symbol.dispose]: () => {

@@ -14,6 +14,7 @@ import {
   WatchRequestSchema,
   WatchResponseSchema,
 } from "../src/gen/janus/v1/events_pb.js";
+import { keepBusy } from "./busy.js";
 import type { Figures } from "./figures.js";
 import { type Load, LoadedContainer } from "./load.js";
 import { threadTimes, timesSince } from "./process.js";
@@ -25,8 +26,8 @@ const BURST = { opens: 1000, ms: 50, count: 40 } as const;
 const OPENS = BURST.opens * BURST.count;
 const RUNS = 5;
 
-/** Without subscribers, and with them. */
-type How = "alone" | "followed";
+/** Without subscribers; without, but with a loop that takes a processor, as their process may; and with them. */
+type How = "alone" | "busy" | "followed";
 
 /** Counts what comes without making objects of it: it shares the machine with the daemon. */
 class Subscribers {
@@ -129,6 +130,10 @@ export async function stream(figures: Figures, watched: Watched): Promise<void> 
   for (let run = 0; run < RUNS; ++run) {
     const lost = await watched.lost();
     const alone = await cost("alone");
+    {
+      using _ = keepBusy(1);
+      await cost("busy");
+    }
     using subscribers = await Subscribers.open(grpcAddress);
     const begun = performance.now();
     const streamed = await cost("followed");
