@@ -50,14 +50,29 @@ bool EventRing::push(FileEvent header, const FileEventTexts& texts, std::span<co
 }
 
 std::size_t EventRing::drain(std::span<std::uint8_t> into) {
-  const std::lock_guard lock(mutex_);
   std::size_t done = 0;
+  std::unique_lock lock(mutex_);
   while (head_ != tail_) {
+    const std::uint64_t begin = head_, end = tail_;
+    lock.unlock();
+    const std::size_t copied = copy_records(begin, end, into.subspan(done));
+    lock.lock();
+    head_ += copied;
+    done += copied;
+    if (begin + copied != end) break;  // no room for more
+  }
+  return done;
+}
+
+// Without the lock: nobody writes over what is not read yet. The reader is JavaScript's thread, which others may
+// keep from the processor at any moment; the gate must not wait for it.
+std::size_t EventRing::copy_records(std::uint64_t begin, std::uint64_t end, std::span<std::uint8_t> into) const {
+  std::size_t done = 0;
+  while (begin + done != end) {
     std::uint32_t size = 0;
-    copy_out(head_, &size, sizeof(size));
+    copy_out(begin + done, &size, sizeof(size));
     if (into.size() - done < size) break;
-    copy_out(head_, into.data() + done, size);
-    head_ += size;
+    copy_out(begin + done, into.data() + done, size);
     done += size;
   }
   return done;

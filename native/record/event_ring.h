@@ -2,7 +2,7 @@
 //
 // Owns: the bytes. Many threads push, one drains. A full ring drops the new
 // record and counts it; the sequence number goes on, so the reader sees a gap.
-// Nobody ever waits here for longer than a copy of one record or one batch.
+// Who pushes waits at most until another has copied one record in, and never for the reader.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ class EventRing {
   // empty before: the reader has to be woken.
   bool push(FileEvent header, const FileEventTexts& texts, std::span<const std::uint32_t> deniers);
 
-  // Whole records only; returns the bytes copied.
+  // Whole records only; returns the bytes copied. By one thread at a time.
   std::size_t drain(std::span<std::uint8_t> into);
 
   std::size_t capacity() const { return capacity_; }
@@ -34,6 +34,7 @@ class EventRing {
   std::uint64_t dropped() const;
 
  private:
+  std::size_t copy_records(std::uint64_t begin, std::uint64_t end, std::span<std::uint8_t> into) const;
   void copy_in(std::uint64_t at, const void* from, std::size_t size);
   void copy_out(std::uint64_t at, void* to, std::size_t size) const;
 

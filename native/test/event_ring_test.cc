@@ -1,12 +1,24 @@
 #include "record/event_ring.h"
 
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <array>
+#include <chrono>
 #include <cstring>
+#include <future>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "os/unique_fd.h"
 #include "tap.h"
 
 using janus::EventRing;
@@ -126,6 +138,55 @@ void many_writers_lose_nothing_silently() {
   CHECK(read + ring.dropped() == 4 * kEach);
 }
 
+// Memory in which the first write waits.
+class Stuck {
+ public:
+  Stuck()
+      : fd_(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK))),
+        page_(static_cast<std::uint8_t*>(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) {
+    uffdio_api api{.api = UFFD_API, .features = 0, .ioctls = 0};
+    uffdio_register range{.range = place(), .mode = UFFDIO_REGISTER_MODE_MISSING, .ioctls = 0};
+    CHECK(ioctl(fd_.get(), UFFDIO_API, &api) == 0 && ioctl(fd_.get(), UFFDIO_REGISTER, &range) == 0);
+  }
+  ~Stuck() { munmap(page_, kBytes); }
+  Stuck(const Stuck&) = delete;
+  Stuck& operator=(const Stuck&) = delete;
+
+  std::span<std::uint8_t> memory() const { return {page_, kBytes}; }
+  // Until somebody waits.
+  bool reached() const {
+    pollfd fault{fd_.get(), POLLIN, 0};
+    return poll(&fault, 1, 20'000) == 1 && fault.revents == POLLIN;
+  }
+  void let_go() const {
+    uffdio_zeropage zero{.range = place(), .mode = 0, .zeropage = 0};
+    CHECK(ioctl(fd_.get(), UFFDIO_ZEROPAGE, &zero) == 0);
+  }
+
+ private:
+  static constexpr std::size_t kBytes = 4096;
+  uffdio_range place() const { return {.start = reinterpret_cast<std::uintptr_t>(page_), .len = kBytes}; }
+  const janus::UniqueFd fd_;
+  std::uint8_t* const page_;
+};
+
+void nobody_waits_for_the_reader() {
+  EventRing ring(65536);
+  ring.push({}, {.path = "/first"}, {});
+  const Stuck stuck;
+  auto drained = std::async(std::launch::async, [&] { return ring.drain(stuck.memory()); });
+  CHECK(stuck.reached());
+  auto pushed = std::async(std::launch::async, [&] { return ring.push({}, {.path = "/second"}, {}); });
+  CHECK(pushed.wait_for(std::chrono::seconds(20)) == std::future_status::ready);
+  stuck.let_go();
+  CHECK(!pushed.get());  // who drains is awake
+  const std::size_t got = drained.get();
+  FileEvent first;
+  std::memcpy(&first, stuck.memory().data(), sizeof(first));
+  CHECK(first.seq == 1 && got > first.size);  // what came meanwhile, too
+  CHECK(ring.used() == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -134,5 +195,6 @@ int main() {
   records_cross_the_end_of_the_memory();
   a_reader_with_little_room_gets_whole_records();
   many_writers_lose_nothing_silently();
+  nobody_waits_for_the_reader();
   return tap::done();
 }
