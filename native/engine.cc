@@ -43,8 +43,8 @@ constexpr std::chrono::seconds kEndLimit{5};
 // ... and that of the process, from the signal on. src/main.ts has less.
 constexpr std::chrono::seconds kProcessEndLimit{10};
 
-// How long CreateGuard waits for the directories of watched trees to be known. What happens
-// meanwhile waits to be looked at.
+// How long CreateGuard waits for the directories of watched trees to be known: those of its
+// own superblocks. What happens meanwhile waits to be looked at.
 constexpr std::chrono::milliseconds kDirentsLimit{250};
 
 }  // namespace
@@ -491,7 +491,7 @@ std::optional<Rehearsal::Judged> Engine::judge_past(const Rehearsal& by, std::sp
 
 void Engine::apply(std::span<const GuardSpec> specs) {
   Running& all = running();
-  const auto [jobs, before, containers] = all.planner.apply(specs);
+  const auto [jobs, devices, before, containers] = all.planner.apply(specs);
   // The guards are there, so nothing throws from here: a container that has ended
   // meanwhile is told of as any other that ends.
   for (const auto& [container, id] : containers) all.follow(container, id);
@@ -502,7 +502,7 @@ void Engine::apply(std::span<const GuardSpec> specs) {
   const bool dirents = std::ranges::any_of(specs, [](const GuardSpec& spec) {
     return std::ranges::any_of(spec.subjects, [](const SubjectSpec& on) { return (on.policy->events & kDirentKinds) != 0; });
   });
-  if (dirents) all.dirents.settle(kDirentsLimit);
+  if (dirents) all.dirents.settle(devices, kDirentsLimit);
 }
 
 void Engine::hold_arrivals(bool on) {
@@ -521,8 +521,11 @@ int Engine::canary() { return running().canary.root(); }
 bool Engine::remove(std::uint32_t key) {
   Running& all = running();
   bool existed = false;
-  all.scanner.sweep(all.planner.remove(key, existed));
-  if (all.dirents.marks() > 0) all.dirents.settle(kDirentsLimit);
+  const auto before = all.planner.remove(key, existed);
+  all.scanner.sweep(before);
+  std::set<Device> devices;
+  for (const auto& each : before) devices.insert(each.first);
+  if (all.dirents.marks() > 0) all.dirents.settle(devices, kDirentsLimit);
   all.holder.watch(all.planner.watched());
   return existed;
 }

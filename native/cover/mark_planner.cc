@@ -354,6 +354,7 @@ MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
     drop(was->second);
   }
   applied.jobs = pin(pins, {}, true);
+  applied.devices = std::move(devices);
   return applied;
 }
 

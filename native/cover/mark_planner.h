@@ -79,6 +79,7 @@ class MarkPlanner {
 
   struct Applied {
     ScanJobs jobs;
+    std::set<Device> devices;                          // where these guards are, or were
     Before before;                                     // where guards were that are replaced
     std::map<std::uint64_t, std::string> containers;  // ids, by cgroup
   };

@@ -93,9 +93,10 @@ void DirentObserver::changed(const std::set<Device>& devices) {
   eventfd_write(wake_event_.get(), 1);
 }
 
-bool DirentObserver::settle(std::chrono::milliseconds limit) {
+bool DirentObserver::settle(const std::set<Device>& devices, std::chrono::milliseconds limit) {
   std::unique_lock lock(mutex_);
-  return seen_to_.wait_for(lock, limit, [this] { return busy_.empty(); });
+  const auto seen_to = [&] { return std::ranges::none_of(devices, [this](Device device) { return busy_.contains(device); }); };
+  return seen_to_.wait_for(lock, limit, seen_to);
 }
 
 void DirentObserver::run(const std::atomic<bool>& stop, int stop_fd) {
@@ -128,7 +129,7 @@ void DirentObserver::run(const std::atomic<bool>& stop, int stop_fd) {
     marks_.store(marks, std::memory_order_relaxed);
     const std::lock_guard lock(mutex_);
     std::erase_if(busy_, [&](Device device) { return !walking.contains(device) && !changed_.contains(device); });
-    if (busy_.empty()) seen_to_.notify_all();
+    seen_to_.notify_all();
   }
   while (!streams_.empty()) end(streams_.begin()->second);
 }

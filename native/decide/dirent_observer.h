@@ -67,8 +67,8 @@ class DirentObserver {
 
   // The policy of these superblocks has been published. Any thread.
   void changed(const std::set<Device>& devices);
-  // Waits until all changes so far have been seen to, marks and all. False: not by then.
-  bool settle(std::chrono::milliseconds limit);
+  // Waits until all changes so far of these have been seen to, marks and all. False: not by then.
+  bool settle(const std::set<Device>& devices, std::chrono::milliseconds limit);
 
   std::size_t directories() const { return directories_.load(std::memory_order_relaxed); }
   std::size_t marks() const { return marks_.load(std::memory_order_relaxed); }

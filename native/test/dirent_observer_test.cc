@@ -79,7 +79,7 @@ struct Bench {
     }
     policy.publish(next);
     observer.changed({device});
-    CHECK(observer.settle(std::chrono::seconds(10)));
+    CHECK(observer.settle({device}, std::chrono::seconds(10)));
   }
 
   // "create /w/a", in order, once there are so many.
