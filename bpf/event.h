@@ -202,6 +202,16 @@ struct janus_file_system_args {
   __u64 type[2];  // its name, cut to 15 bytes; empty: the overlay has no upper layer
 };
 
+// The context that `find_mounts` is run with.
+struct janus_find_mounts_args {
+  // in
+  __u32 pid;       // a thread
+  __u32 pad;
+  // out; 0: there is no such thread
+  __u64 mnt_ns;
+  __u64 mnt_event;  // changes with every change of its mounts
+};
+
 // The context that `find_descriptor` is run with.
 struct janus_find_descriptor_args {
   // in

@@ -13,6 +13,7 @@
 //   syscall/marked      called by us: is a guarded inode still there
 //   syscall/file_system called by us: descriptor -> types of file system below it
 //   syscall/find_descriptor  called by us: thread + mount -> what it holds of that mount
+//   syscall/find_mounts      called by us: thread -> which state of which mount namespace
 // Scheduler and cgroup tracepoints only: they cost nothing on the node's
 // system call path, unlike syscall tracepoints, and need no function tracing.
 #include "kernel.h"
@@ -720,6 +721,13 @@ static __noinline struct task_struct *find_process(__u32 number) {
   return link ? link - bpf_core_field_offset(struct task_struct, pid_links[PIDTYPE_TGID]) : 0;
 }
 
+// As find_process(), of a thread.
+static __always_inline struct task_struct *find_thread(__u32 number) {
+  struct pid *pid = find_number(number);
+  void *link = pid ? BPF_CORE_READ(pid, tasks[PIDTYPE_PID].first) : 0;
+  return link ? link - bpf_core_field_offset(struct task_struct, pid_links[PIDTYPE_PID]) : 0;
+}
+
 struct asker_walk {
   struct list_head *head;
   struct list_head *at;
@@ -855,6 +863,18 @@ int file_system(struct janus_file_system_args *ctx) {
   return 0;
 }
 
+// What a thread's mounts are at: without its mountinfo, which takes long to read, and
+// keeps the namespace while it is open.
+SEC("syscall")
+int find_mounts(struct janus_find_mounts_args *ctx) {
+  struct task_struct *task = find_thread(ctx->pid);
+  ctx->mnt_ns = ctx->mnt_event = 0;
+  if (!task) return 0;
+  ctx->mnt_ns = mount_namespace(task);
+  ctx->mnt_event = BPF_CORE_READ(task, nsproxy, mnt_ns, event);
+  return 0;
+}
+
 struct descriptor_search {
   struct file **table;
   __u64 mount_id;
@@ -882,10 +902,8 @@ static long try_descriptor(__u32 index, struct descriptor_search *search) {
 SEC("syscall")
 int find_descriptor(struct janus_find_descriptor_args *ctx) {
   ctx->fd = JANUS_FD_NONE;
-  struct pid *pid = find_number(ctx->pid);
-  void *link = pid ? BPF_CORE_READ(pid, tasks[PIDTYPE_PID].first) : 0;
-  if (!link) return 0;
-  struct task_struct *task = link - bpf_core_field_offset(struct task_struct, pid_links[PIDTYPE_PID]);
+  struct task_struct *task = find_thread(ctx->pid);
+  if (!task) return 0;
   __u32 mount_id = ctx->mount_id;
   if (is_on(BPF_CORE_READ(task, fs, pwd.mnt), mount_id)) ctx->fd = JANUS_FD_CWD;
   else if (is_on(BPF_CORE_READ(task, fs, root.mnt), mount_id)) ctx->fd = JANUS_FD_ROOT;

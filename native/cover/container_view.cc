@@ -44,24 +44,21 @@ ContainerView::~ContainerView() {
   for (Shares* share : {&shares_.mounts, &shares_.namespaces, &shares_.clones}) share->set(info_.cgroup, 0);
 }
 
-ContainerView::Found ContainerView::read(Listed& listed, const ProcessDir& process, Read which, std::size_t& left) {
-  const std::uint64_t inode = process.mount_namespace();
-  if (inode == 0) return Found::gone;
+ContainerView::Found ContainerView::read(Listed& listed, const ProcessDir& process, Read which, std::size_t& left) const {
+  // What changes while it is read is met the next time.
+  const MountState state = programs_.find_mounts(process.pid());
   const bool fits = listed.whole && listed.mounts.size() <= left;
-  Found found = Found::same;
-  if (which == Read::all || inode != listed.inode || !fits || listed.file->changed()) try {
-      // What changes while it is read is met the next time.
-      MountInfo file(process);
-      MountList list = file.read(left);
-      listed = {std::move(list.mounts), {}, list.whole, inode, std::move(file)};
+  const bool same = which == Read::changed && fits && state.mnt_ns != 0 && state == listed.state;
+  if (!same) try {
+      MountList list = mounts_of(process, left);
+      listed = {std::move(list.mounts), {}, list.whole, state};
       listed.served = served_points(listed.mounts);
-      found = Found::read;
     } catch (const Error& error) {
       if (error.code != ErrorCode::not_found) throw;
       return Found::gone;
     }
   left -= listed.mounts.size();
-  return found;
+  return same ? Found::same : Found::read;
 }
 
 void ContainerView::refresh(Read which) {
@@ -128,11 +125,11 @@ bool ContainerView::owns(const Mount& mount) const {
   return mount.type == "overlay" && mount.root.empty() && !is_node_root(mount.device);
 }
 
-std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount, MountCloner& cloner, const BpfPrograms& programs, bool& refused) {
+std::shared_ptr<const UniqueFd> ContainerView::clone_of(const Mount& mount, MountCloner& cloner, bool& refused) {
   if (const auto known = clones_.find(mount.id); known != clones_.end()) return known->second;
   refused = clones_.size() >= shares_.clones.most(info_.cgroup);
   if (refused) return nullptr;
-  UniqueFd fd = cloner.clone(programs, *first_, own_.served, mount.point);
+  UniqueFd fd = cloner.clone(programs_, *first_, own_.served, mount.point);
   if (!fd) return nullptr;
   shares_.clones.add(info_.cgroup);
   return clones_.emplace(mount.id, std::make_shared<const UniqueFd>(std::move(fd))).first->second;

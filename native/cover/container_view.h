@@ -7,12 +7,12 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "ebpf/bpf_programs.h"
 #include "ebpf/locator.h"
 #include "cover/mount_cloner.h"
 #include "cover/mounts.h"
@@ -43,9 +43,7 @@ class ContainerView {
     std::vector<Mount> mounts;
     MountPoints served;
     bool whole = true;  // all its mounts are in `mounts`
-    // What tells that it is to be read again.
-    std::uint64_t inode = 0;
-    std::optional<MountInfo> file;
+    MountState state;   // before it was read
   };
 
   // Another mount namespace that processes of the container run in.
@@ -60,8 +58,8 @@ class ContainerView {
   enum class Read { changed, all };
 
   // `first`: its first process. To be followed by refresh().
-  ContainerView(ContainerInfo info, HeldProcess first, ViewShares& shares)
-      : info_(std::move(info)), first_(std::move(first)), shares_(shares) {}
+  ContainerView(ContainerInfo info, HeldProcess first, ViewShares& shares, const BpfPrograms& programs)
+      : programs_(programs), info_(std::move(info)), first_(std::move(first)), shares_(shares) {}
   ~ContainerView();
   ContainerView(const ContainerView&) = delete;
   ContainerView& operator=(const ContainerView&) = delete;
@@ -97,13 +95,14 @@ class ContainerView {
 
   // A private clone of the mount; null if it cannot be had. `refused`: since the
   // container has used up its share.
-  std::shared_ptr<const UniqueFd> clone_of(const Mount& mount, MountCloner& cloner, const BpfPrograms& programs, bool& refused);
+  std::shared_ptr<const UniqueFd> clone_of(const Mount& mount, MountCloner& cloner, bool& refused);
 
  private:
   enum class Found { gone, same, read };
   // Up to `left` mounts, of which it takes what it lists. Throws Error(system) with nothing changed.
-  static Found read(Listed& listed, const ProcessDir& process, Read which, std::size_t& left);
+  Found read(Listed& listed, const ProcessDir& process, Read which, std::size_t& left) const;
 
+  const BpfPrograms& programs_;
   ContainerInfo info_;
   HeldProcess first_;
   ViewShares& shares_;

@@ -59,7 +59,7 @@ MarkPlan MarkPlanner::plan(const Devices& devices) {
   std::map<std::uint64_t, std::uint64_t> refused;
   for (const auto& [device, container, mount] : plan.bases) {
     bool is_refused = false;
-    if (auto clone = views_.at(container)->clone_of(mount, cloner_, parts_.programs, is_refused))
+    if (auto clone = views_.at(container)->clone_of(mount, cloner_, is_refused))
       plan.superblocks[device]->bases.push_back({mount.root, std::move(clone)});
     if (!is_refused) continue;
     // What is below it cannot be looked for, and so not be pinned.
@@ -267,7 +267,7 @@ ContainerView& MarkPlanner::view(const ContainerInfo& info) {
   }
   HeldProcess first = hold(info.cgroup, info.init_pid);
   if (!first) throw Error(ErrorCode::not_found, "container " + info.id + " has ended");
-  auto view = std::make_unique<ContainerView>(info, std::move(first), shares_);
+  auto view = std::make_unique<ContainerView>(info, std::move(first), shares_, parts_.programs);
   // Those that were told of before there was a view to take them.
   add_known_namespaces(*view);
   refresh(*view, ContainerView::Read::all);

@@ -1,7 +1,6 @@
 #include "cover/mounts.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -99,21 +98,14 @@ MountPoints served_points(const std::vector<Mount>& mounts) {
   return points;
 }
 
-MountInfo::MountInfo(const ProcessDir& process) : file_(process.open("mountinfo", O_RDONLY)) {}
-
-// proc(5): a change makes the descriptor ready for POLLPRI, for the first poll(2) after it.
-bool MountInfo::changed() const {
-  pollfd file{file_.get(), POLLPRI, 0};
-  return poll(&file, 1, 0) > 0;
-}
-
-MountList MountInfo::read(std::size_t most) const {
+MountList mounts_of(const ProcessDir& process, std::size_t most) {
+  const UniqueFd file = process.open("mountinfo", O_RDONLY);
   std::string text;
   std::size_t lines = 0, lines_end = 0;
   for (std::size_t size = 0;; text.resize(size)) {
     text.resize(size + kReadAtOnce);
-    const ssize_t got = ::read(file_.get(), text.data() + size, kReadAtOnce);
-    if (got < 0 && errno != EINTR) throw Error::system(errno, "read", "mountinfo");
+    const ssize_t got = read(file.get(), text.data() + size, kReadAtOnce);
+    if (got < 0 && errno != EINTR) throw Error::system(errno, "read", "mountinfo of " + std::to_string(process.pid()));
     if (got == 0) {
       text.resize(size);
       return {parse_mountinfo(text), true};
@@ -126,8 +118,6 @@ MountList MountInfo::read(std::size_t most) const {
     }
   }
 }
-
-MountList mounts_of(const ProcessDir& process, std::size_t most) { return MountInfo(process).read(most); }
 
 bool is_kernel_file_system(std::string_view type) {
   static constexpr std::array<std::string_view, 17> types = {

@@ -30,22 +30,8 @@ struct MountList {
   std::vector<Mount> mounts;
   bool whole = true;  // false: there are more
 };
-
-// Owns: an open mountinfo, which keeps the mount namespace, and the root that its paths start from.
-class MountInfo {
- public:
-  // Throws as ProcessDir::open() does.
-  explicit MountInfo(const ProcessDir& process);
-  // The first of them, `most` at most. Once. Throws Error(not_found) when the process is
-  // gone, Error(system) if it cannot be read.
-  MountList read(std::size_t most) const;
-  // Whether mounts have come or gone since it was opened, or since this was last asked.
-  bool changed() const;
-
- private:
-  UniqueFd file_;
-};
-// As MountInfo.
+// The first of them, `most` at most. Throws Error(not_found) when the process is gone,
+// Error(system) if it cannot be read.
 MountList mounts_of(const ProcessDir& process, std::size_t most);
 
 // File systems of the kernel's own that raise no permission events

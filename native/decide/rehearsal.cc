@@ -39,7 +39,7 @@ Rehearsal::Rehearsal(const BpfPrograms& programs, const Groups& groups, Tracker&
   for (const SubjectSpec& subject : guard.subjects) {
     if (containers_.contains(subject.container_id)) continue;
     const ContainerInfo info = tracker.find(subject.container_id);
-    auto view = std::make_unique<ContainerView>(info, std::make_shared<const ProcessDir>(info.init_pid), shares);
+    auto view = std::make_unique<ContainerView>(info, std::make_shared<const ProcessDir>(info.init_pid), shares, programs);
     view->refresh(ContainerView::Read::all);
     Container& container = containers_[subject.container_id];
     container.cgroup = info.cgroup;

@@ -196,6 +196,13 @@ std::int32_t BpfPrograms::find_descriptor(std::uint32_t pid, std::uint32_t mount
   return bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.find_descriptor), &options) == 0 ? args.fd : JANUS_FD_NONE;
 }
 
+MountState BpfPrograms::find_mounts(std::uint32_t pid) const {
+  janus_find_mounts_args args = {.pid = pid, .pad = 0, .mnt_ns = 0, .mnt_event = 0};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &args, .ctx_size_in = sizeof(args));
+  if (bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.find_mounts), &options) != 0) return {};
+  return {args.mnt_ns, args.mnt_event};
+}
+
 bool BpfPrograms::add_lower_identity(const janus_lower_key& key, std::uint32_t id) {
   return update(skeleton_->maps.lower_identities, &key, &id, BPF_ANY, lower_identities_full_);
 }

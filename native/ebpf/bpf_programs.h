@@ -42,6 +42,13 @@ struct MapUse {
 // Of each map of a loaded object; `full` is not known here.
 std::vector<MapUse> maps_of(const bpf_object* object);
 
+// A mount namespace, and how often its mounts have changed, by the kernel's own count.
+struct MountState {
+  std::uint64_t mnt_ns = 0;  // unique since boot; 0: there is no such thread
+  std::uint64_t event = 0;
+  bool operator==(const MountState&) const = default;
+};
+
 class BpfPrograms {
  public:
   // Loads and attaches all. Throws Error(unsupported) with the verifier's last
@@ -88,6 +95,9 @@ class BpfPrograms {
   // By what a thread holds something of a mount: a descriptor or JANUS_FD_*. Asks
   // no file system. Nothing is held: it may be something else by now.
   std::int32_t find_descriptor(std::uint32_t pid, std::uint32_t mount_id) const;
+
+  // What a thread's mounts are at. Looks at no file, and waits for nobody.
+  MountState find_mounts(std::uint32_t pid) const;
 
   // The process table, for other programs to read.
   int tasks_fd() const;

@@ -71,14 +71,10 @@ UniqueFd ProcessDir::namespaces() const {
   return open("ns/mnt", O_RDONLY);  // a thread, and the kernel is older than 6.9; or it is gone
 }
 
-std::uint64_t ProcessDir::mount_namespace() const {
-  struct stat status {};
-  return fstatat(fd_.get(), "ns/mnt", &status, 0) == 0 ? status.st_ino : 0;
-}
-
 bool ProcessDir::same_mount_namespace(const ProcessDir& other) const {
-  const std::uint64_t own = mount_namespace();
-  return own != 0 && own == other.mount_namespace();
+  struct stat a {}, b {};
+  return fstatat(fd_.get(), "ns/mnt", &a, 0) == 0 && fstatat(other.fd_.get(), "ns/mnt", &b, 0) == 0 &&
+         a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 }  // namespace janus

@@ -29,8 +29,6 @@ class ProcessDir {
   UniqueFd root() const;
   // A descriptor by which setns(2) enters its mount namespace. Throws as open() does.
   UniqueFd namespaces() const;
-  // The inode number of the mount namespace that it is in; 0 if it has ended, reaped or not.
-  std::uint64_t mount_namespace() const;
   bool same_mount_namespace(const ProcessDir& other) const;
 
  private:

@@ -68,7 +68,8 @@ int main() {
   ViewShares shares;
   ContainerInfo info;
   info.cgroup = 7;
-  ContainerView view(info, first.held(), shares);
+  const BpfPrograms programs({.tasks = 1, .cgroups = 1, .identities = 1, .lower_identities = 1, .records = 1 << 16});
+  ContainerView view(info, first.held(), shares, programs);
   view.add_namespace(2, second.held());
   view.add_namespace(3, third.held());
   view.refresh(Read::changed);
