@@ -7,6 +7,7 @@ import { cpus, loadavg, release } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { arrivals } from "./arrivals.js";
 import { busy } from "./busy.js";
+import { cluster } from "./cluster.js";
 import { build, find, million, node, renames, scan } from "./coverage.js";
 import { create } from "./create.js";
 import { dirents } from "./dirents.js";
@@ -31,6 +32,7 @@ const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
   dirents,
   arrivals,
   scale,
+  cluster,
 };
 
 const sections: Readonly<Record<string, (figures: Figures, watched: Watched) => Promise<void>>> = {

@@ -9,13 +9,16 @@ import type { Collection } from "./collection.js";
 import { explainFailure, statusOf } from "./failure.js";
 import { type GuardStatus, guardStatus, isWritten, type NodeReport } from "./guard-status.js";
 import type { NodeGuard } from "./node-status.js";
-import { FIELD_MANAGER, mergePatch, OWN_GROUP } from "./own-resources.js";
+import { FIELD_MANAGER, mergePatch, OWN_GROUP, PLURALS } from "./own-resources.js";
 import { Pulse } from "./pulse.js";
 import { nameOf, type ReadResource } from "./resource.js";
 
-/** Nodes' words come one after the other: they are waited for. And between two writes. Milliseconds. */
+/** Nodes' words come one after the other: they are waited for. Milliseconds. */
 const DEBOUNCE_MS = 1000;
+
+/** Between two writes, at least, and for each node: its daemon hears of every write. Milliseconds. */
 const WRITE_MS = 50;
+const WRITE_NODE_MS = 0.1;
 
 /** After a change of a guard, until each node that selects pods must have said so: more than NodeObject's delay. */
 const SETTLE_MS = 5000;
@@ -102,15 +105,16 @@ export class GuardWriter {
     if (this.#writing || !this.#options.nodes.synced) return this.look();
     this.#writing = true;
     let failure: string | undefined;
-    try {
-      for (const [resource, status] of this.#due()) {
+    for (const [resource, status] of this.#due()) {
+      try {
         await this.#patch(resource, status);
-        await pause(WRITE_MS);
-        if (this.#closed) break;
+      } catch (error) {
+        failure = explainFailure(error, "patch", `${PLURALS[resource.kind]}/status`);
+        if (failure !== this.#failure) this.#options.log.warn({ failure }, "guards' status is not written");
+        break;
       }
-    } catch (error) {
-      failure = explainFailure(error, "patch", "the status of guards");
-      if (failure !== this.#failure) this.#options.log.warn({ failure }, "guards' status is not written");
+      await pause(Math.max(WRITE_MS, this.#options.nodes.size * WRITE_NODE_MS));
+      if (this.#closed) break;
     }
     this.#failure = failure;
     this.#writing = false;
@@ -147,13 +151,11 @@ export class GuardWriter {
   async #patch(resource: ReadResource, status: GuardStatus): Promise<void> {
     const api = this.#options.kubeConfig().makeApiClient(CustomObjectsApi);
     const { kind, namespace, name } = resource;
-    const request = { ...OWN_GROUP, name, body: { status }, fieldManager: FIELD_MANAGER };
+    const plural = PLURALS[kind];
+    const request = { ...OWN_GROUP, plural, name, body: { status }, fieldManager: FIELD_MANAGER };
     try {
-      if (kind === "ClusterJanusGuard") {
-        await api.patchClusterCustomObjectStatus({ ...request, plural: "clusterjanusguards" }, mergePatch());
-      } else {
-        await api.patchNamespacedCustomObjectStatus({ ...request, namespace, plural: "janusguards" }, mergePatch());
-      }
+      if (kind === "ClusterJanusGuard") await api.patchClusterCustomObjectStatus(request, mergePatch());
+      else await api.patchNamespacedCustomObjectStatus({ ...request, namespace }, mergePatch());
     } catch (error) {
       if (statusOf(error) !== 404) throw error; // it is gone
       this.#options.log.debug({ resource: nameOf(resource) }, "a guard was deleted before its status was written");
