@@ -19,7 +19,7 @@ import { LastGood } from "./last-good.js";
 import { Lease } from "./lease.js";
 import { NodeObject } from "./node-object.js";
 import type { NodeFacts } from "./node-status.js";
-import { OWN_GROUP, resourceName, resourcePath } from "./own-resources.js";
+import { OWN_GROUP, PLURALS, resourceName, resourcePath } from "./own-resources.js";
 import { type ApiPod, readPod, type SeenPod, withContainers } from "./pod.js";
 import { Reconciler, type ResourceOutcome, type View } from "./reconcile.js";
 import { type ReadResource, readResource } from "./resource.js";
@@ -87,17 +87,17 @@ export class Cluster {
     const { kubeconfig, criEndpoint, nodeName, stateFile, registry, engine, arrivals, log } = options;
     this.#connection = new Connection(kubeconfig);
     const shared = { kubeConfig: () => this.#connection.renew(), onChange: () => this.#changed(), log };
-    const ofKind = (kind: ResourceKind, plural: string): Collection<ReadResource> =>
+    const ofKind = (kind: ResourceKind): Collection<ReadResource> =>
       new Collection({
-        ...{ ...shared, resource: resourceName(plural), path: resourcePath(plural) },
-        list: (kubeConfig) => listOf(kubeConfig, plural),
+        ...{ ...shared, resource: resourceName(PLURALS[kind]), path: resourcePath(PLURALS[kind]) },
+        list: (kubeConfig) => listOf(kubeConfig, PLURALS[kind]),
         read: (object) => readResource(kind, object),
         // Only its status is another: one of the daemons wrote it.
         isSame: (before, now) => before.uid === now.uid && before.generation === now.generation,
       });
     this.#guards = {
-      JanusGuard: ofKind("JanusGuard", "janusguards"),
-      ClusterJanusGuard: ofKind("ClusterJanusGuard", "clusterjanusguards"),
+      JanusGuard: ofKind("JanusGuard"),
+      ClusterJanusGuard: ofKind("ClusterJanusGuard"),
     };
     const fieldSelector = `spec.nodeName=${nodeName}`;
     this.#pods = new Collection({

@@ -1,8 +1,14 @@
 /** Our own kinds of resources, as requests about them name them. */
 import { type ConfigurationOptions, PatchStrategy, setHeaderOptions } from "@kubernetes/client-node";
 import { GROUP, VERSION } from "../guard/document.js";
+import type { ResourceKind } from "../guard/registry.js";
 
 export const OWN_GROUP = { group: GROUP, version: VERSION } as const;
+
+export const PLURALS: Readonly<Record<ResourceKind, string>> = {
+  JanusGuard: "janusguards",
+  ClusterJanusGuard: "clusterjanusguards",
+};
 
 /** Says in a patch whose the fields are. */
 export const FIELD_MANAGER = "janusd";

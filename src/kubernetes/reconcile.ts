@@ -22,6 +22,9 @@ const SHARE = 4;
 /** How long guards are made before the event loop serves others. Milliseconds. */
 const TURN_MS = 5;
 
+/** How often it is looked whether the containers of pods whose object is gone have ended. Milliseconds. */
+const GHOSTS_MS = 5000;
+
 /** How long a container is waited for at once. Milliseconds. */
 const ARRIVAL_MS = 60_000;
 
@@ -95,6 +98,8 @@ export class Reconciler {
   readonly #made = new Map<string, Made>();
   /** Of the last pass, by uid; also those whose object is gone while their containers run. */
   #pods = new Map<string, Pod>();
+  /** Of these, how many have no object. */
+  #ghosts = 0;
   /** By container id. */
   readonly #awaited = new Map<string, AbortController>();
   #outcomes: readonly ResourceOutcome[] = [];
@@ -249,6 +254,7 @@ export class Reconciler {
     const now = new Map(pods.map((pod) => [pod.uid, pod]));
     const guarded = new Set(held.map(({ config }) => config.podUid));
     for (const [uid, pod] of this.#pods) if (!now.has(uid) && guarded.has(uid)) now.set(uid, pod);
+    this.#ghosts = now.size - pods.length;
     if (complete.pods) this.#pods = now;
     return [...now.values()];
   }
@@ -320,7 +326,7 @@ export class Reconciler {
     }
   }
 
-  /** Waits for what is not there yet, and for the time to try again. */
+  /** Waits for what is not there yet, for the time to try again, and for ends that nobody tells of. */
   #await(): void {
     const absent = new Set([...this.#made.values()].flatMap((made) => [...made.absent]));
     for (const [id, awaited] of this.#awaited) if (!absent.has(id)) awaited.abort();
@@ -334,9 +340,10 @@ export class Reconciler {
       });
     }
     clearTimeout(this.#retry);
-    const failures = [...this.#made.values()].flatMap(({ failure }) => failure?.at ?? []);
-    if (failures.length === 0) return;
-    const retry = Math.max(PAUSE_MS, Math.min(...failures) - performance.now());
+    const times = [...this.#made.values()].flatMap(({ failure }) => failure?.at ?? []);
+    if (this.#ghosts > 0) times.push(performance.now() + GHOSTS_MS);
+    if (times.length === 0) return;
+    const retry = Math.max(PAUSE_MS, Math.min(...times) - performance.now());
     this.#retry = setTimeout(() => this.look(), retry);
   }
 

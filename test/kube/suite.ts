@@ -12,6 +12,7 @@ import { containers } from "./scenarios/containers.js";
 import { drain } from "./scenarios/drain.js";
 import { firstInstruction } from "./scenarios/first-instruction.js";
 import { outage } from "./scenarios/outage.js";
+import { readme } from "./scenarios/readme.js";
 import { rollout } from "./scenarios/rollout.js";
 import { selectors } from "./scenarios/selectors.js";
 import { uninstall } from "./scenarios/uninstall.js";
@@ -19,6 +20,7 @@ import { volumes } from "./scenarios/volumes.js";
 
 /** In this order: the last ends the daemon. */
 const scenarios: Readonly<Record<string, Scenario>> = {
+  readme,
   selectors,
   containers,
   "first-instruction": firstInstruction,

@@ -116,6 +116,23 @@ t.test("a resource that makes no sense changes nothing, and says why", async (t)
   t.match(reconciler.outcomes, [{ generation: 3, enforced: 3, faults: [] }]);
 });
 
+t.test("a guard on a thousand pods of one node", async (t) => {
+  const { engine, reconciler, pass, held } = setUp(t);
+  const pods = Array.from({ length: 1000 }, (_, index) => {
+    const id = index.toString(16).padStart(64, "0");
+    engine.run(id);
+    return podOf({ uid: `uid-${index}`, name: `web-${index}`, containers: [{ id, name: "app" }] });
+  });
+  await pass({ resources: [resource("/x")], pods });
+  t.equal(held().length, 1000);
+  t.match(reconciler.outcomes, [{ selectedPods: 1000, guardedPods: 1000 }]);
+  engine.take();
+  await pass({ pods: pods.slice(1) });
+  t.same(engine.take(), [], "one whose object goes costs the others nothing");
+  await pass({ resources: [] });
+  t.equal(held().length, 0);
+});
+
 t.test("what the kernel refuses leaves the last one in force, for that pod alone", async (t) => {
   const { engine, reconciler, pass, held } = setUp(t);
   engine.run(A);
