@@ -41,6 +41,7 @@ const core = [
   "volume",
   "health",
   "bypass",
+  "bypass-mounts",
 ] as const;
 
 /** A machine that hangs is ended. */
