@@ -246,6 +246,7 @@ enum janus_watch_flag {
   JANUS_WATCH_MOUNTS = 1,      // hold whoever changes the container's mounts
   JANUS_WATCH_SHUT = 4,        // deny opens through mounts that nobody has looked at: it has more than its share
   JANUS_WATCH_NAMESPACES = 2,  // ... and whoever is in a namespace not looked at
+  JANUS_WATCH_DENIED = 8,      // something is denied to it
 };
 
 // Map `held`: thread group id -> why it is stopped by us.
@@ -301,7 +302,7 @@ enum janus_hold_counter {
   JANUS_HOLD_COUNT_HELD = 0,
   JANUS_HOLD_COUNT_SKIPPED = 1,  // stopped or traced by somebody else, or holding is off
   JANUS_HOLD_COUNT_EXPIRED = 2,  // of those held: the daemon was too slow
-  JANUS_HOLD_COUNT_DENIED = 3,   // opens of a container that has used up its share of mounts
+  JANUS_HOLD_COUNT_DENIED = 3,   // opens: by JANUS_WATCH_SHUT, or in the layer of an overlay (deny_below)
   JANUS_HOLD_COUNT_UNKNOWN = 4,  // containers that were not admitted in time
   JANUS_HOLD_COUNT_UNTOLD = 5,   // containers that user space could not be told of
   JANUS_HOLD_COUNTERS = 6,

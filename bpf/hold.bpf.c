@@ -6,6 +6,7 @@
 // space loads the best that the kernel takes (native/hold/holder.h):
 //   fentry      at each open (fmod_ret): one through a mount that is new since
 //               the last look is put off, and tried again. It leaves no window.
+//               (On old kernels it also answers what those ask nobody: deny_below.)
 //   syscalls    after the system calls that make mounts and namespaces, by
 //               syscall tracepoints, which slow every one of the node's a little
 //   scheduler   at exec and fork. A process that opens files between unshare(2)
@@ -249,6 +250,74 @@ int BPF_PROG(hold_open, struct file *file, int result) {
   if (!may_wait(&hold)) return 0;
   if (by_io_uring(task)) return -EAGAIN;
   return do_again(task);
+}
+
+// ---- what an overlay opens -----------------------------------------------------
+
+#define LEVELS 4096
+#define NAMES 1024
+
+// Kernel address of a guarded inode -> identity; see janusd.bpf.c.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, __u32);
+} identities SEC(".maps");
+
+struct ascent {
+  struct dentry *dentry;
+  bool denied;  // until the root is reached without finding anything
+};
+
+static long look_up(__u32 index, struct ascent *ascent) {
+  struct dentry *dentry = ascent->dentry;
+  struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+  struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+  __u64 key = (__u64)inode;
+  // One that is gone carries no mark, nor does mostly what its memory is used for now.
+  if (bpf_map_lookup_elem(&identities, &key) && BPF_CORE_READ(inode, i_fsnotify_marks)) return 1;
+  ascent->denied = parent != dentry;
+  ascent->dentry = parent;
+  return !ascent->denied;
+}
+
+struct names {
+  struct hlist_node *next;
+  bool denied;
+};
+
+static long look_up_name(__u32 index, struct names *names) {
+  struct hlist_node *name = names->next;
+  if (!name) {
+    names->denied = 0;
+    return 1;
+  }
+  struct ascent ascent = {.dentry = (void *)name - bpf_core_field_offset(struct dentry, d_u.d_alias), .denied = 1};
+  bpf_loop(LEVELS, look_up, &ascent, 0);
+  names->next = BPF_CORE_READ(name, next);
+  return ascent.denied;
+}
+
+// Linux before 6.5 (bc2473c90fca) asks nobody about the file that an overlay opens in its
+// layer: what is denied could be read through an overlay of one's own. So that open is
+// denied here, by any name of the file, if something guarded lies on the way to it. Whose
+// guard that is, and what else it says, is not looked at. Not of overlays that were mounted
+// in the node's own user namespace: the container's root is one.
+SEC("fmod_ret/security_file_open")
+int BPF_PROG(deny_below, struct file *file, int result) {
+  if (result) return result;
+  struct inode *inode = BPF_CORE_READ(file, f_inode);
+  struct dentry *seen = BPF_CORE_READ(file, f_path.dentry);
+  if (inode == BPF_CORE_READ(seen, d_inode)) return 0;
+  if (!BPF_CORE_READ(file, f_path.mnt, mnt_sb, s_user_ns, level)) return 0;
+  struct janus_hold hold = {};
+  if (!(watched_for(bpf_get_current_task_btf(), &hold) & JANUS_WATCH_DENIED)) return 0;
+  struct names names = {.next = BPF_CORE_READ(inode, i_dentry.first), .denied = 1};
+  bpf_loop(NAMES, look_up_name, &names, 0);
+  if (!names.denied) return 0;
+  count(JANUS_HOLD_COUNT_DENIED);
+  return -EPERM;
 }
 
 // ---- scheduler -------------------------------------------------------------

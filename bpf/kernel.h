@@ -55,12 +55,16 @@ struct file_system_type {
   const char *name;
 };
 struct dentry;
+struct user_namespace {
+  int level;  // 0: the node's own
+};
 struct super_block {
   __u32 s_dev;
   struct file_system_type *s_type;
   unsigned long s_magic;
   void *s_fs_info;
   struct dentry *s_root;
+  struct user_namespace *s_user_ns;
 };
 struct hlist_node {
   struct hlist_node *next;
@@ -82,11 +86,15 @@ struct inode {
   struct super_block *i_sb;
   unsigned long i_ino;
   unsigned int i_nlink;
+  struct hlist_head i_dentry;
 };
 struct dentry {
   struct dentry *d_parent;
   struct qstr d_name;
   struct inode *d_inode;
+  union {
+    struct hlist_node d_alias;
+  } d_u;
 };
 
 // overlayfs (fs/overlayfs/ovl_entry.h), Linux 6.5 and later; `___old`: 6.0 to 6.4.
@@ -134,6 +142,7 @@ struct file {
   void *private_data;
   unsigned int f_mode;
   struct path f_path;
+  struct inode *f_inode;
 };
 struct fdtable {
   unsigned int max_fds;

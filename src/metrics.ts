@@ -372,7 +372,7 @@ const DEFINITIONS: readonly Definition[] = [
   {
     name: "janusd_holds_total",
     type: "counter",
-    help: "Processes of guarded containers that changed what they see of the file system: held until it was guarded, skipped (traced or stopped by somebody else, or no keeper), those of the held that the keeper let go after --hold-limit, and opens that were denied since the container has more mounts than its share (docs/limits.md).",
+    help: "Processes of guarded containers that changed what they see of the file system: held until it was guarded, skipped (traced or stopped by somebody else, or no keeper), those of the held that the keeper let go after --hold-limit, and opens that were denied: since the container has more mounts than its share (docs/limits.md), or, before Linux 6.5, by an overlay of its own (docs/architecture/windows.md).",
     labels: ["outcome"],
     read: ({ stats }) => byLabel("outcome", stats.holds),
   },

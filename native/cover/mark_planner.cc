@@ -696,8 +696,12 @@ std::map<std::uint64_t, std::uint32_t> MarkPlanner::watched() const {
   std::map<std::uint64_t, std::uint32_t> containers;
   for (const auto& [key, guard] : guards_)
     for (const Placed& placed : guard.placed) {
-      const bool shut = placed.entry->action == Action::deny && placed.entry->subject->enforced && lacking.contains(placed.container);
-      containers[placed.container] |= JANUS_WATCH_MOUNTS | (placed.owned ? 0 : JANUS_WATCH_NAMESPACES) | (shut ? JANUS_WATCH_SHUT : 0);
+      std::uint32_t& flags = containers[placed.container];
+      flags |= JANUS_WATCH_MOUNTS;
+      if (!placed.owned) flags |= JANUS_WATCH_NAMESPACES;
+      if (placed.entry->action != Action::deny || !placed.entry->subject->enforced) continue;
+      flags |= JANUS_WATCH_DENIED;
+      if (lacking.contains(placed.container)) flags |= JANUS_WATCH_SHUT;
     }
   return containers;
 }

@@ -213,6 +213,8 @@ void BpfPrograms::remove_lower_identity(const janus_lower_key& key) {
 
 int BpfPrograms::tasks_fd() const { return bpf_map__fd(skeleton_->maps.tasks); }
 
+int BpfPrograms::identities_fd() const { return bpf_map__fd(skeleton_->maps.identities); }
+
 int BpfPrograms::records_fd() const { return ring_buffer__epoll_fd(ring_); }
 
 void BpfPrograms::consume(const std::function<void(const janus_record&, const RecordTexts&)>& visit) {

@@ -99,8 +99,9 @@ class BpfPrograms {
   // What a thread's mounts are at. Looks at no file, and waits for nobody.
   MountState find_mounts(std::uint32_t pid) const;
 
-  // The process table, for other programs to read.
+  // The process table, and guarded inodes, for other programs to read.
   int tasks_fd() const;
+  int identities_fd() const;
 
   // Readable when records wait. One consumer at a time.
   int records_fd() const;

@@ -101,6 +101,7 @@ void try_programs(Probe& probe) {
   probe.btf = kernel != nullptr;
   probe.overlay_btf = access("/sys/kernel/btf/overlay", R_OK) == 0 ||
                       (kernel && btf__find_by_name_kind(kernel.get(), "ovl_inode", BTF_KIND_STRUCT) >= 0);
+  probe.asks_below_overlays = kernel && btf__find_by_name_kind(kernel.get(), "backing_file", BTF_KIND_STRUCT) >= 0;
   const Programs programs(kernel.get());
   probe.tp_btf = programs.trace(BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, "btf_trace_sched_process_exec", BTF_KIND_TYPEDEF);
   probe.task_iterator = programs.trace(BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, "bpf_iter_task", BTF_KIND_FUNC);

@@ -22,6 +22,10 @@ struct Probe {
   bool btf = false;
   bool overlay_btf = false;  // overlayfs' types: built in, or of its loaded module
 
+  // fanotify is asked about what an overlay opens in its layers, since Linux 6.5 (bc2473c90fca);
+  // that has struct backing_file.
+  bool asks_below_overlays = false;
+
   // eBPF: each loaded as a program that does nothing; fentry, lsm and tp_btf attached, too.
   Trial tp_btf, task_iterator, syscall_program, fentry, lsm;
   Trial syscall_tracepoints;  // loaded, and tracefs has them; not attached, which slows every system call

@@ -29,6 +29,7 @@ int on_hold(void* context, void* data, std::size_t) {
 // An open that waits makes all else needless.
 bool belongs(const bpf_program* program, std::string_view tier) {
   const std::string_view section = bpf_program__section_name(program), name = bpf_program__name(program);
+  if (name == "deny_below" && probe_kernel().asks_below_overlays) return false;
   if (section.starts_with("fmod_ret/")) return tier == "fentry";
   if (section.starts_with("tp/")) return tier == "syscalls";
   if (name == "hold_exec" || name == "hold_fork") return tier != "fentry";
@@ -84,7 +85,8 @@ bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, skeleton_->obj) bpf_program__set_autoload(program, belongs(program, tier));
   skeleton_->rodata->limit_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(limit_).count());
-  if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) == 0 && hold_bpf::load(skeleton_) == 0) {
+  if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) == 0 &&
+      bpf_map__reuse_fd(skeleton_->maps.identities, programs.identities_fd()) == 0 && hold_bpf::load(skeleton_) == 0) {
     // Known before the first program runs: our own end, too, ends the holding.
     const std::uint32_t zero = 0;
     const janus_guardians nobody_yet{.keeper_task = 0, .keeper = 0, .daemon = static_cast<std::uint32_t>(getpid()), .enabled = 0, .pad = 0, .answered_ns = 0};
@@ -210,7 +212,7 @@ void Holder::release(std::uint32_t tgid, const janus_held& held) const {
 std::vector<MapUse> Holder::maps() const {
   if (skeleton_ == nullptr) return {};
   std::vector<MapUse> maps = maps_of(skeleton_->obj);
-  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks"; });
+  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks" || map.name == "identities"; });
   return maps;
 }
 
