@@ -102,8 +102,10 @@ t.test("a changed file is seen, as editors and as the kubelet change it", beside
   renameSync(join(directory, "guards.yaml~"), file);
   await eventually("the rename is seen", async () => (await actor.open("/three")) === EPERM, WITHIN.guardFile);
   t.equal(await actor.open("/two"), EPERM);
+  const told = () => loggedBy(daemon, "file", "the guard file is in force");
+  await eventually("both are said, which comes after", () => told().length >= 2, WITHIN.guardFile);
   t.match(
-    loggedBy(daemon, "file", "the guard file is in force").map((line) => JSON.parse(line)),
+    told().map((line) => JSON.parse(line)),
     [
       { created: ["two"], removed: ["one"] },
       { created: ["three"], removed: [], unchanged: 1 },
