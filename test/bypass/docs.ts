@@ -49,6 +49,10 @@ const limits = `
   \`unresolved_path\`, once. What is made there by an open is asked about and pinned; what is renamed or
   linked into a guarded directory is pinned when it is first asked about, and until then could be
   linked out.
+- *An overlay of the container's own, before Linux 6.5* (\`overlay\`, \`overlay-parent\`, \`overlay-before\`). Those kernels ask
+  nobody about the file that an overlay opens in its layer. Where \`fmod_ret\` programs load, one of ours denies it, if the overlay
+  was mounted in a user namespace of the container's (\`make kernels\`, step \`bypass-mounts\`, on 6.1;
+  [Remaining windows](architecture/windows.md#remaining-windows)).
 - *Devices, FIFOs and sockets.* fanotify drops events of all that is neither a regular file nor a directory
   (\`fanotify_group_event_mask()\` in fs/notify/fanotify/fanotify.c; so since Linux 2.6.37). A guard on one is refused; those inside a
   guarded tree stay as they are (\`input.test.ts\`).
