@@ -24,6 +24,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "event.h"
+#include "identities.h"
 #include "stop.h"
 #include "tracked.h"
 
@@ -256,14 +257,6 @@ int BPF_PROG(hold_open, struct file *file, int result) {
 
 #define LEVELS 4096
 #define NAMES 1024
-
-// Kernel address of a guarded inode -> identity; see janusd.bpf.c.
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, __u64);
-  __type(value, __u32);
-} identities SEC(".maps");
 
 struct ascent {
   struct dentry *dentry;

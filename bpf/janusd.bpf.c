@@ -23,6 +23,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "event.h"
+#include "identities.h"
 #include "tracked.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -43,17 +44,6 @@ struct {
   __type(key, struct janus_cgroup_key);
   __type(value, __u64);
 } cgroups SEC(".maps");
-
-// Kernel address of a guarded inode -> identity. The fanotify mark that pins
-// the inode is the truth, this only its index: an entry whose inode carries no
-// mark of ours (deleted, and its memory used again) does not count. Full:
-// reported to the caller, which falls back on paths.
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, __u64);
-  __type(value, __u32);
-} identities SEC(".maps");
 
 // The image's inode of a guarded file with several names -> identity. An
 // overlay without an index gives each name of a lower hard link an inode of its

@@ -48,17 +48,20 @@ ContainerView::Found ContainerView::read(Listed& listed, const ProcessDir& proce
   // What changes while it is read is met the next time.
   const MountState state = programs_.find_mounts(process.pid());
   const bool fits = listed.whole && listed.mounts.size() <= left;
-  const bool same = which == Read::changed && fits && state.mnt_ns != 0 && state == listed.state;
-  if (!same) try {
-      MountList list = mounts_of(process, left);
-      listed = {std::move(list.mounts), {}, list.whole, state};
-      listed.served = served_points(listed.mounts);
-    } catch (const Error& error) {
-      if (error.code != ErrorCode::not_found) throw;
-      return Found::gone;
-    }
+  if (which == Read::changed && fits && state.mnt_ns != 0 && state == listed.state) {
+    left -= listed.mounts.size();
+    return Found::same;
+  }
+  try {
+    MountList list = mounts_of(process, left);
+    listed = {std::move(list.mounts), {}, list.whole, state};
+  } catch (const Error& error) {
+    if (error.code != ErrorCode::not_found) throw;
+    return Found::gone;
+  }
+  listed.served = served_points(listed.mounts);
   left -= listed.mounts.size();
-  return same ? Found::same : Found::read;
+  return Found::read;
 }
 
 void ContainerView::refresh(Read which) {

@@ -590,27 +590,23 @@ HeldProcess MarkPlanner::hold(std::uint64_t container, std::uint32_t pid) {
 }
 
 MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
-  Replan all;
-  std::optional<std::uint32_t> from = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto view = views_.find(container);
-    if (view == views_.end()) return {};
-    const bool was_whole = view->second->left_out() == nullptr;
-    try {
-      refresh(*view->second, ContainerView::Read::changed);
-    } catch (const Error& error) {
-      // It has ended, and will be reported so; else what was read before holds.
-      if (error.code != ErrorCode::not_found) parts_.counters.exposed_rescan.add();
-      return {};
-    }
-    compiler_.refreshed(*view->second);
-    all.rewatch = (view->second->left_out() == nullptr) != was_whole;
-    from = replan_some(container, *from, all);
+  std::unique_lock lock(mutex_);
+  const auto view = views_.find(container);
+  if (view == views_.end()) return {};
+  const bool was_whole = view->second->left_out() == nullptr;
+  try {
+    refresh(*view->second, ContainerView::Read::changed);
+  } catch (const Error& error) {
+    // It has ended, and will be reported so; else what was read before holds.
+    if (error.code != ErrorCode::not_found) parts_.counters.exposed_rescan.add();
+    return {};
   }
-  while (from) {
-    const std::lock_guard lock(mutex_);
-    from = replan_some(container, *from, all);
+  compiler_.refreshed(*view->second);
+  Replan all;
+  all.rewatch = (view->second->left_out() == nullptr) != was_whole;
+  for (auto from = replan_some(container, 0, all); from; from = replan_some(container, *from, all)) {
+    lock.unlock();  // the view may be gone after
+    lock.lock();
   }
   return all;
 }
