@@ -18,7 +18,7 @@ import { GuardRegistry, type StoredGuard } from "./guard/registry.js";
 import { StateFile } from "./guard/state.js";
 import { Health } from "./health.js";
 import type { Cluster } from "./kubernetes/cluster.js";
-import { Denials } from "./kubernetes/denials.js";
+import type { Denials } from "./kubernetes/denials.js";
 import type { Log } from "./log.js";
 import { type Addon, type Engine, loadAddon } from "./native.js";
 import { Notices } from "./notices.js";
@@ -105,7 +105,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const state = file === undefined ? undefined : await StateFile.open({ file, log, tryLock: addon.tryLock });
     const logFile = config.logFile === undefined ? undefined : openLogFile(config.logFile);
     steps.push({ what: "the log file", close: () => logFile?.close() });
-    const denials = config.kubernetes?.events === true ? new Denials() : undefined;
+    const denials = await openDenials(config);
     const sinks = [...(await openSinks(config, logFile, build)), ...(denials === undefined ? [] : [denials])];
     const enforcing = startEnforcing({ addon, config, state, log, sinks }, steps);
     const { engine, history, pipeline, registry, canary, podArrivals } = enforcing;
@@ -274,6 +274,12 @@ async function openSinks(
     sinks.push(new OtlpSink({ endpoint: otlpEndpoint, node: nodeName, version }));
   }
   return sinks;
+}
+
+async function openDenials({ kubernetes }: Config): Promise<Denials | undefined> {
+  if (kubernetes?.events !== true) return undefined;
+  const { Denials } = await import("./kubernetes/denials.js");
+  return new Denials();
 }
 
 /** The engine with its threads, and the way of its events out. */

@@ -129,3 +129,8 @@ function pick<T extends object, K extends keyof T>(object: T, keys: readonly K[]
   for (const key of keys) if (object[key] !== undefined) picked[key] = object[key];
   return picked as Pick<T, K>;
 }
+
+/** Whether it is a system call's, that failed so: `ENOENT`. */
+export function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}

@@ -9,6 +9,7 @@ import { constants, copyFileSync, lstatSync, mkdirSync } from "node:fs";
 import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { equals } from "@bufbuild/protobuf";
+import { hasCode } from "../errors.js";
 import { JanusdConfigSchema } from "../gen/janus_pb.js";
 import type { Log } from "../log.js";
 import type { Addon } from "../native.js";
@@ -411,8 +412,4 @@ function* chunks(texts: Iterable<string>): Generator<string> {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && "code" in error && error.code === code;
 }

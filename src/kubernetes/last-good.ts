@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
+import { hasCode } from "../errors.js";
 import { RESOURCE_KINDS, type ResourceKind } from "../guard/registry.js";
 import type { Log } from "../log.js";
 import { type ApiObject, type GuardResource, readResource } from "./resource.js";
@@ -39,7 +40,7 @@ export class LastGood {
       this.#resources = Array.isArray(content) ? content.flatMap(resourceOf) : [];
       this.#written = fingerprintOf(this.#resources);
     } catch (error) {
-      if (!isMissing(error))
+      if (!hasCode(error, "ENOENT"))
         log.warn({ file, err: error }, "what resources said before they made no sense is not known");
     }
     return this.#resources;
@@ -108,8 +109,4 @@ function isKept(content: unknown): content is ApiObject & { readonly kind: Resou
 
 function fingerprintOf(resources: readonly GuardResource[]): string {
   return JSON.stringify(resources.map(({ uid, generation }) => [uid, generation]).sort());
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
