@@ -3,7 +3,7 @@
 //   attempt list                   the table, as JSON
 //   attempt layer DIRECTORY        makes the files that belong into the image
 //   attempt outside NAME PLACE WHO PID   the node's part of an attempt, in its directory; PID: the container's first process
-//   attempt serve                  `run NAME PLACE WHO TRIES PATIENCE` on standard input, one after the other
+//   attempt serve                  `run NAME PLACE WHO TRIES PATIENCE EXPLAINED` on standard input, one after the other
 //   attempt say                    prints the secret (attempts copy and execute this program)
 #include "attempt.h"
 
@@ -91,14 +91,69 @@ static void verdict(const char *kind, const char *label, int fd) {
   close(fd);
 }
 
+// ---- explanations
+
+static bool explained;  // the runner wants to compare what was opened by a path with an explanation of it
+static struct { ino_t mounts, root; dev_t device; } view;
+
+static int escape(char *into, int size, const char *text);
+
+static void look_around(ino_t *mounts, ino_t *root, dev_t *device) {
+  struct stat info;
+  if (stat("/proc/self/ns/mnt", &info) != 0) broken("mount-namespace");
+  *mounts = info.st_ino;
+  if (stat("/", &info) != 0) broken("root");
+  *root = info.st_ino;
+  *device = info.st_dev;
+}
+
+// Whoever explains looks from the container's own mounts and root.
+static bool sees_what_they_see(void) {
+  ino_t mounts, root;
+  dev_t device;
+  look_around(&mounts, &root, &device);
+  return mounts == view.mounts && root == view.root && device == view.device;
+}
+
+// What a descriptor leads to may have lost its path, or lie below a mount.
+static bool leads_to_the_same(int dir, const char *path, const char *whole) {
+  struct stat one, other;
+  if (fstatat(dir, path, &one, 0) != 0) return stat(whole, &other) != 0;
+  return stat(whole, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+// Right after the open, so that nobody had more time before it than without this.
+static void compare(int dir, const char *path) {
+  char base[PATH_MAX] = "", text[2 * PATH_MAX], request[3 * PATH_MAX];
+  if (!explained || !sees_what_they_see()) return;
+  if (path[0] != '/') {
+    const char *link = dir == AT_FDCWD ? "/proc/self/cwd" : format("/proc/self/fd/%d", dir);
+    if (readlink(link, base, sizeof base - 2) < 0) return;
+    strcat(base, "/");
+  }
+  if (strlen(base) + strlen(path) >= PATH_MAX) return;
+  const char *whole = format("%s%s", base, path);
+  // In /proc, whoever looks finds themselves.
+  if (strncmp(whole, "/proc/", 6) == 0 || !leads_to_the_same(dir, path, whole)) return;
+  escape(text, sizeof text, whole);
+  snprintf(request, sizeof request, "explain \"%s\"\n", text);
+  ask(request);
+}
+
 void secret_fd(const char *label, int fd) { verdict("secret", label, fd); }
-void secret_at(const char *label, int dir, const char *path) { secret_fd(label, openat(dir, path, O_RDONLY | O_CLOEXEC)); }
+void secret_at(const char *label, int dir, const char *path) {
+  secret_fd(label, openat(dir, path, O_RDONLY | O_CLOEXEC));
+  compare(dir, path);
+}
 void secret(const char *path) { secret_at(path, AT_FDCWD, path); }
 void secret_text(const char *label, const char *text, long length) {
   say("secret", label, length < 0 ? error_name() : holds_secret(text, length) ? "read" : "opened");
 }
 void control_fd(const char *label, int fd) { verdict("control", label, fd); }
-void control_at(const char *label, int dir, const char *path) { control_fd(label, openat(dir, path, O_RDONLY | O_CLOEXEC)); }
+void control_at(const char *label, int dir, const char *path) {
+  control_fd(label, openat(dir, path, O_RDONLY | O_CLOEXEC));
+  compare(dir, path);
+}
 void control(const char *path) { control_at(path, AT_FDCWD, path); }
 
 bool shows_secret(int fd) {
@@ -462,9 +517,12 @@ static void run(const char *name, const char *place_name, const char *user, long
 static int serve(void) {
   char line[512], name[128], site[32], user[32];
   long count, patience;
+  int wanted;
   prctl(PR_SET_CHILD_SUBREAPER, 1);
+  look_around(&view.mounts, &view.root, &view.device);
   while (read_line(line, sizeof line)) {
-    if (sscanf(line, "run %127s %31s %31s %ld %ld", name, site, user, &count, &patience) != 5) return 3;
+    if (sscanf(line, "run %127s %31s %31s %ld %ld %d", name, site, user, &count, &patience, &wanted) != 6) return 3;
+    explained = wanted;
     pid_t child = fork();
     if (child == 0) {
       setpgid(0, 0);

@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { fromJson, type JsonObject } from "@bufbuild/protobuf";
+import { Actor, Verdict } from "../../src/gen/janus/v1/inspection_pb.js";
 import { JanusGuardSubjectSchema } from "../../src/gen/janus_pb.js";
 import { killAtExit, runtimeRoot, workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer } from "../support/container.js";
@@ -49,6 +50,8 @@ export interface Result {
   readonly ok: boolean;
   /** For how many microseconds each window was open, up to the first open that was denied; Infinity if it was not. */
   readonly windows: readonly number[];
+  /** How many opens were compared with what `explain` says of their path, and which came out otherwise. */
+  readonly explained: { readonly compared: number; readonly wrong: readonly string[] };
 }
 
 export interface SuiteOptions {
@@ -59,6 +62,8 @@ export interface SuiteOptions {
   /** Names, families or parts of names; empty: all. */
   readonly only: readonly string[];
   readonly places: readonly Place[];
+  /** Against janusd: asks for an explanation after each open by a path that means the same in the container's own mounts. */
+  readonly explained?: boolean;
 }
 
 /** How long a window may stay open. What nobody guards would be readable for ever: it's looked at for a moment. */
@@ -198,6 +203,7 @@ class Ground {
     tries: number,
     patienceMs: number,
     guard: (subject: JsonObject) => Promise<void>,
+    explain?: (path: string, got: string) => Promise<void>,
   ) {
     const { attempt, place, who } = run;
     const secrets: [string, string][] = [];
@@ -210,17 +216,22 @@ class Ground {
       // Generous: it ends an attempt that hangs, it doesn't measure.
       setTimeout(() => reject(new Error("hangs")), 60_000 + tries * 50).unref();
     });
-    this.#agent.tell(`run ${attempt.name} ${place} ${who} ${tries} ${patienceMs}`);
+    this.#agent.tell(`run ${attempt.name} ${place} ${who} ${tries} ${patienceMs} ${explain ? 1 : 0}`);
+    let got = "";
     for (;;) {
       const line = await Promise.race([this.#agent.next(), deadline]);
       const [kind = "", label = "", value = ""] = line.split(" ");
+      if (kind === "secret" || kind === "control") got = value;
       if (kind === "secret") secrets.push([decodeURIComponent(label.replace(/%(?=[89a-f])/g, "%25")), value]);
       else if (kind === "control") controls.push([label, value]);
       else if (kind === "tally") tallies.push({ label, slips: Number(value), tries: Number(line.split(" ")[3]) });
       else if (kind === "window") windows.push({ label, got: value, us: Number(line.split(" ")[3] ?? 0) });
       else if (kind === "stopped") stopped ??= [label, value];
       else if (kind === "broken") broken ??= `${label} ${value}`;
-      else if (kind === "guard" || kind === "outside") this.#agent.tell(await this.#serve(run, line, guard));
+      else if (kind === "explain" && explain !== undefined) {
+        await explain(JSON.parse(line.slice("explain ".length)), got);
+        this.#agent.tell("ok");
+      } else if (kind === "guard" || kind === "outside") this.#agent.tell(await this.#serve(run, line, guard));
       else if (kind === "end") {
         if (value !== "0" && stopped === undefined) broken ??= `ended with ${value}`;
         return { secrets, controls, tallies, windows, stopped, broken } satisfies Report;
@@ -359,10 +370,11 @@ export async function* runSuite(options: SuiteOptions): AsyncGenerator<Result> {
             const expected = expectation(attempt, who, against);
             let got: string;
             let windows: readonly number[] = [];
+            const explained = daemon && options.explained ? new Explanations(daemon, ground.container) : undefined;
             try {
               const wanted = daemon === undefined ? Math.min(options.iterations, provingTries) : options.iterations;
               const tries = attempt.loops === 0 ? 0 : wanted;
-              const report = await tryOne(ground, daemon, run, tries);
+              const report = await tryOne(ground, daemon, run, tries, explained);
               got = verdict(report, against, expected);
               windows = report.windows.map(({ got, us }) => (got === "denied" ? us : Infinity));
             } catch (error) {
@@ -371,7 +383,16 @@ export async function* runSuite(options: SuiteOptions): AsyncGenerator<Result> {
               await ground.stop();
               ground = await Ground.make(layer);
             }
-            yield { ...run, against, expected, got, windows, ok: asExpected(got, expected) };
+            const { compared = 0, wrong = [] } = explained ?? {};
+            yield {
+              ...run,
+              against,
+              expected,
+              got,
+              windows,
+              ok: asExpected(got, expected),
+              explained: { compared, wrong },
+            };
           }
         }
       }
@@ -382,24 +403,54 @@ export async function* runSuite(options: SuiteOptions): AsyncGenerator<Result> {
   }
 }
 
+/** What `explain` says of the opens of one run, beside what came of them. */
+class Explanations {
+  /** What the guards of the run deny; a read is tried after each open. */
+  readonly events = new Set<string>();
+  readonly wrong: string[] = [];
+  compared = 0;
+
+  constructor(
+    private readonly daemon: Daemon,
+    private readonly container: Container,
+  ) {}
+
+  async compare(path: string, got: string): Promise<void> {
+    this.compared += 1;
+    const said: Verdict[] = [];
+    for (const event of this.events) {
+      const { verdicts } = await this.daemon.client.explain({ container: this.container.id, path, event });
+      said.push(verdicts.find(({ actor }) => actor === Actor.CONTAINER)?.verdict ?? Verdict.UNSPECIFIED);
+    }
+    const denied = said.includes(Verdict.DENY);
+    if (said.includes(Verdict.UNSPECIFIED) || denied !== (got === "EPERM"))
+      this.wrong.push(`${path}: ${said.map((verdict) => Verdict[verdict])}, and it was ${got}`);
+  }
+}
+
 async function tryOne(
   ground: Ground,
   daemon: Daemon | undefined,
   run: Pick<Result, "attempt" | "place" | "who">,
   tries: number,
+  explained: Explanations | undefined,
 ): Promise<Report> {
   const podName = "bypass";
   let guards = 0;
-  try {
-    return await ground.run(run, tries, daemon === undefined ? glanceMs : patienceMs, async (subject) => {
-      guards += 1;
-      await daemon?.createGuard({
-        name: `${run.attempt.name}-${guards}`,
-        podName,
-        cid: [`containerd://${ground.container.id}`],
-        subject: [fromJson(JanusGuardSubjectSchema, subject)],
-      });
+  const guard = async (json: JsonObject) => {
+    guards += 1;
+    const subject = fromJson(JanusGuardSubjectSchema, json);
+    for (const event of subject.event) explained?.events.add(event);
+    await daemon?.createGuard({
+      name: `${run.attempt.name}-${guards}`,
+      podName,
+      cid: [`containerd://${ground.container.id}`],
+      subject: [subject],
     });
+  };
+  try {
+    const patience = daemon === undefined ? glanceMs : patienceMs;
+    return await ground.run(run, tries, patience, guard, explained && ((path, got) => explained.compare(path, got)));
   } finally {
     if (guards > 0) await daemon?.destroyGuard({ podName });
   }

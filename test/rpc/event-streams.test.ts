@@ -8,7 +8,7 @@ import { EventHistory } from "../../src/event/history.js";
 import { LostCause, WatchRequestSchema, WatchResponseSchema } from "../../src/gen/janus/v1/events_pb.js";
 import { parseWatch } from "../../src/rpc/event-request.js";
 import { EventStreams, type Receiver } from "../../src/rpc/event-streams.js";
-import { NO_DENIERS } from "../../src/subject.js";
+import { type Deniers, NO_DENIERS } from "../../src/subject.js";
 import { type RecordFields, subjectOf, viewOf } from "../support/records.js";
 
 const subject = subjectOf();
@@ -23,11 +23,11 @@ class Source {
   }
 
   /** So many events, each a millisecond after the one before, as one batch. */
-  add(count: number, fields: RecordFields = {}): void {
+  add(count: number, fields: RecordFields = {}, deniers: Deniers = NO_DENIERS): void {
     for (let left = count; left > 0; left--) {
       const seq = ++this.#seq;
       const timeNs = BigInt(seq) * 1_000_000n;
-      this.history.write(viewOf({ seq: BigInt(seq), timeNs, ...fields }), subject, NO_DENIERS);
+      this.history.write(viewOf({ seq: BigInt(seq), timeNs, ...fields }), subject, deniers);
     }
     this.history.flush();
   }
@@ -159,6 +159,38 @@ t.test("since a time; a filter; not followed, it ends", async (t) => {
   t.same(await read({ exclude: { responses: [1] }, include: { uids: [7] } }), ["opened 1 16"]);
   t.same(await read({ since: { case: "sinceTime", value: timestampFromMs(9e6) } }), ["opened 1 17"], "a time to come");
   t.equal(streams.subscribers, 0);
+});
+
+t.test("what no filter lets through is not encoded, and what several do, once", async (t) => {
+  let encoded = 0;
+  // These filters don't look at it; the encoder does.
+  const deniers: Deniers = {
+    cut: false,
+    get others() {
+      encoded++;
+      return [];
+    },
+  };
+  const source = new Source();
+  const streams = new EventStreams(source.history);
+  const encodedFor = async (client: Client, last: number): Promise<number> => {
+    encoded = 0;
+    source.add(10, {}, deniers);
+    source.add(1, { response: 1 }, deniers);
+    await until(() => client.events.at(-1) === String(last));
+    return encoded;
+  };
+  const denied = [new Client(), new Client()] as const;
+  for (const client of denied) subscribe(streams, client, { follow: true, include: { responses: [2] } });
+  t.equal(await encodedFor(denied[1], 11), 1, "as they come");
+  const past = new Client();
+  encoded = 0;
+  subscribe(streams, past, { include: { responses: [2] } });
+  await until(() => past.ended !== undefined);
+  t.same([past.events, encoded], [["11"], 1], "from the past");
+  subscribe(streams, new Client());
+  t.equal(await encodedFor(denied[1], 22), 11, "somebody wants all");
+  streams.close();
 });
 
 t.test("a slow subscriber loses its own events only, and is told how many that were of its filter", async (t) => {
