@@ -276,7 +276,9 @@ export class StateFile {
     try {
       copyFileSync(this.#file, aside, constants.COPYFILE_EXCL);
     } catch (error) {
-      this.#log.error({ file: this.#file, aside, err: error }, "cannot copy the state file");
+      // Another daemon has found it in the same millisecond: its copy is there.
+      if (!hasCode(error, "EEXIST"))
+        this.#log.error({ file: this.#file, aside, err: error }, "cannot copy the state file");
     }
     this.#log.error({ file: this.#file, aside, faults }, "what makes no sense in the state file is left out");
   }

@@ -7,6 +7,7 @@ import { Scope } from "../../src/gen/janus_pb.js";
 import { workspaceDirectory } from "../support/cleanup.js";
 import { type Container, type ContainerOptions, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { freeze } from "../support/freeze.js";
 import { guardOn, type SubjectInit } from "../support/guard.js";
 import { schemaFaults } from "../support/log-schema.js";
 
@@ -61,6 +62,16 @@ async function during(
 async function shell(container: Container, script: string): Promise<void> {
   const { status, stderr } = await container.exec(["sh", "-c", script]);
   if (status !== 0) throw new Error(`${script}: ${stderr}`);
+}
+
+/** Until what is made in a directory that is new is recorded: each time a directory is made there, and removed. */
+async function untilSeen(container: Container, directory: string): Promise<void> {
+  const from = daemon.lines.length;
+  const seen = `${directory}/seen`;
+  await eventually(`${directory} is watched`, async () => {
+    await shell(container, `mkdir ${seen} && rmdir ${seen}`);
+    return daemon.lines.slice(from).some((line) => line.includes(`"${seen}"`));
+  });
 }
 
 async function watched(t: Test, container: Container, subject: SubjectInit, name = "guard"): Promise<void> {
@@ -177,11 +188,7 @@ for (const [name, whole, options] of places) {
         await shell(container, "mv /data/s/in /data/s/old/in");
         await shell(container, "mv /data/s/old/in /data/out/f");
         await shell(container, "mv /data/out/a /data/s/tree");
-        await eventually("its directories are known", async () => {
-          const from = daemon.lines.length;
-          await shell(container, "mkdir /data/s/tree/b/c/seen && rmdir /data/s/tree/b/c/seen");
-          return daemon.waitForLine((line) => line.includes("/data/s/tree/b/c/seen"), from).then(() => true);
-        });
+        await untilSeen(container, "/data/s/tree/b/c");
         await shell(container, "mkdir /data/s/tree/b/c/d");
         await shell(container, "mv /data/s/tree/b /data/s/moved");
         await shell(container, "touch /data/s/moved/c/d/file");
@@ -214,11 +221,7 @@ for (const [name, whole, options] of places) {
         await shell(container, "sleep 0.1; mv /data/conf /data/conf.1; mv /data/conf.1 /data/conf; rm /data/conf");
         await shell(container, "mv /data/w/below /data/w/under; rmdir /data/w/under");
         await shell(container, "mv /data/w /data/v; mkdir /data/w");
-        await eventually("it is known", async () => {
-          const from = daemon.lines.length;
-          await shell(container, "touch /data/w/seen; rm /data/w/seen");
-          return daemon.waitForLine((line) => line.includes("/data/w/seen"), from).then(() => true);
-        });
+        await untilSeen(container, "/data/w");
       });
       t.same(
         lines
@@ -304,9 +307,13 @@ t.test("who did it is known when it has ended", async (t) => {
 t.test("what the kernel merged is said so, event by event", async (t) => {
   const container = await startContainer({ volumes: [{ target: "/data" }] }, t);
   await watched(t, container, { watch: ["/data"], event: ["create", "attrib", "delete"] });
-  // Each is made, and then its times are set, by one process, mostly before anybody reads the first event.
+  // Each is made, and then its times are set, by one process, before anybody reads the first event.
   const names = Array.from({ length: 50 }, (_, index) => `/data/${index} /data/${index}`).join(" ");
-  const lines = await during(container, "/data", () => shell(container, `touch ${names}`));
+  const lines = await during(container, "/data", async () => {
+    const thaw = await freeze(daemon, "dirents");
+    await shell(container, `touch ${names}`);
+    await thaw();
+  });
   const merged = lines.filter((line) => line.merged === true);
   t.equal(merged.length % 2, 0);
   t.ok(merged.length > 0, "some are");
