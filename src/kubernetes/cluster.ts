@@ -9,7 +9,7 @@ import type { GuardRegistry, ResourceKind } from "../guard/registry.js";
 import type { Log } from "../log.js";
 import type { Engine } from "../native.js";
 import { Admission } from "./admission.js";
-import { Collection } from "./collection.js";
+import { Collection, type CollectionOptions } from "./collection.js";
 import { Connection } from "./connection.js";
 import { ContainerRuntime, findCriSocket, type PodContainer } from "./cri.js";
 import type { Denials } from "./denials.js";
@@ -24,6 +24,7 @@ import { type ApiPod, readPod, type SeenPod, withContainers } from "./pod.js";
 import { Reconciler, type ResourceOutcome, type View } from "./reconcile.js";
 import { type ReadResource, readResource } from "./resource.js";
 import type { Labels } from "./selector.js";
+import { SilentPods } from "./silent-pods.js";
 
 /** Without a word of the API server for so long, what is enforced may not be what it says. Milliseconds. */
 const UNHEARD_MS = 120_000;
@@ -99,12 +100,7 @@ export class Cluster {
       JanusGuard: ofKind("JanusGuard"),
       ClusterJanusGuard: ofKind("ClusterJanusGuard"),
     };
-    const fieldSelector = `spec.nodeName=${nodeName}`;
-    this.#pods = new Collection({
-      ...{ ...shared, resource: "pods", path: "/api/v1/pods", fieldSelector },
-      list: (kubeConfig) => kubeConfig.makeApiClient(CoreV1Api).listPodForAllNamespaces({ fieldSelector }),
-      read: (object: ApiPod) => readPod(object),
-    });
+    this.#pods = podsOf(nodeName, { ...shared, resource: "pods" });
     this.#namespaces = new Collection({
       ...{ ...shared, resource: "namespaces", path: "/api/v1/namespaces" },
       list: (kubeConfig) => kubeConfig.makeApiClient(CoreV1Api).listNamespace(),
@@ -227,8 +223,19 @@ export class Cluster {
       read: readNode,
       onChange: () => this.#writer?.look(),
     });
-    const resources = () => this.#view().resources;
-    this.#writer = new GuardWriter({ nodes, resources, kubeConfig: () => this.#connection.current, log });
+    const silentPods = new SilentPods((node) =>
+      podsOf(node, {
+        ...{ resource: `pods of node ${node}`, log },
+        kubeConfig: () => this.#connection.renew(),
+        onChange: () => this.#writer?.look(),
+      }),
+    );
+    this.#writer = new GuardWriter({
+      ...{ nodes, silentPods, log },
+      resources: () => this.#resources(),
+      namespaces: () => this.#labels(),
+      kubeConfig: () => this.#connection.current,
+    });
   }
 
   #changed(): void {
@@ -248,15 +255,24 @@ export class Cluster {
       return withContainers(pod, this.#containers.get(pod.runtimeUid) ?? []);
     });
     return {
-      resources: Object.values(this.#guards).flatMap(({ items }) => [...items]),
+      resources: this.#resources(),
       pods,
-      namespaces: new Map([...this.#namespaces.items].map(({ name, labels }) => [name, labels])),
+      namespaces: this.#labels(),
       complete: {
         JanusGuard: this.#guards.JanusGuard.synced,
         ClusterJanusGuard: this.#guards.ClusterJanusGuard.synced,
         pods: this.#pods.synced,
       },
     };
+  }
+
+  #resources(): ReadResource[] {
+    return Object.values(this.#guards).flatMap(({ items }) => [...items]);
+  }
+
+  /** By the namespace's name. */
+  #labels(): ReadonlyMap<string, Labels> {
+    return new Map([...this.#namespaces.items].map(({ name, labels }) => [name, labels]));
   }
 
   #passed(): void {
@@ -314,6 +330,18 @@ export class Cluster {
     this.#admission.decide();
     this.#askRuntime();
   }
+}
+
+function podsOf(
+  node: string,
+  options: Pick<CollectionOptions<SeenPod>, "kubeConfig" | "resource" | "onChange" | "log">,
+): Collection<SeenPod> {
+  const fieldSelector = `spec.nodeName=${node}`;
+  return new Collection({
+    ...{ ...options, path: "/api/v1/pods", fieldSelector },
+    list: (kubeConfig) => kubeConfig.makeApiClient(CoreV1Api).listPodForAllNamespaces({ fieldSelector }),
+    read: (object: ApiPod) => readPod(object),
+  });
 }
 
 function needsNamespaces({ guard }: ReadResource): boolean {

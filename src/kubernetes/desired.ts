@@ -52,10 +52,9 @@ export function desiredGuards({ resources, pods, namespaces }: Known): Wishes {
   const undecided = new Set<string>();
   for (const resource of resources) {
     for (const pod of pods) {
-      if (!resource.selector(pod.labels)) continue;
-      const within = selectsNamespace(resource, pod.namespace, namespaces);
-      if (within === undefined) undecided.add(guardId(resource, pod));
-      if (!within) continue;
+      const selected = isSelected(resource, pod, namespaces);
+      if (selected === undefined) undecided.add(guardId(resource, pod));
+      if (!selected) continue;
       const containers = pod.containers.filter(({ name }) => resource.selectsContainer(name));
       desired.push({ id: guardId(resource, pod), resource, pod, containers });
     }
@@ -63,15 +62,16 @@ export function desiredGuards({ resources, pods, namespaces }: Known): Wishes {
   return { desired, undecided };
 }
 
-/** Undefined: it depends on labels that are not known. */
-function selectsNamespace(
-  { kind, namespace, namespaceSelector }: GuardResource,
-  ofPod: string,
+/** Undefined: it depends on a namespace's labels that are not known. */
+export function isSelected(
+  { kind, namespace, selector, namespaceSelector }: GuardResource,
+  pod: Pod,
   namespaces: ReadonlyMap<string, Labels>,
 ): boolean | undefined {
-  if (kind === "JanusGuard") return namespace === ofPod;
+  if (kind === "JanusGuard" && namespace !== pod.namespace) return false;
+  if (!selector(pod.labels)) return false;
   if (namespaceSelector === undefined) return true;
-  const labels = namespaces.get(ofPod);
+  const labels = namespaces.get(pod.namespace);
   return labels && namespaceSelector(labels);
 }
 

@@ -12,6 +12,8 @@ import type { NodeGuard } from "./node-status.js";
 import { FIELD_MANAGER, mergePatch, OWN_GROUP, PLURALS } from "./own-resources.js";
 import { Pulse } from "./pulse.js";
 import { nameOf, type ReadResource } from "./resource.js";
+import type { Labels } from "./selector.js";
+import { type SilentPods, silentReport } from "./silent-pods.js";
 
 /** Nodes' words come one after the other: they are waited for. Milliseconds. */
 const DEBOUNCE_MS = 1000;
@@ -62,7 +64,10 @@ function isNodeGuard(guard: unknown): guard is NodeGuard {
 
 export interface GuardWriterOptions {
   readonly nodes: Collection<SeenNode>;
+  /** Of nodes whose daemon is silent. Closed with the writer. */
+  readonly silentPods: SilentPods;
   readonly resources: () => readonly ReadResource[];
+  readonly namespaces: () => ReadonlyMap<string, Labels>;
   readonly kubeConfig: () => KubeConfig;
   readonly log: Log;
 }
@@ -98,14 +103,19 @@ export class GuardWriter {
     clearInterval(this.#feeling);
     clearTimeout(this.#timer);
     this.#options.nodes.close();
+    this.#options.silentPods.close();
   }
 
   async #write(): Promise<void> {
     this.#timer = undefined;
-    if (this.#writing || !this.#options.nodes.synced) return this.look();
+    const { nodes, silentPods } = this.#options;
+    if (this.#writing || !nodes.synced) return this.look();
+    const silent = this.#pulse.silent(nodes.items);
+    silentPods.follow(silent);
+    if (!silentPods.settled) return this.look();
     this.#writing = true;
     let failure: string | undefined;
-    for (const [resource, status] of this.#due()) {
+    for (const [resource, status] of this.#due(silent)) {
       try {
         await this.#patch(resource, status);
       } catch (error) {
@@ -113,7 +123,7 @@ export class GuardWriter {
         if (failure !== this.#failure) this.#options.log.warn({ failure }, "guards' status is not written");
         break;
       }
-      await pause(Math.max(WRITE_MS, this.#options.nodes.size * WRITE_NODE_MS));
+      await pause(Math.max(WRITE_MS, nodes.size * WRITE_NODE_MS));
       if (this.#closed) break;
     }
     this.#failure = failure;
@@ -122,16 +132,9 @@ export class GuardWriter {
     if (failure !== undefined || isAnyNew) this.look();
   }
 
-  #due(): [ReadResource, GuardStatus][] {
-    const reports = new Map<string, NodeReport[]>();
-    const silent = this.#pulse.silent(this.#options.nodes.items);
-    for (const { name: node, guards } of this.#options.nodes.items) {
-      for (const guard of guards) {
-        const report = { node, guard, isSilent: silent.has(node) };
-        reports.set(guard.uid, [...(reports.get(guard.uid) ?? []), report]);
-      }
-    }
+  #due(silent: ReadonlySet<string>): [ReadResource, GuardStatus][] {
     const resources = this.#options.resources();
+    const reports = this.#reports(resources, silent);
     const uids = new Set(resources.map(({ uid }) => uid));
     for (const uid of this.#since.keys()) if (!uids.has(uid)) this.#since.delete(uid);
     const now = new Date().toISOString();
@@ -139,6 +142,34 @@ export class GuardWriter {
       const next = guardStatus(resource, reports.get(resource.uid) ?? [], this.#isNew(resource), now);
       return isWritten(resource, next) ? [] : [[resource, next]];
     });
+  }
+
+  /** By the guard's uid. */
+  #reports(
+    resources: readonly ReadResource[],
+    silent: ReadonlySet<string>,
+  ): ReadonlyMap<string, readonly NodeReport[]> {
+    const { nodes, silentPods, namespaces } = this.#options;
+    const reports = new Map<string, NodeReport[]>();
+    const add = (report: NodeReport): void => {
+      const ofGuard = reports.get(report.guard.uid);
+      if (ofGuard === undefined) reports.set(report.guard.uid, [report]);
+      else ofGuard.push(report);
+    };
+    const labels = namespaces();
+    for (const { name: node, guards } of nodes.items) {
+      if (!silent.has(node)) {
+        for (const guard of guards) add({ node, guard, isSilent: false });
+        continue;
+      }
+      const pods = silentPods.of(node);
+      const said = new Map(guards.map((guard) => [guard.uid, guard]));
+      for (const resource of resources) {
+        const guard = silentReport(resource, pods, labels, said.get(resource.uid));
+        if (guard !== undefined) add({ node, guard, isSilent: true });
+      }
+    }
+    return reports;
   }
 
   #isNew({ uid, generation }: ReadResource): boolean {

@@ -2,9 +2,12 @@
 import t, { type Test } from "tap";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { installCrds, type KubeApi, kubeSkip, startKubeApi } from "../support/kube-api.js";
-import { apply, guardResource, isDenied, NODE, startPod } from "../support/pod.js";
+import { apply, createPod, guardResource, isDenied, NODE, startPod } from "../support/pod.js";
 
 t.setTimeout(600_000); // of all, on a busy machine
+
+/** Every namespace, by its labels. */
+const NAMED = [{ key: "kubernetes.io/metadata.name", operator: "Exists" }];
 
 const skip = kubeSkip("kube-apiserver");
 
@@ -97,14 +100,20 @@ t.test("status", { skip }, async (t) => {
     await eventually("it is mended", () => columns("jg", "secrets")[4] === "True");
     const uid = api.kubectl(["get", "jg", "secrets", "--output=jsonpath={.metadata.uid}"]);
     const said = {
-      namespace: "default",
-      name: "secrets",
-      uid,
-      observedGeneration: 3,
-      enforcedGeneration: 3,
-      ready: true,
+      ...{ namespace: "default", name: "secrets", uid, observedGeneration: 3, enforcedGeneration: 3, ready: true },
+      ...{ observablePods: 2, guardedPods: 2, containers: 2, reason: "", message: "" },
     };
-    const guards = [{ ...said, observablePods: 5, guardedPods: 5, containers: 5, reason: "", message: "" }];
+    const guards = [said];
+    for (const name of ["web-1", "web-2", "over"]) createPod(api, { name, labels: { app: "web" }, node: "dead" }, t);
+    const late = createPod(api, { name: "late", labels: { app: "late" }, node: "dead" }, t);
+    api.kubectl([
+      "patch",
+      "pod",
+      "over",
+      "--subresource=status",
+      "--type=merge",
+      '--patch={"status":{"phase":"Failed"}}',
+    ]);
     const speak = (heartbeat: Date, ...verb: readonly string[]) => {
       const dead = {
         apiVersion: "januscontroller.clustergarage.io/v1alpha1",
@@ -121,15 +130,38 @@ t.test("status", { skip }, async (t) => {
     const message = "node dead: its daemon is not heard of any more: nothing is guarded there";
     t.match(read("jg", "secrets"), {
       status: {
-        ...{ observablePods: 6, guardedPods: 1, enforcedGeneration: 3 },
+        ...{ observablePods: 3, guardedPods: 1, enforcedGeneration: 3 },
         conditions: [
           { type: "Ready", status: "False", reason: "NodeSilent", message },
           { type: "Degraded", status: "True", reason: "NodeSilent", message },
         ],
       },
     });
+    // Made now, so that the daemon that is gone never heard of them.
+    const selector = { matchLabels: { app: "late" } };
+    apply(api, guardResource("later", { selector }));
+    apply(api, guardResource("everywhere", { selector, namespaceSelector: { matchExpressions: NAMED } }));
+    for (const [kind, name] of [
+      ["jg", "later"],
+      ["cjg", "everywhere"],
+    ] as const) {
+      const says = () => JSON.stringify(read(kind, name));
+      await eventually(`${kind} ${name} selects a pod there`, () => says().includes("NodeSilent"));
+      t.match(read(kind, name), {
+        status: {
+          ...{ observablePods: 1, guardedPods: 0, observedGeneration: 1 },
+          conditions: [
+            { type: "Ready", status: "False", reason: "NodeSilent", message },
+            { type: "Degraded", status: "True", reason: "NodeSilent", message },
+          ],
+        },
+      });
+    }
+    late.label("app=other");
+    await eventually("it does no longer", () => columns("jg", "later").slice(2, 5).join() === "0,0,True");
+    await eventually("nor of all namespaces", () => columns("cjg", "everywhere").slice(2, 5).join() === "0,0,True");
     speak(new Date(), ...status);
-    await eventually("it is heard again", () => columns("jg", "secrets").slice(2, 5).join() === "6,6,True");
+    await eventually("it is heard again", () => columns("jg", "secrets").slice(2, 5).join() === "3,3,True");
     api.kubectl(["delete", "jn", "dead"]);
     await eventually("it goes with its Node", () => columns("jg", "secrets").slice(2, 5).join() === "1,1,True");
     const [leader] = leaders;
