@@ -248,8 +248,9 @@ int BPF_PROG(stop_arrival, struct task_struct *task) {
                                      .start_ns = start_of(task),
                                      .limit_ns = wait_ns - waited_ns,
                                      .pid = BPF_CORE_READ(task, pid),
-                                     .cause = JANUS_HOLD_ARRIVAL}};
-  bool may_stop = is_heard(now_ns) && waited_ns < wait_ns && !is_traced(task) && !is_stopping(task);
+                                     .cause = JANUS_HOLD_ARRIVAL,
+                                     .waits = is_stopping(task)}};  // perhaps another daemon's, which holds it, too
+  bool may_stop = is_heard(now_ns) && waited_ns < wait_ns && !is_traced(task);
   if (!may_stop || !stop_process(task, &hold, 1, 1) || !hold.held.since_ns) {
     only_tell(arrival);
     return 0;
@@ -258,7 +259,7 @@ int BPF_PROG(stop_arrival, struct task_struct *task) {
   tell(arrival);  // after the stop: nobody admits it before. No room: the keeper lets it go
   if (bpf_map_lookup_elem(&arrivals, &hold.held.container)) return 0;
   // Admitted meanwhile, by what was told of another process.
-  if (bpf_map_delete_elem(&held, &hold.tgid) == 0) bpf_send_signal(SIGCONT);
+  if (bpf_map_delete_elem(&held, &hold.tgid) == 0 && !hold.held.waits) bpf_send_signal(SIGCONT);
   return 0;
 }
 

@@ -261,7 +261,7 @@ struct janus_held {
   __u32 mount_id;  // of an open: the mount's number
   __u32 pid;       // the thread: its namespace may be its own
   __u32 cause;     // janus_hold_cause
-  __u32 waits;     // it was not stopped, but does not get on either
+  __u32 waits;     // it was not stopped by us, but does not get on either
 };
 
 // An open that is tried again and again. Map `waits`: by thread.

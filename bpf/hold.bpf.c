@@ -36,6 +36,8 @@ char LICENSE[] SEC("license") = "GPL";
 #define EPERM 1
 #define EAGAIN 11
 #define MAX_ERRNO 4095
+#define SIGKILL 9
+#define SIGNAL_MASK 0x7f  // of an exit code: what ended it
 
 // Containers whose processes are held -> janus_watch_flag. As large as the map
 // of containers (native/ebpf/map_sizes.h).
@@ -330,6 +332,7 @@ int BPF_PROG(hold_fork, struct task_struct *parent, struct task_struct *child) {
 
 struct bpf_map;
 static long continue_held(struct bpf_map *map, __u32 *tgid, struct janus_held *held_process, void *unused) {
+  if (held_process->waits) return 0;  // somebody else's stop
   struct task_struct *task = bpf_task_from_pid(*tgid);
   if (!task) return 0;
   if (start_of(task) == held_process->start_ns)
@@ -350,6 +353,10 @@ int BPF_PROG(hold_exit, struct task_struct *task) {
     if (bpf_send_signal_task) bpf_for_each_map_elem(&held, continue_held, 0, 0);
     return 0;
   }
+  struct janus_held *hold = bpf_map_lookup_elem(&held, &tgid);
+  // Nobody has let it go, and only one signal ends a process that stands still: it has run.
+  if (hold && hold->cause == JANUS_HOLD_ARRIVAL && (BPF_CORE_READ(task, exit_code) & SIGNAL_MASK) != SIGKILL)
+    count(JANUS_HOLD_COUNT_UNKNOWN);
   bpf_map_delete_elem(&held, &tgid);
   return 0;
 }

@@ -273,6 +273,7 @@ struct task_struct {
   unsigned int __state;
   unsigned int ptrace;
   unsigned long jobctl;
+  int exit_code;
   struct sigpending pending;
   int pid;
   int tgid;

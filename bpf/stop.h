@@ -81,16 +81,19 @@ static __always_inline bool is_stopping(struct task_struct *task) {
           STOP_SIGNALS);
 }
 
-// Stops it, if there is a keeper; `hold->held.since_ns` tells whether it was. Returns 0:
-// the keeper has no room for its record.
+// Stops it, if there is a keeper; `hold->held.since_ns` tells whether it was. With
+// `hold->held.waits` it is stopped already: it is put on the list alone, unless it is there. Returns
+// 0: the keeper has no room for its record.
 static __always_inline bool stop_process(struct task_struct *task, struct janus_hold *hold, bool may_stop, bool is_current) {
   // Room for the keeper's record first: whoever is stopped has to be heard of.
   struct janus_hold *to_keep = bpf_ringbuf_reserve(&to_keeper, sizeof(*hold), 0);
   if (!to_keep) return 0;
   if (may_stop && has_keeper()) {
     hold->held.since_ns = bpf_ktime_get_ns();
-    if (bpf_map_update_elem(&held, &hold->tgid, &hold->held, BPF_ANY)) {
+    if (bpf_map_update_elem(&held, &hold->tgid, &hold->held, hold->held.waits ? BPF_NOEXIST : BPF_ANY)) {
       hold->held.since_ns = 0;
+    } else if (hold->held.waits) {
+      // Whoever stopped it lets us have the stop, or it ends before we have let it go.
     } else if (is_current ? bpf_send_signal(SIGSTOP) : bpf_send_signal_task(task, SIGSTOP, PIDTYPE_TGID, 0)) {
       bpf_map_delete_elem(&held, &hold->tgid);
       hold->held.since_ns = 0;

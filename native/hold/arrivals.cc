@@ -124,12 +124,15 @@ std::vector<Arrival> Arrivals::take() {
   return std::exchange(fresh_, {});
 }
 
-// False: it wasn't held, has ended, or its time was up.
-bool Arrivals::let_go(std::uint64_t container, const Pending& pending) {
-  if (skeleton_ == nullptr) return false;
+// `gone`: it wasn't held, has ended, or its time was up. `ran`: somebody else has continued it before.
+Arrivals::LetGo Arrivals::let_go(std::uint64_t container, const Pending& pending) {
+  if (skeleton_ == nullptr) return LetGo::gone;
   const bool there = bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.arrivals), &container) == 0;
-  if (!pending.held) return false;
-  return holder_.holds_opens() ? there : continue_arrivals(holder_.shared().held, container) > 0;
+  if (!pending.held) return LetGo::gone;
+  if (holder_.holds_opens()) return there ? LetGo::waited : LetGo::gone;
+  const ContinuedArrivals continued = continue_arrivals(holder_.shared().held, container);
+  if (continued.listed == 0) return LetGo::gone;
+  return continued.ran ? LetGo::ran : LetGo::waited;
 }
 
 bool Arrivals::admit(std::uint64_t container, bool guarded) {
@@ -139,8 +142,10 @@ bool Arrivals::admit(std::uint64_t container, bool guarded) {
   const Pending pending = it->second;
   pending_.erase(it);
   skeleton_->bss->heard_ns = monotonic_ns();
-  if (!let_go(container, pending)) {
-    if (!pending.held && guarded) ++stats_.unknown;
+  const LetGo how = let_go(container, pending);
+  if (how == LetGo::ran) ++stats_.unheld;
+  if (how != LetGo::waited) {
+    if (guarded && (how == LetGo::ran || !pending.held)) ++stats_.unknown;
     return false;
   }
   const std::uint64_t waited = monotonic_ns() - pending.since_ns;

@@ -81,7 +81,8 @@ class Arrivals {
   void open();
   void close();
   void arrived(const janus_arrival& told);
-  bool let_go(std::uint64_t container, const Pending& pending);
+  enum class LetGo { gone, ran, waited };
+  LetGo let_go(std::uint64_t container, const Pending& pending);
   std::uint64_t own_untold() const;
   static int on_arrival(void* context, void* data, std::size_t size);
 

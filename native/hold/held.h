@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "bpf/event.h"
 
@@ -14,14 +15,22 @@ namespace janus {
 // meanwhile: the stop is theirs then. `process` is a pidfd of it.
 void continue_process(int process, std::uint32_t tgid);
 
-// Takes this hold off the list. False: it isn't on it.
-bool strike(int held_map, std::uint32_t tgid, const janus_held& held);
+// Takes this hold off the list, and returns it as it was by then. Nothing: it isn't on it.
+std::optional<janus_held> strike(int held_map, std::uint32_t tgid, const janus_held& held);
 
-// Continues all that are on the list.
+// Ends a hold that was struck. Where another daemon holds the process too, the stop is that one's
+// from now on: whoever lets it go last continues it.
+void end_hold(int held_map, int process, std::uint32_t tgid, const janus_held& struck);
+
+// Ends all holds that are on the list.
 void continue_all(int held_map);
 
-// Continues those that arrived: of one container, or (0) of all. Returns how many were on the list.
-std::size_t continue_arrivals(int held_map, std::uint64_t container);
+// Ends holds of those that arrived: of one container, or (0) of all.
+struct ContinuedArrivals {
+  std::size_t listed = 0;
+  bool ran = false;  // somebody else has continued one of them before
+};
+ContinuedArrivals continue_arrivals(int held_map, std::uint64_t container);
 
 // Says that the daemon answers, so that others wait for it; see bpf/event.h. Thread-safe.
 class HoldSwitch {

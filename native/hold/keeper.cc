@@ -70,7 +70,9 @@ class Stopped {
         expired_map_(expired_map),
         ring_(ring_buffer__new(ring_map, on_hold, &kept_, nullptr)) {}
   ~Stopped() {
-    for (const auto& [due_ns, each] : kept_) janus::continue_process(each.process.get(), each.tgid);
+    // Arrivals that are not on the list are another daemon's by now.
+    for (const auto& [due_ns, each] : kept_)
+      if (each.held.cause != JANUS_HOLD_ARRIVAL) janus::continue_process(each.process.get(), each.tgid);
     janus::continue_all(held_map_);
     ring_buffer__free(ring_);
   }
@@ -91,11 +93,12 @@ class Stopped {
   void let_late_go() {
     for (; due_in(janus::monotonic_ns()) == 0; kept_.erase(kept_.begin())) {
       const Kept& late = kept_.begin()->second;
-      if (!janus::strike(held_map_, late.tgid, late.held)) continue;
+      const auto struck = janus::strike(held_map_, late.tgid, late.held);
+      if (!struck) continue;
       const bool arrival = late.held.cause == JANUS_HOLD_ARRIVAL;  // which is held once
       const std::uint64_t now = janus::monotonic_ns();
       if (!arrival) bpf_map_update_elem(expired_map_, &late.held.container, &now, BPF_ANY);
-      janus::continue_process(late.process.get(), late.tgid);
+      janus::end_hold(held_map_, late.process.get(), late.tgid, *struck);
       const std::uint32_t which = arrival ? JANUS_HOLD_COUNT_UNKNOWN : JANUS_HOLD_COUNT_EXPIRED;
       std::uint64_t value = 0;
       bpf_map_lookup_elem(counters_map_, &which, &value);

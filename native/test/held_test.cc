@@ -129,6 +129,56 @@ void all_go_on() {
   continue_all(map.get());  // of an empty list
 }
 
+void hold(int map, const Stopped& process, std::uint64_t start_ns, bool waits) {
+  janus_held held{};
+  held.since_ns = 1;
+  held.start_ns = start_ns;
+  held.waits = waits;
+  held.cause = JANUS_HOLD_ARRIVAL;
+  const std::uint32_t tgid = process.tgid();
+  bpf_map_update_elem(map, &tgid, &held, BPF_ANY);
+}
+
+// Of two daemons that hold a process, the one that lets it go last continues it.
+void the_last_of_two_continues() {
+  const UniqueFd stopped = held_map(), joined = held_map();
+  const Stopped one, two;
+  for (const Stopped* each : {&one, &two}) {
+    hold(stopped.get(), *each, 5, false);
+    hold(joined.get(), *each, 5, true);
+  }
+  CHECK(continue_arrivals(stopped.get(), 0).listed == 2);
+  CHECK(one.stands() && two.stands());
+  const ContinuedArrivals continued = continue_arrivals(joined.get(), 0);
+  CHECK(continued.listed == 2 && !continued.ran);
+  CHECK(!one.stands() && !two.stands());
+
+  const Stopped three;
+  hold(stopped.get(), three, 5, false);
+  hold(joined.get(), three, 5, true);
+  continue_all(joined.get());
+  CHECK(three.stands());
+  continue_all(stopped.get());
+  CHECK(!three.stands());
+}
+
+// What a stranger has stopped is the stranger's to continue; and is told of when that has happened.
+void a_strangers_stop() {
+  const UniqueFd map = held_map(), other = held_map();
+  const Stopped stopped, runs, successor;
+  hold(map.get(), stopped, 5, true);
+  CHECK(!continue_arrivals(map.get(), 0).ran);
+  CHECK(stopped.stands());
+  hold(map.get(), runs, 5, true);
+  kill(runs.pid, SIGCONT);
+  CHECK(continue_arrivals(map.get(), 0).ran);
+  // The other daemon's was another process of that number.
+  hold(map.get(), successor, 6, false);
+  hold(other.get(), successor, 5, true);
+  continue_all(map.get());
+  CHECK(!successor.stands());
+}
+
 // More than fit in the list at once are no reason to leave anybody.
 void a_full_list() {
   constexpr std::uint32_t kMany = 4096;  // as large as the daemon's
@@ -182,6 +232,8 @@ int main() {
   who_has_ended_is_nobody();
   each_hold_is_struck_once();
   all_go_on();
+  the_last_of_two_continues();
+  a_strangers_stop();
   a_full_list();
   the_switch();
   return tap::done();

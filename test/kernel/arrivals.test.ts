@@ -162,6 +162,69 @@ t.test("what is run in a container that was there, or is admitted, isn't held", 
   node.pods.release();
 });
 
+t.test("two daemons, as in an upgrade: it waits for both, whichever is first", async (t) => {
+  for (const hold of ["--hold=auto", "--hold=scheduler"]) {
+    const nodes = [startPodEngine([hold, "--pod-wait=20000"], t), startPodEngine([hold, "--pod-wait=20000"], t)];
+    for (const node of nodes) node.pods.hold(guarding(node));
+    t.equal(await readers(10, {}), 0);
+    for (const node of nodes) {
+      t.ok(outcomes(node).admitted >= 10);
+      t.match([outcomes(node).expired, exposure(node)], [0, 0], hold);
+      node.pods.release();
+    }
+  }
+});
+
+t.test("two that stop it: the second lets it go, before the first and after", async (t) => {
+  const flags = ["--hold=scheduler", "--pod-wait=20000"];
+  const nodes = [startPodEngine(flags, t), startPodEngine(flags, t)];
+  const all = nodes.map(gather);
+  for (const order of [
+    [0, 1],
+    [1, 0],
+  ]) {
+    const container = await startInPod(oneShot, t);
+    const arrivals = await Promise.all(all.map((each) => arrivalOf(container, each)));
+    t.match(arrivals, [{ held: true }, { held: true }]);
+    for (const [turn, which] of order.entries()) {
+      const [node, arrival] = [nodes[which], arrivals[which]];
+      if (node === undefined || arrival === undefined) continue;
+      if (turn === 1) node.guard(container.id);
+      t.ok(node.pods.admit(arrival.cgroupId, true));
+      if (turn === 1) continue;
+      t.match(readFileSync(`/proc/${arrival.pid}/status`, "utf8"), /^State:\tT/m);
+    }
+    t.equal(await couldRead(container), false);
+  }
+  t.match(nodes.map(exposure), [0, 0]);
+});
+
+t.test("the other daemon is switched off, or ends: it is held on, or counted", async (t) => {
+  const flags = ["--hold=scheduler", "--pod-wait=20000"];
+  const [first, second] = [startPodEngine(flags, t), startPodEngine(flags, t)];
+  const arrivals = [gather(first), gather(second)];
+  const container = await startInPod(oneShot, t);
+  const [, arrival] = await Promise.all(arrivals.map((each) => arrivalOf(container, each)));
+  if (arrival === undefined) return;
+  first.pods.release();
+  first.engine.stop();
+  second.guard(container.id);
+  t.ok(second.pods.admit(arrival.cgroupId, true));
+  t.equal(await couldRead(container), false);
+  t.equal(exposure(second), 0);
+  second.pods.release();
+
+  const killed = await startHolding(flags, t);
+  const all = gather(second);
+  const late = await startInPod(oneShot, t);
+  const { cgroupId } = await arrivalOf(late, all);
+  await killed.hears(`arrived ${late.id}`);
+  process.kill(killed.pid, "SIGKILL");
+  t.equal(await couldRead(late), true);
+  t.equal(second.pods.admit(cgroupId, true), false);
+  t.equal(exposure(second), 1);
+});
+
 t.test("whatever ends the daemon, and its keeper with it: who is held goes on", async (t) => {
   for (const withKeeper of [false, true]) {
     const daemon = await startHolding(["--pod-wait=60000"], t);

@@ -65,6 +65,19 @@ t.test("status", { skip }, async (t) => {
   });
 
   await t.test("a guard's status, by one daemon of two", async (t) => {
+    const speak = (heartbeat: Date, guards: readonly object[], ...verb: readonly string[]) => {
+      const dead = {
+        apiVersion: "januscontroller.clustergarage.io/v1alpha1",
+        kind: "JanusNode",
+        metadata: { name: "dead" },
+      };
+      const input = JSON.stringify({ ...dead, status: { heartbeat: heartbeat.toISOString(), guards } });
+      api.kubectl([...verb, "--filename=-"], input);
+    };
+    // Silent for long when the leader sees it first.
+    const status = ["apply", "--server-side", "--force-conflicts", "--subresource=status"];
+    speak(new Date(), [], "create");
+    speak(new Date(Date.now() - 600_000), [], ...status);
     const one = await start(t);
     const two = await start(t, "--node-name=other");
     await eventually("the guard is ready", () => columns("jg", "secrets").slice(2, 5).join() === "1,1,True");
@@ -99,11 +112,6 @@ t.test("status", { skip }, async (t) => {
     apply(api, guardResource("secrets"));
     await eventually("it is mended", () => columns("jg", "secrets")[4] === "True");
     const uid = api.kubectl(["get", "jg", "secrets", "--output=jsonpath={.metadata.uid}"]);
-    const said = {
-      ...{ namespace: "default", name: "secrets", uid, observedGeneration: 3, enforcedGeneration: 3, ready: true },
-      ...{ observablePods: 2, guardedPods: 2, containers: 2, reason: "", message: "" },
-    };
-    const guards = [said];
     for (const name of ["web-1", "web-2", "over"]) createPod(api, { name, labels: { app: "web" }, node: "dead" }, t);
     const late = createPod(api, { name: "late", labels: { app: "late" }, node: "dead" }, t);
     api.kubectl([
@@ -114,18 +122,6 @@ t.test("status", { skip }, async (t) => {
       "--type=merge",
       '--patch={"status":{"phase":"Failed"}}',
     ]);
-    const speak = (heartbeat: Date, ...verb: readonly string[]) => {
-      const dead = {
-        apiVersion: "januscontroller.clustergarage.io/v1alpha1",
-        kind: "JanusNode",
-        metadata: { name: "dead" },
-      };
-      const input = JSON.stringify({ ...dead, status: { heartbeat: heartbeat.toISOString(), guards } });
-      api.kubectl([...verb, "--filename=-"], input);
-    };
-    speak(new Date(), "create");
-    const status = ["apply", "--server-side", "--force-conflicts", "--subresource=status"];
-    speak(new Date(Date.now() - 600_000), ...status);
     await eventually("a node is silent", () => JSON.stringify(read("jg", "secrets")).includes("NodeSilent"));
     const message = "node dead: its daemon is not heard of any more: nothing is guarded there";
     t.match(read("jg", "secrets"), {
@@ -160,7 +156,11 @@ t.test("status", { skip }, async (t) => {
     late.label("app=other");
     await eventually("it does no longer", () => columns("jg", "later").slice(2, 5).join() === "0,0,True");
     await eventually("nor of all namespaces", () => columns("cjg", "everywhere").slice(2, 5).join() === "0,0,True");
-    speak(new Date(), ...status);
+    const said = {
+      ...{ namespace: "default", name: "secrets", observedGeneration: 3, enforcedGeneration: 3, ready: true },
+      ...{ observablePods: 2, guardedPods: 2, containers: 2, reason: "", message: "" },
+    };
+    speak(new Date(), [{ ...said, uid }], ...status);
     await eventually("it is heard again", () => columns("jg", "secrets").slice(2, 5).join() === "3,3,True");
     api.kubectl(["delete", "jn", "dead"]);
     await eventually("it goes with its Node", () => columns("jg", "secrets").slice(2, 5).join() === "1,1,True");
