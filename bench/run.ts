@@ -14,6 +14,7 @@ import { dirents } from "./dirents.js";
 import { Figures } from "./figures.js";
 import { insight } from "./insight.js";
 import { lifecycle } from "./lifecycle.js";
+import { memory } from "./memory.js";
 import { neighbour } from "./neighbour.js";
 import { opens } from "./opens.js";
 import { residentMegabytes } from "./process.js";
@@ -31,6 +32,7 @@ const alone: Readonly<Record<string, (figures: Figures) => Promise<void>>> = {
   insight,
   dirents,
   arrivals,
+  memory,
   scale,
   cluster,
 };

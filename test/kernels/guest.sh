@@ -34,7 +34,7 @@ run() {
     types) test/kernels/load test/kernels/types.bpf.o ;;
     no-btf) no_btf ;;
     bypass) node test/bypass/runner.js --tap --against janusd --iterations 5 --as unprivileged --place image --only "$attempts" ;;
-    bypass-mounts) node test/bypass/runner.js --tap --against janusd --iterations 5 --as userns-admin --place image --only mounts,namespaces ;;
+    bypass-mounts) node test/bypass/runner.js --tap --against janusd --iterations 5 --as userns-admin --place image,disk --only mounts,namespaces ;;
     hold-open) node test/kernels/hold-open.js ;;
     *) node "test/kernel/$1.test.js" ;;
   esac
