@@ -123,6 +123,7 @@ t.test("status", { skip }, async (t) => {
       '--patch={"status":{"phase":"Failed"}}',
     ]);
     await eventually("a node is silent", () => JSON.stringify(read("jg", "secrets")).includes("NodeSilent"));
+    await eventually("one of its pods is over", () => columns("jg", "secrets")[2] === "3");
     const message = "node dead: its daemon is not heard of any more: nothing is guarded there";
     t.match(read("jg", "secrets"), {
       status: {
