@@ -4,7 +4,9 @@
 #
 # The builder runs the Makefile's own steps and no others: `scripts/install.sh compile`,
 # `make node_modules/.package-lock.json` and `make compile` (what `make build` runs, without the demo's packages).
-FROM node:24-bookworm-slim AS builder
+# It runs on the machine's own architecture, and compiles for the other one where that is wanted (--platform).
+FROM --platform=$BUILDPLATFORM node:24-bookworm-slim AS builder
+ARG TARGETARCH
 WORKDIR /src
 COPY scripts/ scripts/
 RUN scripts/install.sh compile
@@ -14,8 +16,8 @@ COPY Makefile package.json package-lock.json .npmrc ./
 RUN make node_modules/.package-lock.json
 COPY . .
 # The image has a Node.js of its own: the npm registry's is for checkouts.
-RUN make compile && npm prune --omit=dev --omit=optional --loglevel=error && scripts/slim.sh node_modules \
- && find dist -name '*.map' -delete && strip --strip-unneeded native/build/Release/janusd.node
+RUN . scripts/target.sh && make compile MACHINE=$machine && npm prune --omit=dev --omit=optional --loglevel=error && scripts/slim.sh node_modules \
+ && find dist -name '*.map' -delete && ${tools}strip --strip-unneeded native/build/Release/janusd.node
 
 FROM scratch
 COPY --from=builder /rootfs /
@@ -25,7 +27,6 @@ COPY --from=builder /src/node_modules node_modules
 COPY --from=builder /src/native/build/Release/janusd.node /src/native/build/Release/janusd-keeper /src/native/build/Release/janusd-canary native/build/Release/
 COPY --from=builder /src/bin bin
 COPY --from=builder /src/dist dist
-RUN ln -s /opt/janusd/bin/janusd /opt/janusd/bin/janusctl /usr/local/bin/
 # What it was built of.
 ARG COMMIT=unknown
 ENV PATH=/usr/local/bin:/usr/bin:/bin NODE_ENV=production JANUSD_COMMIT=$COMMIT

@@ -9,7 +9,15 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 CLANG ?= clang
 BPFTOOL ?= $(firstword $(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool) bpftool)
-ARCH := $(shell uname -m | sed -e 's/x86_64/x86/' -e 's/aarch64/arm64/')
+# What is compiled for. Another one than this machine: by Debian's cross compilers (the image's builder).
+MACHINE ?= $(shell uname -m)
+ARCH := $(subst aarch64,arm64,$(subst x86_64,x86,$(MACHINE)))
+ifneq ($(MACHINE),$(shell uname -m))
+export CC := $(MACHINE)-linux-gnu-gcc
+export CXX := $(MACHINE)-linux-gnu-g++
+export AR := $(MACHINE)-linux-gnu-ar
+GYP_ARCH := --arch=$(subst aarch64,arm64,$(subst x86_64,x64,$(MACHINE)))
+endif
 # Node's own headers, which come with it: node-gyp would fetch them. Expanded when used: `npm ci` brings Node.
 NODEDIR = --nodedir=$$(dirname "$$(dirname "$$(readlink -f "$$(command -v node)")")")
 
@@ -47,13 +55,13 @@ compile: $(ADDON) $(TS_STAMP)
 .PRECIOUS: bpf/build/%.bpf.o
 bpf/build/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
 	@mkdir -p $(@D)
-	$(CLANG) -O2 -g -Wall -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -I/usr/include/$(shell uname -m)-linux-gnu -c $< -o $@
+	$(CLANG) -O2 -g -Wall -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -I/usr/include/$(MACHINE)-linux-gnu -c $< -o $@
 
 bpf/build/%.skel.h: bpf/build/%.bpf.o
 	$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 native/build/Makefile: native/binding.gyp $(NPM_STAMP)
-	node-gyp configure --silent --directory native $(NODEDIR)
+	node-gyp configure --silent --directory native $(NODEDIR) $(GYP_ARCH)
 	@touch $@
 
 $(ADDON): native/build/Makefile $(BPF_SKELETONS) $(filter-out native/test/% native/build/%,$(wildcard native/*.cc native/*.h native/*/*.cc native/*/*.h)) bpf/event.h
@@ -94,8 +102,8 @@ check: $(NPM_STAMP) ## Generate, lint and type-check; fails if anything generate
 	git diff --exit-code -- src/gen docs deploy
 
 .PHONY: image
-image: $(NPM_STAMP) ## Build the image with buildah, into build/image: with what is in it (SPDX), and its size
-	@scripts/image.sh
+image: $(NPM_STAMP) ## Build the image with buildah, into build/image: with what is in it (SPDX), and its size. PLATFORM=linux/arm64
+	@scripts/image.sh $(PLATFORM)
 
 ## Trying and testing
 
@@ -152,7 +160,7 @@ kube-programs: ## Build API server, kubelet, helm and so on from their Go module
 .PHONY: kube
 kube: root build kube-programs image ## On a Kubernetes cluster of one node, on this machine, from real parts (kubelet, containerd): 15 minutes. ONLY="names" for some
 	@scripts/install.sh test kube
-	test/kube/run --image "$$(ls -t build/image/janusd-*.tar | head -n 1)" $(if $(ONLY),--only "$(ONLY)")
+	test/kube/run --image "$$(ls -t build/image/janusd-*-$$(dpkg --print-architecture).tar | head -n 1)" $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: bench
 bench: root build ## Measure; table on the screen, JSON in bench/out/latest.json

@@ -2,6 +2,7 @@
 # Builds the image with buildah, and writes it with a list of what is in it (SPDX) to build/image. Where the
 # Dockerfile's base can't be pulled, it is made from Debian's packages, Node.js and npm, under the same name: the
 # Dockerfile is the same. Layers are kept in $JANUSD_IMAGE_CACHE, or ~/.cache/janusd/image.
+# Argument: linux/amd64 or linux/arm64; left out: this machine's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/require.sh root node
@@ -10,9 +11,13 @@ scripts/install.sh image
 version=$(node -p 'require("./package.json").version')
 commit=$(git rev-parse HEAD)
 [ -z "$(git status --porcelain)" ] || commit+=-dirty
-arch=$(dpkg --print-architecture)
-base=$(awk '$1 == "FROM" { print $2; exit }' Dockerfile)
+own=$(dpkg --print-architecture)
+TARGETARCH=${1:-linux/$own}
+TARGETARCH=${TARGETARCH#linux/}
+source scripts/target.sh
+base=$(awk '$1 == "FROM" { print $3; exit }' Dockerfile)
 tag=janusd:$version
+[ -z "$tools" ] || tag+=-$arch
 out=build/image
 archive=$out/janusd-$version-$arch.tar
 mkdir -p $out
@@ -21,7 +26,7 @@ mkdir -p $out
 cache=${JANUSD_IMAGE_CACHE:-$HOME/.cache/janusd/image}
 mkdir -p "$cache"
 buildah=(buildah --root "$cache/storage" --runroot "$cache/run")
-log=$out/build.log
+log=$out/build-$arch.log
 certificates=/etc/ssl/certs/ca-certificates.crt
 
 # Debian and Node.js as the official image has them, as far as the builder needs.
@@ -32,8 +37,8 @@ make_base() {
   work=$(mktemp -d)
   # mmdebstrap gives its work to another user.
   chmod 755 "$work"
-  npm install --silent --global --ignore-scripts --engine-strict=false --prefix "$work/local" npm@11 "node-linux-${arch/amd64/x64}@24"
-  ln -sf "../lib/node_modules/node-linux-${arch/amd64/x64}/bin/node" "$work/local/bin/node"
+  npm install --silent --global --ignore-scripts --engine-strict=false --prefix "$work/local" npm@11 "node-linux-${own/amd64/x64}@24"
+  ln -sf "../lib/node_modules/node-linux-${own/amd64/x64}/bin/node" "$work/local/bin/node"
   mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Languages "none"' "$suite" "$root" \
     "deb http://deb.debian.org/debian $suite main" "deb http://deb.debian.org/debian $suite-updates main" \
     "deb http://deb.debian.org/debian-security $suite-security main"
@@ -52,13 +57,20 @@ make_base() {
   "${buildah[@]}" pull --quiet "docker.io/library/$base" >/dev/null 2>&1 || make_base
 echo "building $tag of $commit: the first time it takes a quarter of an hour ($log)"
 "${buildah[@]}" bud --pull-never --layers --network host --isolation chroot \
-  --build-arg "COMMIT=$commit" --tag "$tag" --file Dockerfile . >"$log" 2>&1 || { tail -40 "$log" && exit 1; }
+  --platform "linux/$arch" --build-arg "BUILDPLATFORM=linux/$own" --build-arg "COMMIT=$commit" --tag "$tag" --file Dockerfile . >"$log" 2>&1 || { tail -40 "$log" && exit 1; }
 
 rm -f "$archive"
 "${buildah[@]}" push --quiet "$tag" "docker-archive:$archive:$tag"
 container=$("${buildah[@]}" from "$tag")
 trap '"${buildah[@]}" rm "$container" >/dev/null' EXIT
 mounted=$("${buildah[@]}" mount "$container")
+# Whatever npm brought: nothing in it is for another machine.
+machines=$(find "$mounted" -type f -print0 | { xargs -0 readelf --file-header 2>/dev/null || true; } |
+  awk '$1 == "Machine:" { print $NF }' | sort --unique | xargs)
+case $arch:$machines in
+  amd64:X86-64 | arm64:AArch64) ;;
+  *) echo "the image for $arch has programs for: $machines" >&2 && exit 1 ;;
+esac
 node scripts/sbom.mjs "$mounted" "$tag" "$commit" >"$archive.spdx.json"
 size=$(du --summarize --apparent-size --block-size=1000 "$mounted" | cut -f1)
 "${buildah[@]}" umount "$container" >/dev/null

@@ -12,6 +12,13 @@ kube=(busybox-static containerd containernetworking-plugins iproute2 openssl run
 image=(buildah mmdebstrap binutils ca-certificates)
 kernels=(qemu-system-x86 busybox-static runc e2fsprogs xz-utils)
 
+# The Dockerfile's builder compiles for another architecture than its own.
+source "$(dirname "$0")/target.sh"
+if [ -n "$tools" ]; then
+  compile+=("g++-$machine-linux-gnu" "libbpf-dev:$arch" "libelf-dev:$arch" "zlib1g-dev:$arch")
+  case " $* " in *" compile "*) dpkg --add-architecture "$arch" ;; esac
+fi
+
 declare -a missing=()
 for set_name in "$@"; do
   declare -n packages=$set_name

@@ -1,6 +1,5 @@
 // What is in the image, as SPDX: read in the image itself. (`npm sbom --omit=dev` leaves out what development needs, too.)
 // Arguments: the image's root, its name, the commit.
-import { execFileSync } from "node:child_process";
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -28,7 +27,7 @@ function* debianPackages() {
 }
 
 function node() {
-  const version = execFileSync(join(root, "usr/local/bin/node"), ["--version"], { encoding: "utf8" }).trim().slice(1);
+  const version = readFileSync(join(root, "usr/local/share/node-version"), "utf8").trim().slice(1);
   return { name: "node", version, purl: `pkg:generic/node@${version}`, license: "MIT" };
 }
 
