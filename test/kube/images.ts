@@ -7,6 +7,9 @@ import { dockerArchive, installBusybox } from "../support/image.js";
 /** Opens what its argument names, before anything else, and writes what came of it: READ, or the error. */
 export const firstProgram = "/first";
 
+/** Does the same, and writes before that when it began. */
+export const startedProgram = "/started";
+
 /** Busybox, with a file that guards deny and one that they don't. */
 export const appImage = "janusd.test/app:1";
 
@@ -30,8 +33,10 @@ export function makeAppImage(directory: string): string {
       "seq",
       "wc",
     ]);
-    const source = new URL("first.c", import.meta.url).pathname;
-    execFileSync("cc", ["-static", "-Os", "-s", "-o", join(root, firstProgram), source]);
+    for (const program of [firstProgram, startedProgram]) {
+      const source = new URL(`.${program}.c`, import.meta.url).pathname;
+      execFileSync("cc", ["-static", "-Os", "-s", "-o", join(root, program), source]);
+    }
     mkdirSync(join(root, "etc/app"));
     writeFileSync(join(root, secret), "s3cret\n");
     writeFileSync(join(root, "etc/app/open"), "open\n");

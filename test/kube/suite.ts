@@ -15,6 +15,7 @@ import { outage } from "./scenarios/outage.js";
 import { readme } from "./scenarios/readme.js";
 import { rollout } from "./scenarios/rollout.js";
 import { selectors } from "./scenarios/selectors.js";
+import { startTime } from "./scenarios/start-time.js";
 import { uninstall } from "./scenarios/uninstall.js";
 import { volumes } from "./scenarios/volumes.js";
 
@@ -24,6 +25,7 @@ const scenarios: Readonly<Record<string, Scenario>> = {
   selectors,
   containers,
   "first-instruction": firstInstruction,
+  "start-time": startTime,
   volumes,
   outage,
   rollout,
