@@ -21,7 +21,7 @@ endif
 # Node's own headers, which come with it: node-gyp would fetch them. Expanded when used: `npm ci` brings Node.
 NODEDIR = --nodedir=$$(dirname "$$(dirname "$$(readlink -f "$$(command -v node)")")")
 
-BPF_SKELETONS := bpf/build/janusd.skel.h bpf/build/hold.skel.h bpf/build/arrivals.skel.h
+BPF_SKELETONS := bpf/build/janusd.skel.h bpf/build/hold.skel.h bpf/build/arrivals.skel.h bpf/build/decide.skel.h
 ADDON := native/build/Release/janusd.node
 NPM_STAMP := node_modules/.package-lock.json
 TS_STAMP := dist/.built

@@ -323,3 +323,78 @@ struct janus_arrival {
   __u32 pad;
   char path[JANUS_ARRIVAL_PATH];
 };
+
+// ---- deciding (bpf/decide.bpf.c) ---------------------------------------------
+
+// What is denied to a container's processes, as the kernel has it: the inode that holds the
+// contents (of an overlay, its layer's), and the superblock through which it is reached.
+struct janus_rule_key {
+  __u64 container;
+  __u64 superblock;  // kernel address
+  __u64 ino;
+  __u32 generation;
+  __u32 dev;
+};
+
+// How far it is denied.
+enum janus_reach {
+  JANUS_REACH_ITSELF = 1,
+  JANUS_REACH_ENTRIES = 2,  // what a directory holds directly
+  JANUS_REACH_DEEPER = 4,   // ... and what is below that
+};
+
+struct janus_ruling {
+  __u32 subject;
+  __u32 reach;  // janus_reach; 0: nothing is denied
+};
+
+enum { JANUS_DENIED_OPEN = 0, JANUS_DENIED_EXEC = 1, JANUS_DENIED_KINDS = 2 };
+enum { JANUS_TO_ANYBODY = 0, JANUS_TO_OTHERS = 1, JANUS_TO_WHOM = 2 };  // others: all but owners
+
+// Map `rules`. Only what is certain: whatever is not here is asked about.
+struct janus_rule {
+  struct janus_ruling of[JANUS_DENIED_KINDS][JANUS_TO_WHOM];
+};
+
+#define JANUS_DENIAL_PATH 4096  // bytes of a path that are kept
+
+enum janus_denial_flag {
+  JANUS_DENIAL_CUT = 1,   // the path's head is not there
+  JANUS_DENIAL_AWAY = 2,  // no daemon was there to be asked
+};
+
+// Ring record. After it come `path_len` bytes, as the superblock names it, then `asked_len`.
+struct janus_denial {
+  __u64 container;
+  __u64 start_ns;   // boot time: the process's start
+  __u64 time_ns;    // boot time
+  __u64 inode;      // kernel address: what was opened
+  __u32 device;     // s_dev of the superblock through which it was
+  __u32 mode;
+  __u32 subject;
+  __u32 kind;       // JANUS_DENIED_*
+  __u32 flags;      // janus_denial_flag
+  __u32 task_flags; // janus_task_flag
+  __u32 tgid;
+  __u32 ppid;
+  __u32 uid;
+  __u32 path_len;
+  __u32 asked_len;
+  __u32 pad;
+  char comm[16];
+};
+
+// Map `lost`: denials that found no room in the ring.
+struct janus_lost_key {
+  __u32 subject;
+  __u32 kind;  // JANUS_DENIED_*
+};
+
+// The context that `real_inodes` is run with.
+struct janus_real_inodes_args {
+  // in
+  __s32 fd;
+  __u32 count;  // out: of keys
+  // out; without their container
+  struct janus_rule_key keys[2];
+};

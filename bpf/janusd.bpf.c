@@ -24,6 +24,7 @@
 
 #include "event.h"
 #include "identities.h"
+#include "overlay.h"
 #include "tracked.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -541,36 +542,7 @@ struct path_walk {
   struct janus_slot *slot;
 };
 
-#define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define OVL_REDIRECT_ON 3  // an enum without a name in fs/overlayfs/params.h
-
-static __noinline struct dentry *overlay_lower(struct inode *inode) {
-  struct ovl_inode *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
-  struct ovl_entry *entry = BPF_CORE_READ(overlay, oe);
-  if (!entry || BPF_CORE_READ(entry, __numlower) == 0) return 0;
-  struct dentry *lower = 0;
-  bpf_probe_read_kernel(&lower, sizeof(lower),
-                        (void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack) +
-                            bpf_core_field_offset(struct ovl_path, dentry));
-  return lower;
-}
-static __noinline struct dentry *overlay_lower_old(struct inode *inode) {
-  struct ovl_inode___old *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode___old, vfs_inode);
-  return BPF_CORE_READ(overlay, lowerpath.dentry);
-}
-
-// What the topmost image layer has below an overlay inode; 0: nothing.
-static __always_inline struct dentry *lower_dentry(struct inode *inode) {
-  if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC) return 0;
-  if (bpf_core_field_exists(struct ovl_inode, oe)) return overlay_lower(inode);
-  if (bpf_core_field_exists(struct ovl_inode___old, lowerpath)) return overlay_lower_old(inode);
-  return 0;
-}
-
-static __always_inline struct inode *lower_inode(struct inode *inode) {
-  struct dentry *lower = lower_dentry(inode);
-  return lower ? BPF_CORE_READ(lower, d_inode) : 0;
-}
 
 static __noinline bool redirects(struct ovl_fs *overlay) {
   return BPF_CORE_READ(overlay, config.redirect_mode) == OVL_REDIRECT_ON;

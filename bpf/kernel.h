@@ -29,7 +29,7 @@ enum {
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1, BPF_EXIST = 2 };
 enum { BPF_F_NO_PREALLOC = 1u << 0, BPF_F_MMAPABLE = 1u << 10 };
-enum { BPF_RB_AVAIL_DATA = 0 };
+enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_NO_WAKEUP = 1u << 0, BPF_RB_FORCE_WAKEUP = 1u << 1 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -86,6 +86,7 @@ struct inode {
   struct super_block *i_sb;
   unsigned long i_ino;
   unsigned int i_nlink;
+  unsigned int i_generation;
   struct hlist_head i_dentry;
 };
 struct dentry {
@@ -119,6 +120,10 @@ struct ovl_inode {
   struct inode vfs_inode;
   struct ovl_entry *oe;
 };
+struct ovl_inode___upper {  // in each of these
+  struct inode vfs_inode;
+  struct dentry *__upperdentry;
+};
 struct ovl_config {
   int redirect_mode;
 };
@@ -141,6 +146,7 @@ struct path {
 struct file {
   void *private_data;
   unsigned int f_mode;
+  unsigned int f_flags;
   struct path f_path;
   struct inode *f_inode;
 };

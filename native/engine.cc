@@ -61,6 +61,8 @@ struct Engine::Running {
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen = [this](std::uint64_t container, std::uint32_t tid,
                                                     std::uint64_t mnt_ns) { replanner.namespace_seen(container, tid, mnt_ns); }}),
+        decider(programs, options.kernel_decides ? Decider::Mode::on : Decider::Mode::off),
+        kernel_rules(decider, policy),
         trees(groups, counters),
         identities(groups, programs, trees, refusals, options.identity_limit),
         learner(groups, policy, counters, options.ignore_limit, options.ignore_after),
@@ -70,6 +72,7 @@ struct Engine::Running {
         scanner({programs, policy, identities, learner, trees, planner, counters, refusals}),
         explainer({programs, policy, identities, planner, tracker}),
         recorder(ring, tracker, [this] { wake(); }),
+        kernel_denials({decider, kernel_rules, policy, tracker, recorder, ring}),
         dirents({groups, programs, policy, tracker, recorder, counters, refusals}),
         keeper(options.keeper),
         holder(programs, options.hold, options.hold_limit),
@@ -81,18 +84,28 @@ struct Engine::Running {
         wake_javascript(std::move(wake_javascript)) {
     programs.set_identity_group(groups.identity.fd());
     planner.set_name_watch(&names);
-    planner.set_published([this](const std::set<Device>& devices) { dirents.changed(devices); });
+    identities.set_kernel_rules(&kernel_rules);
+    planner.set_published([this](const std::set<Device>& devices) {
+      for (const Device device : devices) kernel_rules.changed(device);
+      dirents.changed(devices);
+    });
+    if (!decider.refusal().empty()) say("janusd: the kernel decides nothing by itself: " + decider.refusal() + "\n");
     if (options.stalls > 0) counters.exposed_stall.add(options.stalls);
+    if (options.keep && decider.works()) keep();
     keeper.start(holder.kept());
     answering.push_back(named("watchdog", [this] { gate.rescue(stopping, stop_event.get()); }));
     answering.push_back(named("gate", [this] { gate.run(stopping, stop_event.get()); }));
     begin("observer", [this] { observer.run(stopping, stop_event.get()); });
+    if (decider.works()) begin("denials", [this] { kernel_denials.run(stopping, stop_event.get(), [this] { take_over(); }); });
     begin("dirents", [this] { dirents.run(stopping, stop_event.get()); });
     begin("tracker", [this] { track(); });
     begin("planner", [this] { replanner.run(stopping); });
     begin("waker", [this] { deliver_wakes(); });
     scanner_thread = named("scanner", [this] { scanner.run(scanner_stopping); });
-    last_resort.on_end([this] { groups.release_permission(); });
+    last_resort.on_end([this] {
+      decider.leave();
+      groups.release_permission();
+    });
   }
 
   // Whoever waits for an answer comes first. The gate and its watchdog wait for
@@ -100,6 +113,7 @@ struct Engine::Running {
   // Only then the other threads are waited for: one of them may be in a file
   // system, or itself wait for an answer.
   ~Running() {
+    if (pins) decider.leave();
     stopping.store(true);
     scanner_stopping.store(true);
     eventfd_write(stop_event.get(), 1);
@@ -115,6 +129,19 @@ struct Engine::Running {
     woken.notify_all();
     replanner.wake();
     for (std::thread& thread : threads) thread.join();
+  }
+
+  // Also later: one that ran beside this one may have ended since, and left what guards were then.
+  std::size_t take_over() const { return pins && settled.load() ? pins->take_over() : 0; }
+
+  void keep() {
+    auto links = programs.kept_links();
+    std::ranges::move(decider.kept_links(), std::back_inserter(links));
+    try {
+      pins.emplace(links);
+    } catch (const Error& error) {
+      say(std::string("janusd: what the kernel denies by itself will end with this process: ") + error.what() + "\n");
+    }
   }
 
   // Threads show by name in ps -L and top -H.
@@ -394,6 +421,9 @@ struct Engine::Running {
   BpfPrograms programs;
   Canary canary;
   Tracker tracker;
+  Decider decider;
+  std::optional<Pins> pins;
+  KernelRules kernel_rules;
   TreeWatch trees;
   IdentityTable identities;
   IgnoreLearner learner;
@@ -403,6 +433,7 @@ struct Engine::Running {
   IdentityScanner scanner;
   Explainer explainer;
   Recorder recorder;
+  KernelDenials kernel_denials;
   DirentObserver dirents;
   KeeperProcess keeper;
   Holder holder;
@@ -425,6 +456,7 @@ struct Engine::Running {
   std::condition_variable woken;
   bool wake_wanted = false, wake_now = false;
   std::atomic<bool> stopping{false};
+  std::atomic<bool> settled{false};  // all guards of before are in place
   std::atomic<bool> scanner_stopping{false};
   std::thread scanner_thread;
   std::vector<std::thread> answering;  // the gate and its watchdog
@@ -491,6 +523,8 @@ std::optional<Rehearsal::Judged> Engine::judge_past(const Rehearsal& by, std::sp
 
 void Engine::apply(std::span<const GuardSpec> specs) {
   Running& all = running();
+  all.take_over();
+  all.kernel_denials.record();  // what was denied for those that are replaced
   const auto [jobs, devices, before, containers] = all.planner.apply(specs);
   // The guards are there, so nothing throws from here: a container that has ended
   // meanwhile is told of as any other that ends.
@@ -503,6 +537,12 @@ void Engine::apply(std::span<const GuardSpec> specs) {
     return std::ranges::any_of(spec.subjects, [](const SubjectSpec& on) { return (on.policy->events & kDirentKinds) != 0; });
   });
   if (dirents) all.dirents.settle(devices, kDirentsLimit);
+}
+
+std::size_t Engine::take_over() {
+  Running& all = running();
+  all.settled.store(true);
+  return all.take_over();
 }
 
 void Engine::hold_arrivals(bool on) {
@@ -521,6 +561,8 @@ int Engine::canary() { return running().canary.root(); }
 bool Engine::remove(std::uint32_t key) {
   Running& all = running();
   bool existed = false;
+  all.take_over();
+  all.kernel_denials.record();  // what was denied for it until now
   const auto before = all.planner.remove(key, existed);
   all.scanner.sweep(before);
   std::set<Device> devices;
@@ -554,6 +596,7 @@ EngineVitals Engine::vitals() {
   vitals.programs = all.programs.attached();
   std::ranges::copy(all.holder.attached(), std::back_inserter(vitals.programs));
   std::ranges::copy(all.arrivals.attached(), std::back_inserter(vitals.programs));
+  std::ranges::copy(all.decider.attached(), std::back_inserter(vitals.programs));
   vitals.ring = {ring_.capacity(), ring_.used(), ring_.written()};
   const auto milliseconds = [](const Heartbeat& beat) { return static_cast<double>(beat.age_ns()) / 1e6; };
   vitals.heartbeat_ms = {{"gate", milliseconds(all.gate.heartbeat())},
@@ -566,6 +609,7 @@ EngineVitals Engine::vitals() {
                          {"last_resort", milliseconds(all.last_resort.heartbeat())},
                          {"tracker", milliseconds(all.tracker_heartbeat)},
                          {"watchdog", milliseconds(all.gate.watchdog_heartbeat())}};
+  if (all.decider.works()) vitals.heartbeat_ms.emplace("denials", milliseconds(all.kernel_denials.heartbeat()));
   return vitals;
 }
 
@@ -623,9 +667,12 @@ EngineStats Engine::stats() {
   stats.maps = all.programs.maps();
   std::ranges::copy(all.holder.maps(), std::back_inserter(stats.maps));
   std::ranges::copy(all.arrivals.maps(), std::back_inserter(stats.maps));
+  std::ranges::copy(all.decider.maps(), std::back_inserter(stats.maps));
   stats.bpf_records = all.programs.counter(JANUS_COUNT_RECORDS);
   stats.bpf_ring_peak = all.programs.ring_peak();
   stats.hold_tier = all.holder.tier();
+  stats.kernel_decides = all.decider.works();
+  stats.kept = all.pins.has_value();
   stats.holds = {{"held", all.holder.counter(JANUS_HOLD_COUNT_HELD)},
                  {"skipped", all.holder.counter(JANUS_HOLD_COUNT_SKIPPED)},
                  {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},

@@ -19,6 +19,8 @@
 #include <vector>
 
 #include "ebpf/bpf_programs.h"
+#include "ebpf/decider.h"
+#include "ebpf/pins.h"
 #include "record/event_ring.h"
 #include "record/refusals.h"
 #include "os/fanotify_group.h"
@@ -26,11 +28,13 @@
 #include "decide/explainer.h"
 #include "decide/rehearsal.h"
 #include "decide/gate.h"
+#include "decide/kernel_denials.h"
 #include "hold/arrivals.h"
 #include "hold/holder.h"
 #include "os/last_resort.h"
 #include "cover/canary.h"
 #include "cover/identity_scanner.h"
+#include "identity/kernel_rules.h"
 #include "track/inspector.h"
 #include "cover/mark_planner.h"
 #include "cover/replanner.h"
@@ -47,6 +51,8 @@ struct EngineOptions {
   std::size_t ignore_limit = 262144;
   std::size_t ignore_after = 64;
   HoldMode hold = HoldMode::automatic;
+  bool kernel_decides = true;  // where it can
+  bool keep = false;           // what the kernel decides holds on when this process is gone
   std::chrono::milliseconds hold_limit{1000};
   std::chrono::milliseconds pod_wait{2000};  // see Arrivals
   KeeperProcess::Options keeper;
@@ -77,6 +83,7 @@ struct EngineStats {
   std::vector<MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
   std::string hold_tier;
+  bool kernel_decides = false, kept = false;
   Arrivals::Stats arrivals;
   std::map<std::string, bool> urgent;  // threads that run before all ordinary ones, if they may
 };
@@ -101,6 +108,8 @@ class Engine {
   std::shared_ptr<const Rehearsal> rehearse(const GuardSpec& guard);
   std::optional<Rehearsal::Judged> judge_past(const Rehearsal& by, std::span<const std::uint8_t> record, const std::string& container);
   void apply(std::span<const GuardSpec> specs);
+  // All guards of before are in place: what earlier daemons have left in the kernel goes. Returns of how many.
+  std::size_t take_over();
   // See Arrivals (native/hold/arrivals.h).
   void hold_arrivals(bool on);
   std::vector<Arrival> take_arrivals();

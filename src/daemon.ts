@@ -117,8 +117,13 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const fileGuards = guardFile && new FileGuards(guardFile, { registry, engine, log });
     fileGuards?.start();
     steps.push({ what: "the file's guards", close: () => fileGuards?.close() });
-    const { holdTier, programs } = engine.stats(); // as they stay
-    log.info({ guards: registry.size, hold: holdTier, msSinceStart: Math.round(performance.now()) }, "enforcing");
+    const { holdTier, programs, kernelDecides, kept } = engine.stats(); // as they stay
+    const tookOver = engine.takeOver();
+    if (tookOver > 0) log.info({ daemons: tookOver }, "took over what earlier daemons had left in the kernel");
+    log.info(
+      { guards: registry.size, hold: holdTier, kernelDecides, kept, msSinceStart: Math.round(performance.now()) },
+      "enforcing",
+    );
 
     // Only now: loading what serves takes longer than all of the above, and containers were unguarded meanwhile.
     const cluster = await openCluster(config, { registry, engine, arrivals: podArrivals, denials, log });

@@ -370,6 +370,13 @@ const DEFINITIONS: readonly Definition[] = [
     read: ({ stats }) => [{ labels: { tier: stats.holdTier }, value: 1 }],
   },
   {
+    name: "janusd_kernel_decides",
+    type: "gauge",
+    help: "1: the kernel denies by itself what is certain (--kernel-decides); `kept`: and goes on when the daemon is gone (--keep).",
+    labels: ["kept"],
+    read: ({ stats }) => [{ labels: { kept: String(stats.kept) }, value: stats.kernelDecides ? 1 : 0 }],
+  },
+  {
     name: "janusd_holds_total",
     type: "counter",
     help: "Processes of guarded containers that changed what they see of the file system: held until it was guarded, skipped (traced or stopped by somebody else, or no keeper), those of the held that the keeper let go after --hold-limit, and opens that were denied: since the container has more mounts than its share (docs/limits.md), or, before Linux 6.5, by an overlay of its own (docs/architecture/windows.md).",

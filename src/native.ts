@@ -83,6 +83,10 @@ export interface EngineOptions {
   readonly hold: HoldMode;
   /** Nobody is held for longer. Milliseconds. */
   readonly holdLimitMs: number;
+  /** Whether the kernel denies by itself what is certain, where it can; see native/ebpf/decider.h. */
+  readonly kernelDecides: boolean;
+  /** What it denies then stays denied when this process is gone. */
+  readonly keep: boolean;
   /** The first program of a pod's container is held for no longer; 0: never. Milliseconds. See `Engine.holdArrivals`. */
   readonly podWaitMs: number;
   /** A process of its own kills the daemon where nobody has answered for so long. Milliseconds; 0: never. */
@@ -328,8 +332,11 @@ export interface EngineVitals {
   /** Names of the eBPF programs that the kernel has attached (or loaded, where they are only called by us) now. */
   readonly programs: readonly string[];
   readonly ring: { readonly bytes: number; readonly used: number; readonly written: number };
-  /** Milliseconds since each thread last proved that it moves (each wakes at least once a second). */
-  readonly heartbeatMs: Readonly<Record<Thread, number>>;
+  /**
+   * Milliseconds since each thread last proved that it moves (each wakes at least once a second). `denials` is there
+   * only where the kernel decides.
+   */
+  readonly heartbeatMs: Readonly<Record<Thread, number>> & { readonly denials?: number };
 }
 
 /** What the guards of one container did not get, since others need theirs. */
@@ -371,6 +378,10 @@ export interface EngineStats extends EngineVitals, EngineTroubles {
   readonly bpfRingPeak: number;
   /** What tells of new mounts and namespaces: `fentry`, `syscalls`, `scheduler` or `off`; see native/hold/holder.h. */
   readonly holdTier: string;
+  /** Whether the kernel denies by itself what is certain. */
+  readonly kernelDecides: boolean;
+  /** Whether that stays so when this process is gone. */
+  readonly kept: boolean;
   /** Processes that changed their mounts: `held`, `skipped` (not stopped: it is traced, say), `expired` (let go by the keeper). */
   readonly holds: Readonly<Record<string, number>>;
   /** Containers of pods that started; see `Engine.holdArrivals`. */
@@ -446,6 +457,8 @@ export interface Engine {
    * Takes some ten milliseconds. Throws UNSUPPORTED, and is off then.
    */
   holdArrivals(on: boolean): void;
+  /** All guards of before are in place: what daemons that are gone have left in the kernel goes. Returns of how many. */
+  takeOver(): number;
   /**
    * Those that arrived since the last call. `onWake` is called for them at once, and once a second while holding is on.
    * Call this each time: nobody is held for a daemon that doesn't for twice `podWaitMs` and two seconds. Each has to

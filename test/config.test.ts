@@ -39,6 +39,8 @@ t.test("defaults", async (t) => {
       ignoreAfter: 0,
       hold: "auto",
       holdLimitMs: 1000,
+      kernelDecides: true,
+      keep: true,
       podWaitMs: 2000,
       stallLimitMs: 10_000,
       stallFile: "/var/lib/janusd/guards.json.stalled",

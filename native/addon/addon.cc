@@ -224,6 +224,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                         InstanceMethod<&JsEngine::judge_past>("judgePast"),
                         InstanceMethod<&JsEngine::apply>("apply"), InstanceMethod<&JsEngine::remove>("remove"),
                         InstanceMethod<&JsEngine::canary>("canary"),
+                        InstanceMethod<&JsEngine::take_over>("takeOver"),
                         InstanceMethod<&JsEngine::hold_arrivals>("holdArrivals"),
                         InstanceMethod<&JsEngine::take_arrivals>("takeArrivals"),
                         InstanceMethod<&JsEngine::admit>("admit"),
@@ -243,6 +244,8 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                                 .ignore_limit = static_cast<std::size_t>(number("ignoreLimit")),
                                 .ignore_after = static_cast<std::size_t>(number("ignoreAfter")),
                                 .hold = hold_mode_of(from.Get("hold").As<Napi::String>().Utf8Value()),
+                                .kernel_decides = from.Get("kernelDecides").As<Napi::Boolean>().Value(),
+                                .keep = from.Get("keep").As<Napi::Boolean>().Value(),
                                 .hold_limit = std::chrono::milliseconds(number("holdLimitMs")),
                                 .pod_wait = std::chrono::milliseconds(number("podWaitMs")),
                                 .keeper = {.stall_limit = std::chrono::milliseconds(number("stallLimitMs")),
@@ -334,6 +337,11 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
 
   Napi::Value canary(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), guarded(info.Env(), [&] { return engine_->canary(); }));
+  }
+
+  Napi::Value take_over(const Napi::CallbackInfo& info) {
+    const std::size_t left = guarded(info.Env(), [&] { return engine_->take_over(); });
+    return Napi::Number::New(info.Env(), static_cast<double>(left));
   }
 
   Napi::Value explain(const Napi::CallbackInfo& info) {
@@ -517,6 +525,8 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("bpfRecords", Napi::Number::New(env, static_cast<double>(all.bpf_records)));
     out.Set("bpfRingPeak", Napi::Number::New(env, static_cast<double>(all.bpf_ring_peak)));
     out.Set("holdTier", all.hold_tier);
+    out.Set("kernelDecides", all.kernel_decides);
+    out.Set("kept", all.kept);
     out.Set("holds", object_of(env, all.holds));
     out.Set("arrivals", arrivals_of(env, all.arrivals));
     out.Set("urgent", object_of(env, all.urgent));

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "cover/event_mask.h"
 
@@ -22,6 +24,29 @@ std::string_view path_of(const std::shared_ptr<const Entry>& entry) { return ent
 std::uint64_t next_version() {
   static std::atomic<std::uint64_t> last{0};
   return ++last;
+}
+
+// Whether both say the same of the same path, whenever they were resolved.
+bool alike(const Entry& one, const Entry& other) {
+  const auto of = [](const Subject& s) {
+    return std::tie(s.id, s.guard, s.container, s.events, s.max_depth, s.only_dir, s.auto_allow_owner, s.audit, s.recursive,
+                    s.only_container, s.exact, s.enforced, s.exclude);
+  };
+  return std::tie(one.action, one.depth, one.path, one.relative) == std::tie(other.action, other.depth, other.path, other.relative) &&
+         of(*one.subject) == of(*other.subject);
+}
+
+bool all_alike(std::span<const Placed* const> some, std::span<const Placed* const> others) {
+  const auto sorted = [](std::span<const Placed* const> placed) {
+    std::vector<const Entry*> entries;
+    for (const Placed* each : placed) entries.push_back(each->entry.get());
+    std::ranges::sort(entries, {}, [](const Entry* entry) {
+      return std::tuple(std::string_view(entry->path), entry->subject->id, entry->action, std::string_view(entry->relative));
+    });
+    return entries;
+  };
+  if (some.size() != others.size()) return false;
+  return std::ranges::equal(sorted(some), sorted(others), [](const Entry* one, const Entry* other) { return alike(*one, *other); });
 }
 
 }  // namespace
@@ -72,6 +97,7 @@ void Ground::take(const Placed& placed, RuleTable::Edit& edit) {
 }
 
 void Ground::change(std::span<const Placed* const> gone, std::span<const Placed* const> come) {
+  if (!all_alike(gone, come)) rules_version_ = next_version();
   RuleTable::Edit edit(table_);
   const auto denies = [](const Placed* placed) { return placed->entry->action == Action::deny; };
   for (const Placed* placed : gone) take(*placed, edit);
@@ -155,6 +181,7 @@ void Ground::plan(Device device, const SeenBy& seen, MarkPlan& plan) const {
   superblock->shared = !owned;
   for (const auto& [mask, count] : dirents_) superblock->dirents |= mask;
   superblock->dirents_version = dirents_version_;
+  superblock->rules_version = rules_version_;
   plan.superblocks[device] = std::move(superblock);
 }
 

@@ -58,6 +58,7 @@ class Ground {
   std::map<std::uint64_t, std::size_t> denied_;   // permission masks of what denies
   std::map<std::uint32_t, std::size_t> dirents_;  // masks of watched events on directories and attributes
   std::uint64_t dirents_version_ = 0;
+  std::uint64_t rules_version_ = 0;  // another one: they may say something else
   std::size_t owned_ = 0;                         // places of superblocks that are a container's alone
   // Whether it is answered, of each entry that depends on others.
   std::map<std::shared_ptr<const Entry>, std::pair<std::uint64_t, bool>> dependent_;  // -> container, answered

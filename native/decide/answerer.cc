@@ -72,7 +72,7 @@ void Answerer::count(const Question& question, const Judged& judged, bool elsewh
   const auto flags = static_cast<std::uint16_t>(kFlagAnswered | (judged.audited() && in_time ? kFlagAudited : 0) |
                                                (decision.owner ? kFlagOwner : 0) | (in_time ? 0 : kFlagLate));
   const SuperblockPolicy& table = *judged.superblock->table;
-  parts_.recorder.record(table, *decision.entry, judged.location,
+  parts_.recorder.record(table, *decision.entry->subject, judged.location,
                          {.kind = judged.kind,
                           .response = response,
                           .flags = flags,

@@ -669,7 +669,7 @@ void DirentObserver::write(const Superblock& superblock, const Entry& entry, Fil
                            bool directory, const Event& event, std::uint16_t flags) {
   janus_locate seen = event.who->seen;
   seen.mode = directory ? S_IFDIR : S_IFREG;
-  parts_.recorder.record(*superblock.table, entry, Location{.raw = &seen, .path = path, .asked = {}},
+  parts_.recorder.record(*superblock.table, *entry.subject, Location{.raw = &seen, .path = path, .asked = {}},
                          {.kind = kind,
                           .response = Response::allow,
                           .flags = static_cast<std::uint16_t>(flags | kFlagWatched),

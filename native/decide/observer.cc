@@ -107,7 +107,7 @@ void Observer::take(const fanotify_event_metadata& event, std::uint64_t read_ns)
     if (decision.entry == nullptr) continue;
     anyone = true;
     const std::uint16_t flags = decision.entry->action == Action::watch ? kFlagWatched : 0;
-    parts_.recorder.record(*superblock->table, *decision.entry, location,
+    parts_.recorder.record(*superblock->table, *decision.entry->subject, location,
                            {.kind = observed.kind,
                             .response = Response::allow,
                             .flags = flags,

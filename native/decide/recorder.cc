@@ -70,8 +70,7 @@ Recorder::Recorder(EventRing& ring, Tracker& tracker, std::function<void()> wake
       wake_(std::move(wake)),
       epoch_ns_(boot_epoch_ns()) {}
 
-void Recorder::record(const SuperblockPolicy& table, const Entry& entry, const Location& location, const What& what) {
-  const Subject& subject = *entry.subject;
+void Recorder::record(const SuperblockPolicy& table, const Subject& subject, const Location& location, const What& what) {
   const bool answered = what.flags & kFlagAnswered;
   subject.stats->count(what.kind, what.response, answered);
   if (answered) subject.stats->block(what.response, what.blocked_ns);

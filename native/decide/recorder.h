@@ -32,8 +32,8 @@ class Recorder {
     std::string_view other = {};  // of a rename: the other name, as the superblock has it
   };
 
-  // Counts and records what `entry` decided about `location`.
-  void record(const SuperblockPolicy& table, const Entry& entry, const Location& location, const What& what);
+  // Counts and records what `subject` decided about `location`.
+  void record(const SuperblockPolicy& table, const Subject& subject, const Location& location, const What& what);
 
  private:
   EventRing& ring_;

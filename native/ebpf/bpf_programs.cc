@@ -215,6 +215,12 @@ int BpfPrograms::tasks_fd() const { return bpf_map__fd(skeleton_->maps.tasks); }
 
 int BpfPrograms::identities_fd() const { return bpf_map__fd(skeleton_->maps.identities); }
 
+std::vector<std::pair<std::string, int>> BpfPrograms::kept_links() const {
+  return {{"on_fork", bpf_link__fd(skeleton_->links.on_fork)},
+          {"on_attach", bpf_link__fd(skeleton_->links.on_attach)},
+          {"on_exit", bpf_link__fd(skeleton_->links.on_exit)}};
+}
+
 int BpfPrograms::records_fd() const { return ring_buffer__epoll_fd(ring_); }
 
 void BpfPrograms::consume(const std::function<void(const janus_record&, const RecordTexts&)>& visit) {

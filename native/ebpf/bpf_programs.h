@@ -103,6 +103,9 @@ class BpfPrograms {
   int tasks_fd() const;
   int identities_fd() const;
 
+  // Those that keep the table of processes true while nobody reads their records.
+  std::vector<std::pair<std::string, int>> kept_links() const;
+
   // Readable when records wait. One consumer at a time.
   int records_fd() const;
   void consume(const std::function<void(const janus_record&, const RecordTexts&)>& visit);

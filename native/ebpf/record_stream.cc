@@ -53,4 +53,13 @@ std::optional<std::pair<const janus_record*, RecordTexts>> record_of(const void*
   return std::pair(record, texts);
 }
 
+std::optional<KernelDenial> denial_of(const void* data, std::size_t size) {
+  const auto* raw = static_cast<const janus_denial*>(data);
+  if (size < sizeof(*raw)) return std::nullopt;
+  std::string_view rest(static_cast<const char*>(data) + sizeof(*raw), size - sizeof(*raw));
+  KernelDenial denial{.raw = raw, .path = {}, .asked = {}};
+  if (!take(rest, raw->path_len, denial.path) || !take(rest, raw->asked_len, denial.asked)) return std::nullopt;
+  return denial;
+}
+
 }  // namespace janus

@@ -56,6 +56,7 @@ IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::
   if (now.mask != before->mask && !mark(fd, now.mask, location.directory())) return Pinned::limit;
   add_reasons(now, paths, *superblock.table, location.directory());
   if (now.mask == before->mask && now.paths.size() == before->paths.size() && now.cut == before->cut) return Pinned::already;
+  if (rules_of_kernel_ != nullptr) rules_of_kernel_->change(inode, now.paths);
   identities_[known->second.id] = std::make_shared<const Identity>(std::move(now));
   join_links(known->second.lower);
   return Pinned::already;
@@ -107,6 +108,7 @@ IdentityTable::Pinned IdentityTable::pin_new(int fd, const Location& location, s
     links->second.known.insert(inode);
   }
   by_inode_[inode] = held;
+  if (rules_of_kernel_ != nullptr) rules_of_kernel_->hold(fd, inode, device, directory, identities_.at(held.id)->paths);
   join_links(held.lower);
   if (directory && superblock.shared) trees_.watch(fd, device);
   else if (directory) trees_.watch_overlay(fd, device, paths.front());
@@ -218,6 +220,7 @@ void IdentityTable::erase(ByInode::iterator held) {
   const auto [inode, gone] = *held;
   const auto identity = identities_.find(gone.id);
   programs_.remove_identity(inode);
+  if (rules_of_kernel_ != nullptr) rules_of_kernel_->release(inode);
   shares_.give_back(gone.payer);
   identities_.erase(identity);
   by_inode_.erase(held);
@@ -264,6 +267,7 @@ void IdentityTable::sweep(Device device, const PolicyBox& policies, const std::f
     if (!now.paths.empty() || (now.cut && superblock != nullptr)) {
       charge_another(held, now.paths, *superblock->table);
       if (same) continue;
+      if (rules_of_kernel_ != nullptr) rules_of_kernel_->change(inode, now.paths);
       identities_[held.id] = std::make_shared<const Identity>(std::move(now));
       join_links(held.lower);
       continue;

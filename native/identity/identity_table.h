@@ -29,6 +29,7 @@
 #include "os/fanotify_group.h"
 #include "ebpf/locator.h"
 #include "policy/policy.h"
+#include "identity/kernel_rules.h"
 #include "identity/shares.h"
 #include "identity/tree_watch.h"
 #include "record/refusals.h"
@@ -47,6 +48,9 @@ class IdentityTable {
  public:
   // `limit`: what one container may have pinned.
   IdentityTable(const Groups& groups, BpfPrograms& programs, TreeWatch& trees, Refusals& refusals, std::size_t limit);
+
+  // Is told of each pin, its paths and its end.
+  void set_kernel_rules(KernelRules* rules) { rules_of_kernel_ = rules; }
 
   // Room that a container's guard was promised. Goes with this object.
   class Reservation {
@@ -133,6 +137,7 @@ class IdentityTable {
   BpfPrograms& programs_;
   TreeWatch& trees_;
   Refusals& refusals_;
+  KernelRules* rules_of_kernel_ = nullptr;
   mutable std::shared_mutex mutex_;
   std::uint32_t next_ = 1;
   std::size_t since_collected_ = 0;  // pins, made or refused

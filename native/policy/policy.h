@@ -112,6 +112,13 @@ class SuperblockPolicy {
   // Whether there is a rule at the path itself.
   bool is_named(std::string_view path) const { return rules_at(path) != nullptr; }
 
+  const RuleTable& rules() const { return rules_; }
+
+  // The longest part of `path` that an entry could have, and how many levels
+  // the rest has: a container can make paths of any length, and must not make
+  // us look at each of its prefixes.
+  std::string_view comparable(std::string_view path, std::uint32_t& levels) const;
+
   // Whether more than one guard has anything here.
   bool several_guards() const { return rules_.several_guards(); }
 
@@ -137,11 +144,6 @@ class SuperblockPolicy {
   std::string seen_by(std::uint64_t container, std::string_view path) const;
 
  private:
-  // The longest part of `path` that an entry could have, and how many levels
-  // the rest has: a container can make paths of any length, and must not make
-  // us look at each of its prefixes.
-  std::string_view comparable(std::string_view path, std::uint32_t& levels) const;
-
   // Whether no entry is a child of the directory, or reaches what is `levels` below it.
   bool untouched(std::string_view directory, std::uint32_t levels, bool observed, std::uint32_t events = ~0u) const;
 
@@ -186,6 +188,8 @@ struct Superblock {
   std::uint32_t dirents = 0;
   // Another one: what is watched of them, or from where it is reached, has changed.
   std::uint64_t dirents_version = 0;
+  // Another one: the rules may say something else. 0: not known.
+  std::uint64_t rules_version = 0;
 
   // The clone that a path is reached from, and the path below it.
   const Base* base_for(std::string_view path) const;

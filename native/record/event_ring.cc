@@ -49,6 +49,12 @@ bool EventRing::push(FileEvent header, const FileEventTexts& texts, std::span<co
   return was_empty;
 }
 
+void EventRing::lose(std::uint64_t records) {
+  const std::lock_guard lock(mutex_);
+  seq_ += records;
+  dropped_ += records;
+}
+
 std::size_t EventRing::drain(std::span<std::uint8_t> into) {
   std::size_t done = 0;
   std::unique_lock lock(mutex_);

@@ -25,6 +25,9 @@ class EventRing {
   // empty before: the reader has to be woken.
   bool push(FileEvent header, const FileEventTexts& texts, std::span<const std::uint32_t> deniers);
 
+  // So many records could not be made at all: they are as those that found no room.
+  void lose(std::uint64_t records);
+
   // Whole records only; returns the bytes copied. By one thread at a time.
   std::size_t drain(std::span<std::uint8_t> into);
 

@@ -91,6 +91,15 @@ void a_full_ring_drops_and_leaves_a_gap() {
   CHECK(after.size() == 1 && after[0].header.seq == static_cast<std::uint64_t>(pushed + 1));
 }
 
+void what_could_not_be_made_leaves_a_gap_as_well() {
+  EventRing ring(65536);
+  ring.push({}, {}, {});
+  ring.lose(3);
+  ring.push({}, {}, {});
+  const auto read = drain(ring);
+  CHECK(read.size() == 2 && read[1].header.seq == 5 && ring.dropped() == 3 && ring.written() == 2);
+}
+
 void records_cross_the_end_of_the_memory() {
   EventRing ring(65536);
   bool all_right = true;
@@ -192,6 +201,7 @@ void nobody_waits_for_the_reader() {
 int main() {
   keeps_order_and_strings();
   a_full_ring_drops_and_leaves_a_gap();
+  what_could_not_be_made_leaves_a_gap_as_well();
   records_cross_the_end_of_the_memory();
   a_reader_with_little_room_gets_whole_records();
   many_writers_lose_nothing_silently();

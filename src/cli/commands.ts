@@ -12,6 +12,7 @@ import { learn, parseFold, parsePath } from "./learn.js";
 import { manualPage } from "./manual.js";
 import * as node from "./node-commands.js";
 import { MESSAGE_FORMATS } from "./output.js";
+import { release } from "./release.js";
 import type { Io, Runner } from "./session.js";
 
 export function addCommands(program: Command, { online, offline }: Runner): void {
@@ -144,6 +145,11 @@ export function addCommands(program: Command, { online, offline }: Runner): void
     .description("say what this machine lets the daemon do, and what is missing; needs no daemon")
     .addOption(output(["table", "json"]))
     .action((options) => online((session) => node.doctor(session, options)));
+
+  program
+    .command("release")
+    .description("end what daemons have left in the kernel to hold on without them (--keep); needs no daemon")
+    .action(() => offline((io) => release(io)));
 
   program
     .command("version")

@@ -34,6 +34,7 @@ const core = [
   "paths",
   "owner",
   "hold-open",
+  "decide",
   "arrivals",
   "ending",
   "stall",

@@ -33,7 +33,7 @@ const patienceMs = Number(process.env["TEST_PATIENCE_MS"] ?? PATIENCE_MS);
 const slowness = Math.max(1, patienceMs / PATIENCE_MS);
 
 export interface DaemonOptions {
-  /** After --listen, --insecure, --http, --state-file and --node-name, so that they win, or listen at more. */
+  /** After --listen, --insecure, --http, --state-file, --node-name and --keep=false, so that they win, or listen at more. */
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Default: a new one. Give the one of an earlier daemon to restart it. */
@@ -100,6 +100,7 @@ export class Daemon {
       `--state-file=${stateFile}`,
       "--node-name=testnode",
       "--metrics-interval=0", // figures are read right after what they count
+      "--keep=false", // what one test guards is nothing to the next
       ...(options.flags ?? []),
     ];
     const child = spawn(command, args, {

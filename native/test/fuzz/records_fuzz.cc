@@ -41,11 +41,18 @@ void as_threads(std::string_view bytes) {
 void as_record(std::string_view bytes) {
   const auto copy = std::make_unique<std::uint64_t[]>(bytes.size() / 8 + 1);
   std::memcpy(copy.get(), bytes.data(), bytes.size());
-  const auto record = record_of(copy.get(), bytes.size());
-  if (!record) return;
   const char* const begin = reinterpret_cast<const char*>(copy.get());
-  for (const std::string_view text : {record->second.exe, record->second.argv0})
+  const auto claim_inside = [&](std::string_view text) {
     CLAIM(text.data() >= begin && text.data() + text.size() <= begin + bytes.size());
+  };
+  if (const auto record = record_of(copy.get(), bytes.size())) {
+    claim_inside(record->second.exe);
+    claim_inside(record->second.argv0);
+  }
+  if (const auto denial = denial_of(copy.get(), bytes.size())) {
+    claim_inside(denial->path);
+    claim_inside(denial->asked);
+  }
 }
 
 }  // namespace

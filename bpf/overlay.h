@@ -1,0 +1,47 @@
+// What an overlay's inode is made of: the inode of the upper layer, and of the topmost lower one.
+//
+// Owns: where each kernel has them. No maps.
+#pragma once
+
+#include "kernel.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+
+static __noinline struct dentry *overlay_lower(struct inode *inode) {
+  struct ovl_inode *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
+  struct ovl_entry *entry = BPF_CORE_READ(overlay, oe);
+  if (!entry || BPF_CORE_READ(entry, __numlower) == 0) return 0;
+  struct dentry *lower = 0;
+  bpf_probe_read_kernel(&lower, sizeof(lower),
+                        (void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack) +
+                            bpf_core_field_offset(struct ovl_path, dentry));
+  return lower;
+}
+static __noinline struct dentry *overlay_lower_old(struct inode *inode) {
+  struct ovl_inode___old *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode___old, vfs_inode);
+  return BPF_CORE_READ(overlay, lowerpath.dentry);
+}
+
+// What the topmost image layer has below an overlay inode; 0: nothing.
+static __always_inline struct dentry *lower_dentry(struct inode *inode) {
+  if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC) return 0;
+  if (bpf_core_field_exists(struct ovl_inode, oe)) return overlay_lower(inode);
+  if (bpf_core_field_exists(struct ovl_inode___old, lowerpath)) return overlay_lower_old(inode);
+  return 0;
+}
+
+static __always_inline struct inode *lower_inode(struct inode *inode) {
+  struct dentry *lower = lower_dentry(inode);
+  return lower ? BPF_CORE_READ(lower, d_inode) : 0;
+}
+
+static __always_inline struct inode *upper_inode(struct inode *inode) {
+  if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC || !bpf_core_field_exists(struct ovl_inode___upper, __upperdentry))
+    return 0;
+  struct ovl_inode___upper *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode___upper, vfs_inode);
+  struct dentry *upper = BPF_CORE_READ(overlay, __upperdentry);
+  return upper ? BPF_CORE_READ(upper, d_inode) : 0;
+}

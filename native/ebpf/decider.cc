@@ -1,0 +1,128 @@
+#include "ebpf/decider.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "bpf/build/decide.skel.h"
+#include "ebpf/libbpf_log.h"
+#include "ebpf/probe.h"
+#include "os/error.h"
+
+namespace janus {
+
+Decider::Decider(const BpfPrograms& programs, Mode mode) {
+  if (mode == Mode::off || (mode == Mode::on && !probe_kernel().fentry.works())) return;
+  listen_to_libbpf();
+  skeleton_ = decide_bpf::open();
+  if (skeleton_ == nullptr) throw refused_by_libbpf("open the programs", "bpf/decide.bpf.o");
+  // An inode of an overlay may be known by two.
+  bpf_map__set_max_entries(skeleton_->maps.rules, 2 * programs.sizes().identities);
+  for (bpf_program* hook : {skeleton_->progs.decide_open, skeleton_->progs.daemon_exit})
+    bpf_program__set_autoload(hook, mode == Mode::on);
+  if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) != 0 || decide_bpf::load(skeleton_) != 0 ||
+      decide_bpf::attach(skeleton_) != 0) {
+    refusal_ = refused_by_libbpf("decide in the kernel", "bpf/decide.bpf.o").what();
+    close();
+    return;
+  }
+  ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.denials), &Decider::on_denial, this, nullptr);
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  if (ring_ == nullptr || bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.attend), &options) != 0) {
+    const int number = errno;
+    close();
+    throw Error::system(number, "ring_buffer__new", "map denials");
+  }
+  attachments_.add(*skeleton_->skeleton);
+}
+
+Decider::~Decider() { close(); }
+
+void Decider::close() {
+  ring_buffer__free(std::exchange(ring_, nullptr));
+  decide_bpf::destroy(std::exchange(skeleton_, nullptr));
+}
+
+std::vector<std::pair<std::string, int>> Decider::kept_links() const {
+  if (skeleton_ == nullptr) return {};
+  if (skeleton_->links.decide_open == nullptr) return {};
+  return {{"decide_open", bpf_link__fd(skeleton_->links.decide_open)}};
+}
+
+void Decider::leave() {
+  if (skeleton_ != nullptr) skeleton_->bss->away = 1;
+}
+
+std::vector<janus_rule_key> Decider::keys_of(int fd) const {
+  if (skeleton_ == nullptr) return {};
+  janus_real_inodes_args args = {.fd = fd, .count = 0, .keys = {}};
+  // The program writes its answer into the context.
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &args, .ctx_size_in = sizeof(args));
+  if (bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.real_inodes), &options) != 0) return {};
+  return {args.keys, args.keys + std::min<std::size_t>(args.count, std::size(args.keys))};
+}
+
+bool Decider::set(const janus_rule_key& key, const janus_rule& rule) {
+  if (skeleton_ == nullptr) return true;
+  if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.rules), &key, &rule, BPF_ANY) == 0) return true;
+  full_.add();
+  return false;
+}
+
+void Decider::remove(const janus_rule_key& key) {
+  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.rules), &key);
+}
+
+std::optional<janus_rule> Decider::rule(const janus_rule_key& key) const {
+  janus_rule rule{};
+  if (skeleton_ == nullptr || bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.rules), &key, &rule) != 0) return std::nullopt;
+  return rule;
+}
+
+int Decider::fd() const { return ring_ == nullptr ? -1 : ring_buffer__epoll_fd(ring_); }
+
+int Decider::on_denial(void* context, void* data, std::size_t size) {
+  auto& self = *static_cast<Decider*>(context);
+  if (const auto denial = denial_of(data, size)) {
+    (*self.visit_)(*denial);
+    ++self.visited_;
+  }
+  return 0;
+}
+
+std::size_t Decider::consume(const std::function<void(const KernelDenial&)>& visit) {
+  if (ring_ == nullptr) return 0;
+  visit_ = &visit;
+  visited_ = 0;
+  ring_buffer__consume(ring_);
+  return visited_;
+}
+
+std::uint64_t Decider::lost_total() const { return skeleton_ == nullptr ? 0 : skeleton_->bss->lost_total; }
+
+std::vector<Decider::Lost> Decider::lost() const {
+  std::vector<Lost> all;
+  if (skeleton_ == nullptr) return all;
+  const int map = bpf_map__fd(skeleton_->maps.lost);
+  janus_lost_key last{}, key{};
+  for (const janus_lost_key* at = nullptr; bpf_map_get_next_key(map, at, &key) == 0; at = &last) {
+    last = key;
+    std::uint64_t count = 0;
+    if (bpf_map_lookup_elem(map, &key, &count) == 0) all.push_back({key.subject, key.kind, count});
+  }
+  return all;
+}
+
+std::vector<MapUse> Decider::maps() const {
+  if (skeleton_ == nullptr) return {};
+  std::vector<MapUse> maps = maps_of(skeleton_->obj);
+  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks"; });
+  for (MapUse& map : maps)
+    if (map.name == "rules") map.full = full_.get();
+  return maps;
+}
+
+}  // namespace janus

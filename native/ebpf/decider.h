@@ -1,0 +1,85 @@
+// The programs of bpf/decide.bpf.c: opens and execs that the kernel denies by itself.
+//
+// Owns: what libbpf opened for it. Only where the kernel takes fmod_ret programs; elsewhere
+// nothing is denied here, and each call does nothing. Methods may be called from any thread
+// unless they say otherwise. Must not judge: see identity/kernel_rules.h.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bpf/event.h"
+#include "ebpf/attachments.h"
+#include "ebpf/bpf_programs.h"
+#include "ebpf/record_stream.h"
+
+struct decide_bpf;
+struct ring_buffer;
+
+namespace janus {
+
+class Decider {
+ public:
+  enum class Mode {
+    off,
+    rules,  // only its maps, and what an inode is known by: nothing is denied
+    on,     // where the kernel takes it; else off, and if it should have been taken refusal() says why
+  };
+  Decider(const BpfPrograms& programs, Mode mode);
+  ~Decider();
+  Decider(const Decider&) = delete;
+  Decider& operator=(const Decider&) = delete;
+
+  bool works() const { return skeleton_ != nullptr; }
+  const std::string& refusal() const { return refusal_; }
+
+  // What denies, also without a daemon.
+  std::vector<std::pair<std::string, int>> kept_links() const;
+  // The daemon is about to answer nobody any more: what lies below something that is denied is denied
+  // from here, too.
+  void leave();
+
+  // By what the inode of a descriptor is known, without a container. Empty: its file system
+  // doesn't tell inodes apart for sure.
+  std::vector<janus_rule_key> keys_of(int fd) const;
+  // False: no room.
+  bool set(const janus_rule_key& key, const janus_rule& rule);
+  void remove(const janus_rule_key& key);
+  std::optional<janus_rule> rule(const janus_rule_key& key) const;
+
+  // Readable when denials wait; -1: never. For kGatherMs after that more may come without a word:
+  // look once more then. One consumer at a time.
+  static constexpr int kGatherMs = 5;
+  int fd() const;
+  // Returns how many there were.
+  std::size_t consume(const std::function<void(const KernelDenial&)>& visit);
+  // Those that found no room in the ring, so far. The total is cheap to ask for.
+  struct Lost {
+    std::uint32_t subject = 0, kind = 0;
+    std::uint64_t count = 0;
+  };
+  std::uint64_t lost_total() const;
+  std::vector<Lost> lost() const;
+
+  std::uint64_t full() const { return full_.get(); }  // rules that found no room
+  std::vector<MapUse> maps() const;                   // its own
+  std::vector<std::string> attached() const { return attachments_.present(); }
+
+ private:
+  void close();
+  static int on_denial(void* context, void* data, std::size_t size);
+
+  decide_bpf* skeleton_ = nullptr;
+  ring_buffer* ring_ = nullptr;
+  Attachments attachments_;
+  std::string refusal_;
+  Counter full_;
+  const std::function<void(const KernelDenial&)>* visit_ = nullptr;  // during consume()
+  std::size_t visited_ = 0;
+};
+
+}  // namespace janus

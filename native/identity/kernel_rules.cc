@@ -1,0 +1,204 @@
+#include "identity/kernel_rules.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "os/clock.h"
+
+namespace janus {
+namespace {
+
+// Inodes that are judged again before whoever else waits for the lock has it.
+constexpr std::size_t kAtOnce = 64;
+
+bool same(const CertainDenial::Ruling& one, const CertainDenial::Ruling& other) {
+  if (one.reach != other.reach) return false;
+  return one.entry == other.entry || (one.entry != nullptr && other.entry != nullptr && one.entry->subject->id == other.entry->subject->id);
+}
+
+bool same(const CertainDenial& one, const CertainDenial& other) {
+  for (std::size_t kind = 0; kind < one.of.size(); ++kind)
+    for (std::size_t whom = 0; whom < one.of[kind].size(); ++whom)
+      if (!same(one.of[kind][whom], other.of[kind][whom])) return false;
+  return one.container == other.container;
+}
+
+// If any of an object's paths is denied, it is.
+void add(std::vector<CertainDenial>& all, const CertainDenial& more) {
+  const auto one = std::ranges::find(all, more.container, &CertainDenial::container);
+  if (one == all.end()) return all.push_back(more);
+  for (std::size_t kind = 0; kind < more.of.size(); ++kind)
+    for (std::size_t whom = 0; whom < more.of[kind].size(); ++whom)
+      if (more.of[kind][whom].reach > one->of[kind][whom].reach) one->of[kind][whom] = more.of[kind][whom];
+}
+
+constexpr std::uint32_t kReaches[] = {0, JANUS_REACH_ITSELF, JANUS_REACH_ITSELF | JANUS_REACH_ENTRIES,
+                                      JANUS_REACH_ITSELF | JANUS_REACH_ENTRIES | JANUS_REACH_DEEPER};
+
+}  // namespace
+
+// By the policy that is published now.
+const CertainDenials* KernelRules::certain_of(Device device) {
+  const auto policy = policies_.get();
+  const Superblock* superblock = policy->find(device);
+  if (superblock == nullptr) {
+    judged_.erase(device);
+    return nullptr;
+  }
+  Judged& judged = judged_[device];
+  const bool same = judged.certain != nullptr && (judged.certain->table() == superblock->table.get() ||
+                                                  (superblock->rules_version != 0 && superblock->rules_version == judged.rules_version));
+  if (!same) judged = {superblock->rules_version, std::make_unique<const CertainDenials>(superblock->table)};
+  return judged.certain.get();
+}
+
+void KernelRules::hold(int fd, std::uint64_t inode, Device device, bool directory, std::span<const std::string> paths) {
+  if (!decider_.works()) return;
+  std::vector<janus_rule_key> keys = decider_.keys_of(fd);
+  const std::lock_guard lock(mutex_);
+  if (const auto before = held_.find(inode); before != held_.end()) {
+    unwrite(inode, before->second);
+    by_device_[before->second.device].erase(inode);
+    held_.erase(before);
+  }
+  if (keys.empty()) return;
+  Held& held = held_[inode];
+  held = {.device = device, .directory = directory, .keys = std::move(keys), .paths = {paths.begin(), paths.end()}, .denials = {}};
+  by_device_[device].insert(inode);
+  judge(inode, held);
+}
+
+void KernelRules::change(std::uint64_t inode, std::span<const std::string> paths) {
+  if (!decider_.works()) return;
+  const std::lock_guard lock(mutex_);
+  const auto it = held_.find(inode);
+  if (it == held_.end()) return;
+  it->second.paths.assign(paths.begin(), paths.end());
+  judge(inode, it->second);
+}
+
+void KernelRules::release(std::uint64_t inode) {
+  if (!decider_.works()) return;
+  const std::lock_guard lock(mutex_);
+  const auto it = held_.find(inode);
+  if (it == held_.end()) return;
+  unwrite(inode, it->second);
+  const auto of = by_device_.find(it->second.device);
+  of->second.erase(inode);
+  if (of->second.empty()) by_device_.erase(of);
+  held_.erase(it);
+}
+
+// Whoever holds an inode meanwhile judges it by the policy that is published already.
+void KernelRules::changed(Device device) {
+  if (!decider_.works()) return;
+  Lock lock(mutex_);
+  const auto before = judged_.find(device);
+  const CertainDenials* const was = before == judged_.end() ? nullptr : before->second.certain.get();
+  if (was != nullptr && certain_of(device) == was) return;
+  std::uint64_t from = 0;
+  for (bool more = true; more;) {
+    more = false;
+    const auto of = by_device_.find(device);
+    if (of == by_device_.end()) return;
+    std::size_t done = 0;
+    for (auto inode = of->second.lower_bound(from); inode != of->second.end(); ++inode) {
+      if (done++ == kAtOnce) {
+        from = *inode;
+        more = true;
+        break;
+      }
+      judge(*inode, held_.at(*inode));
+    }
+    if (!more) return;
+    lock.unlock();
+    lock.lock();
+  }
+}
+
+// What is to be denied no more goes before what is new comes.
+void KernelRules::judge(std::uint64_t inode, Held& held) {
+  std::vector<CertainDenial> denials;
+  if (const CertainDenials* certain = certain_of(held.device)) {
+    for (const std::string& path : held.paths)
+      for (const CertainDenial& denial : certain->of(path, held.directory)) add(denials, denial);
+  }
+  if (std::ranges::equal(held.denials, denials, [](const auto& one, const auto& other) { return same(one, other); })) return;
+  unwrite(inode, held);
+  held.denials = std::move(denials);
+  for (const CertainDenial& denial : held.denials) {
+    name(denial, 1);
+    for (janus_rule_key key : held.keys) {
+      key.container = denial.container;
+      Written& written = written_[key_of(key)];
+      written.key = key;
+      written.of.emplace(inode, &denial);
+      write(written);
+    }
+  }
+}
+
+void KernelRules::name(const CertainDenial& denial, int by) {
+  for (const auto& kind : denial.of) {
+    for (const auto& ruling : kind) {
+      if (ruling.entry == nullptr) continue;
+      Named& named = subjects_[ruling.entry->subject->id];
+      named.subject = ruling.entry->subject;
+      named.by += static_cast<std::size_t>(by);
+      if (named.by == 0) named.until_ns = monotonic_ns();
+    }
+  }
+}
+
+void KernelRules::unwrite(std::uint64_t inode, Held& held) {
+  for (const CertainDenial& denial : held.denials) {
+    name(denial, -1);
+    for (janus_rule_key key : held.keys) {
+      key.container = denial.container;
+      const auto written = written_.find(key_of(key));
+      if (written == written_.end()) continue;
+      written->second.of.erase(inode);
+      if (!written->second.of.empty()) {
+        write(written->second);
+        continue;
+      }
+      decider_.remove(key);
+      written_.erase(written);
+    }
+  }
+  held.denials.clear();
+}
+
+void KernelRules::write(const Written& written) {
+  janus_rule rule{};
+  for (const auto& [inode, denial] : written.of) {
+    for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
+      for (std::size_t whom = 0; whom < denial->of[kind].size(); ++whom) {
+        const CertainDenial::Ruling& ruling = denial->of[kind][whom];
+        janus_ruling& to = rule.of[kind][whom];
+        if (kReaches[ruling.reach] > to.reach) to = {ruling.entry->subject->id, kReaches[ruling.reach]};
+      }
+    }
+  }
+  decider_.set(written.key, rule);
+}
+
+std::vector<std::string> KernelRules::paths_of(std::uint64_t inode) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = held_.find(inode);
+  return it == held_.end() ? std::vector<std::string>() : it->second.paths;
+}
+
+std::shared_ptr<const Subject> KernelRules::subject(std::uint32_t id) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = subjects_.find(id);
+  return it == subjects_.end() ? nullptr : it->second.subject;
+}
+
+void KernelRules::forget_unused(std::uint64_t since_ns) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(subjects_, [&](const auto& item) { return item.second.by == 0 && item.second.until_ns < since_ns; });
+}
+
+}  // namespace janus

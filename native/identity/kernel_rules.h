@@ -1,0 +1,89 @@
+// Which pinned inodes the kernel denies by itself, to whom.
+//
+// Owns: the rules of the decider's map. A rule is there only as long as the published policy
+// is certain of it (policy/certain.h): changed() is to be called after each publishing, and
+// before anybody is told that a guard is gone. Thread-safe.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ebpf/decider.h"
+#include "policy/certain.h"
+#include "policy/policy.h"
+
+namespace janus {
+
+class KernelRules {
+ public:
+  KernelRules(Decider& decider, const PolicyBox& policies) : decider_(decider), policies_(policies) {}
+
+  // The inode of `fd` is pinned, and guarded as what stood at these paths. What was said of it before
+  // is forgotten. `inode`: its kernel address.
+  void hold(int fd, std::uint64_t inode, Device device, bool directory, std::span<const std::string> paths);
+  // Its paths are these now. Nothing, if it isn't held.
+  void change(std::uint64_t inode, std::span<const std::string> paths);
+  void release(std::uint64_t inode);
+
+  // The policy of the superblock was published.
+  void changed(Device device);
+
+  // What it was guarded as; empty: it isn't held.
+  std::vector<std::string> paths_of(std::uint64_t inode) const;
+  // Null: no rule has named it for a while.
+  std::shared_ptr<const Subject> subject(std::uint32_t id) const;
+  // Forgets subjects that no rule has named since then: what the kernel has denied for them is recorded.
+  void forget_unused(std::uint64_t since_ns);
+
+ private:
+  using Key = std::array<std::uint64_t, 5>;
+  using Lock = std::unique_lock<std::mutex>;
+  struct Held {
+    Device device = 0;
+    bool directory = false;
+    std::vector<janus_rule_key> keys;  // without a container
+    std::vector<std::string> paths;
+    std::vector<CertainDenial> denials;
+  };
+  // Where the rules of one key come from.
+  struct Written {
+    janus_rule_key key{};
+    std::map<std::uint64_t, const CertainDenial*> of;  // by inode
+  };
+  static Key key_of(const janus_rule_key& key) {
+    return {key.container, key.superblock, key.ino, key.generation, key.dev};
+  }
+  const CertainDenials* certain_of(Device device);
+  void judge(std::uint64_t inode, Held& held);
+  void name(const CertainDenial& denial, int by);
+  void unwrite(std::uint64_t inode, Held& held);
+  void write(const Written& written);
+
+  Decider& decider_;
+  const PolicyBox& policies_;
+  mutable std::mutex mutex_;
+  std::map<std::uint64_t, Held> held_;  // by inode
+  std::map<Device, std::set<std::uint64_t>> by_device_;
+  std::map<Key, Written> written_;
+  // What is certain on each superblock, by its published table.
+  struct Judged {
+    std::uint64_t rules_version = 0;
+    std::unique_ptr<const CertainDenials> certain;
+  };
+  std::map<Device, Judged> judged_;
+  struct Named {
+    std::shared_ptr<const Subject> subject;
+    std::size_t by = 0;          // rulings
+    std::uint64_t until_ns = 0;  // of one that none names; monotonic
+  };
+  std::map<std::uint32_t, Named> subjects_;
+};
+
+}  // namespace janus

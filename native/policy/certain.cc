@@ -1,0 +1,98 @@
+#include "policy/certain.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+namespace janus {
+namespace {
+
+// Whether nothing but place, event and actor decides whether it applies.
+bool is_plain(const Subject& subject) {
+  return subject.enforced && !subject.only_dir && subject.max_depth == 0 && subject.exclude.empty();
+}
+
+}  // namespace
+
+CertainDenials::CertainDenials(std::shared_ptr<const SuperblockPolicy> table) : table_(std::move(table)) {
+  table_->rules().each([&](const Rule& rule) {
+    const Entry& entry = *rule.entry;
+    if (!rule.answered) return false;
+    audited_ = audited_ || entry.subject->audit;
+    if (entry.action == Action::allow) doubts_[entry.subject->guard].allowed.push_back(entry.path);
+    else if (entry.subject->auto_allow_owner) doubts_[entry.subject->guard].owners.push_back(entry.path);
+    return audited_;
+  });
+  for (auto& [guard, doubts] : doubts_) {
+    std::ranges::sort(doubts.allowed);
+    std::ranges::sort(doubts.owners);
+  }
+}
+
+bool CertainDenials::any_at(const std::vector<std::string>& paths, std::string_view path) {
+  return std::ranges::binary_search(paths, path, {}, [](const std::string& each) { return std::string_view(each); });
+}
+
+bool CertainDenials::any_below(const std::vector<std::string>& paths, std::string_view path) {
+  const std::string below = std::string(path) + "/";
+  const auto next = std::ranges::lower_bound(paths, below);
+  return next != paths.end() && next->starts_with(below);
+}
+
+// `at` is the entry's path, `levels` above the object; `path` as much of the object's as a rule could have.
+CertainDenial::Reach CertainDenials::reach(const Entry& entry, std::string_view path, std::string_view at, std::uint32_t levels,
+                                           bool directory) const {
+  const Subject& subject = *entry.subject;
+  const std::uint32_t depth = entry.depth + levels;
+  if (depth > 1 && !subject.recursive) return CertainDenial::none;
+  CertainDenial::Reach reach = !directory || (depth > 0 && !subject.recursive) ? CertainDenial::itself
+                               : subject.recursive                             ? CertainDenial::deeper
+                                                                               : CertainDenial::entries;
+  const auto doubts = doubts_.find(subject.guard);
+  if (doubts == doubts_.end()) return reach;
+  const auto spoil = [&](const std::vector<std::string>& paths) {
+    // What is as near to the object, or nearer, decides instead.
+    for (std::string_view between = path;; between = parent_of(between)) {
+      if (any_at(paths, between)) reach = CertainDenial::none;
+      if (between.size() == at.size()) break;
+    }
+    if (any_below(paths, path)) reach = std::min(reach, CertainDenial::itself);
+  };
+  spoil(doubts->second.allowed);
+  if (!subject.auto_allow_owner) spoil(doubts->second.owners);
+  return reach;
+}
+
+std::vector<CertainDenial> CertainDenials::of(std::string_view path, bool directory) const {
+  std::vector<CertainDenial> all;
+  if (audited_) return all;
+  std::uint32_t levels = 0;
+  const std::string_view comparable = table_->comparable(path, levels);
+  for (std::string_view at = comparable;; at = parent_of(at), ++levels) {
+    const RuleTable::Node* node = table_->rules().find(at);
+    const std::shared_ptr<const RuleTable::Rules> rules = node == nullptr ? nullptr : node->rules;
+    for (const Rule& rule : rules == nullptr ? std::span<const Rule>() : std::span<const Rule>(*rules)) {
+      const Entry& entry = *rule.entry;
+      if (!rule.answered || entry.action != Action::deny || !is_plain(*entry.subject)) continue;
+      const CertainDenial::Reach far = reach(entry, comparable, at, levels, directory);
+      if (far == CertainDenial::none) continue;
+      const std::uint64_t container = entry.subject->container;
+      auto denial = std::ranges::find(all, container, &CertainDenial::container);
+      if (denial == all.end()) denial = all.insert(all.end(), CertainDenial{.container = container});
+      for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
+        if (!(entry.subject->events & mask_of(kCertainKinds[kind]))) continue;
+        auto& ruling = denial->of[kind][static_cast<std::size_t>(entry.subject->auto_allow_owner ? ToWhom::others : ToWhom::anybody)];
+        if (far > ruling.reach) ruling = {rule.entry, far};
+      }
+    }
+    if (at.empty()) break;
+  }
+  std::erase_if(all, [](const CertainDenial& denial) {
+    return std::ranges::all_of(denial.of, [](const auto& kind) {
+      return std::ranges::all_of(kind, [](const auto& ruling) { return ruling.reach == CertainDenial::none; });
+    });
+  });
+  return all;
+}
+
+}  // namespace janus

@@ -1,0 +1,60 @@
+// What a superblock's rules deny to a container whatever else is asked: what the kernel may
+// deny by itself (bpf/decide.bpf.c).
+//
+// Owns: which rules are plain, and what could speak against them. It says less than
+// SuperblockPolicy::decide() rather than more: a rule that depends on more than the object's
+// place, the event and the actor is left out, with all that it could overrule.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "policy/policy.h"
+
+namespace janus {
+
+enum class ToWhom : std::uint8_t { anybody, others };  // others: all but owners
+inline constexpr std::array kCertainKinds = {FileEventKind::open, FileEventKind::exec};
+
+struct CertainDenial {
+  // How far: the object itself; what a directory holds directly; what is below that. Each
+  // includes those before it. Null: nothing.
+  enum Reach : std::uint8_t { none, itself, entries, deeper };
+  struct Ruling {
+    std::shared_ptr<const Entry> entry;
+    Reach reach = none;
+  };
+  std::uint64_t container = 0;  // to its processes only
+  std::array<std::array<Ruling, 2>, kCertainKinds.size()> of{};  // [kind][ToWhom]
+};
+
+class CertainDenials {
+ public:
+  explicit CertainDenials(std::shared_ptr<const SuperblockPolicy> table);
+
+  // Of an object at this path, one for each container that is denied anything.
+  std::vector<CertainDenial> of(std::string_view path, bool directory) const;
+
+  const SuperblockPolicy* table() const { return table_.get(); }
+
+ private:
+  // Paths at which a guard says something else than a plain denial, in order.
+  struct Doubts {
+    std::vector<std::string> allowed;  // to anybody, maybe
+    std::vector<std::string> owners;   // denied to all but owners
+  };
+  static bool any_at(const std::vector<std::string>& paths, std::string_view path);
+  static bool any_below(const std::vector<std::string>& paths, std::string_view path);
+  CertainDenial::Reach reach(const Entry& entry, std::string_view path, std::string_view at, std::uint32_t levels, bool directory) const;
+
+  const std::shared_ptr<const SuperblockPolicy> table_;
+  bool audited_ = false;  // something leaves traces in the kernel's audit log: nothing is certain
+  std::unordered_map<std::uint32_t, Doubts> doubts_;  // by guard
+};
+
+}  // namespace janus

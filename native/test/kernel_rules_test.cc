@@ -1,0 +1,240 @@
+// What the kernel is told to deny by itself: real files, the real map. (The program that reads it
+// is tried by test/kernels/decide.ts.)
+#include "identity/kernel_rules.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "ebpf/locator.h"
+#include "os/clock.h"
+#include "tap.h"
+
+using namespace janus;
+namespace fs = std::filesystem;
+
+namespace {
+
+using Kind = FileEventKind;
+
+std::shared_ptr<Subject> subject(std::uint32_t id, std::uint32_t events, std::uint64_t container = 7) {
+  auto made = std::make_shared<Subject>();
+  made->id = made->guard = id;
+  made->container = container;
+  made->events = events;
+  made->recursive = true;
+  return made;
+}
+
+constexpr std::uint32_t kOpen = mask_of(Kind::open), kExec = mask_of(Kind::exec);
+
+Rule deny(const char* path, std::shared_ptr<const Subject> of) {
+  return {std::make_shared<Entry>(Entry{.action = Action::deny, .depth = 0, .path = path, .relative = "", .subject = std::move(of)}), true};
+}
+
+// On a tmpfs of its own.
+struct Bench {
+  Bench() {
+    char name[] = "/tmp/janusd-rules.XXXXXX";
+    base = mkdtemp(name);
+    if (mount("none", base.c_str(), "tmpfs", 0, nullptr) != 0) std::abort();
+    device = locator.locate(open("").get()).raw->dev;
+  }
+  ~Bench() {
+    umount(base.c_str());
+    fs::remove(base);
+  }
+
+  UniqueFd open(const std::string& path) const { return UniqueFd(::open((base / path).c_str(), O_PATH | O_CLOEXEC)); }
+  void file(const std::string& path) const {
+    fs::create_directories((base / path).parent_path());
+    std::ofstream(base / path) << "x";
+  }
+  void publish(std::vector<Rule> with, std::uint64_t version = 0) {
+    auto next = std::make_shared<Policy>();
+    if (!with.empty()) {
+      auto superblock = std::make_shared<Superblock>();
+      superblock->table = std::make_shared<SuperblockPolicy>(std::move(with), std::vector<View>{});
+      superblock->rules_version = version;
+      next->superblocks[device] = superblock;
+    }
+    policies.publish(next);
+    rules.changed(device);
+  }
+  std::uint64_t hold(const std::string& path, std::vector<std::string> as) {
+    const UniqueFd fd = open(path);
+    const Location at = locator.locate(fd.get());
+    rules.hold(fd.get(), at.raw->inode, device, at.directory(), as);
+    return at.raw->inode;
+  }
+  // Who denies it to all; 0: it is asked about.
+  std::uint32_t denier(const std::string& path, std::size_t kind = JANUS_DENIED_OPEN, std::uint32_t reach = JANUS_REACH_ITSELF,
+                       std::uint64_t container = 7) {
+    const auto keys = decider.keys_of(open(path).get());
+    if (keys.size() != 1) std::abort();
+    janus_rule_key key = keys.front();
+    key.container = container;
+    const auto rule = decider.rule(key);
+    if (!rule) return 0;
+    const janus_ruling& ruling = rule->of[kind][JANUS_TO_ANYBODY];
+    return ruling.reach & reach ? ruling.subject : 0;
+  }
+
+  BpfPrograms programs;
+  PolicyBox policies;
+  Decider decider{programs, Decider::Mode::rules};
+  KernelRules rules{decider, policies};
+  Locator locator{programs, LocatorSlot::planner};
+  fs::path base;
+  Device device = 0;
+};
+
+void a_rule_lasts_as_long_as_the_policy_is_certain() {
+  Bench bench;
+  bench.file("d/f");
+  bench.publish({deny("/d", subject(1, kOpen))});
+  const std::uint64_t directory = bench.hold("d", {"/d"}), file = bench.hold("d/f", {"/d/f"});
+  CHECK(bench.denier("d") == 1 && bench.denier("d/f") == 1);
+  CHECK(bench.denier("d", JANUS_DENIED_OPEN, JANUS_REACH_ENTRIES) == 1 && bench.denier("d", JANUS_DENIED_OPEN, JANUS_REACH_DEEPER) == 1);
+  CHECK(bench.denier("d/f", JANUS_DENIED_OPEN, JANUS_REACH_ENTRIES) == 0);
+  CHECK(bench.denier("d", JANUS_DENIED_EXEC) == 0);
+  CHECK(bench.denier("d", JANUS_DENIED_OPEN, JANUS_REACH_ITSELF, 8) == 0);
+  CHECK(bench.rules.subject(1) != nullptr);
+
+  // Another guard instead.
+  bench.publish({deny("/d", subject(2, kExec))});
+  CHECK(bench.denier("d") == 0 && bench.denier("d", JANUS_DENIED_EXEC) == 2 && bench.denier("d/f", JANUS_DENIED_EXEC) == 2);
+  // It only audits.
+  const auto audits = subject(2, kExec);
+  audits->enforced = false;
+  bench.publish({deny("/d", audits)});
+  CHECK(bench.denier("d", JANUS_DENIED_EXEC) == 0 && bench.denier("d/f", JANUS_DENIED_EXEC) == 0);
+  bench.publish({deny("/d", subject(3, kOpen))});
+  CHECK(bench.denier("d") == 3);
+  bench.publish({});
+  CHECK(bench.denier("d") == 0 && bench.denier("d/f") == 0);
+  // What was denied meanwhile can still be recorded.
+  CHECK(bench.rules.subject(3) != nullptr);
+  bench.rules.forget_unused(0);
+  CHECK(bench.rules.subject(1) != nullptr && bench.rules.subject(3) != nullptr);
+  bench.rules.forget_unused(monotonic_ns());
+  CHECK(bench.rules.subject(1) == nullptr && bench.rules.subject(3) == nullptr);
+
+  bench.publish({deny("/d", subject(4, kOpen))});
+  CHECK(bench.denier("d") == 4 && bench.denier("d/f") == 4);
+  bench.rules.forget_unused(monotonic_ns());
+  CHECK(bench.rules.subject(4) != nullptr);
+  bench.rules.release(directory);
+  CHECK(bench.denier("d") == 0 && bench.denier("d/f") == 4);
+  bench.rules.release(file);
+  CHECK(bench.denier("d/f") == 0);
+}
+
+void a_version_says_whether_there_is_anything_to_judge() {
+  Bench bench;
+  bench.file("f");
+  bench.publish({deny("/f", subject(1, kOpen))}, 5);
+  bench.hold("f", {"/f"});
+  CHECK(bench.denier("f") == 1);
+  bench.publish({deny("/f", subject(2, kOpen))}, 6);
+  CHECK(bench.denier("f") == 2);
+  bench.publish({}, 0);
+  CHECK(bench.denier("f") == 0);
+}
+
+void what_it_is_guarded_as_counts_and_each_of_two_that_share_an_inode() {
+  Bench bench;
+  bench.file("d/f");
+  bench.file("out/x");
+  bench.publish({deny("/d", subject(1, kOpen)), deny("/e", subject(2, kExec))});
+  // It was in both, and is in neither.
+  const std::uint64_t inode = bench.hold("out/x", {"/d/x", "/e/x"});
+  CHECK(bench.denier("out/x") == 1 && bench.denier("out/x", JANUS_DENIED_EXEC) == 2);
+  CHECK(bench.rules.paths_of(inode).size() == 2);
+  const std::string one = "/e/x";
+  bench.rules.change(inode, {&one, 1});
+  CHECK(bench.denier("out/x") == 0 && bench.denier("out/x", JANUS_DENIED_EXEC) == 2);
+  // As two names of a lower inode in an overlay are: one map entry, from two inodes.
+  const UniqueFd fd = bench.open("out/x");
+  const std::string other = "/d/x";
+  bench.rules.hold(fd.get(), 4711, bench.device, false, {&other, 1});
+  CHECK(bench.denier("out/x") == 1 && bench.denier("out/x", JANUS_DENIED_EXEC) == 2);
+  bench.rules.release(inode);
+  CHECK(bench.denier("out/x") == 1 && bench.denier("out/x", JANUS_DENIED_EXEC) == 0);
+  bench.rules.release(4711);
+  CHECK(bench.denier("out/x") == 0);
+}
+
+void many_are_judged_again() {
+  Bench bench;
+  constexpr int kFiles = 500;
+  bench.publish({deny("/d", subject(1, kOpen))});
+  for (int i = 0; i < kFiles; ++i) {
+    const std::string name = "d/" + std::to_string(i);
+    bench.file(name);
+    bench.hold(name, {"/" + name});
+  }
+  const auto denied = [&] {
+    int count = 0;
+    for (int i = 0; i < kFiles; ++i) count += bench.denier("d/" + std::to_string(i)) != 0;
+    return count;
+  };
+  CHECK(denied() == kFiles);
+  bench.publish({});
+  CHECK(denied() == 0);
+}
+
+// By an overlay: the inodes of its layers, through it alone.
+void an_overlay_is_known_by_its_layers() {
+  Bench bench;
+  for (const char* path : {"lower/d/f", "lower/d/two", "upper/mine", "work/x"}) bench.file(path);
+  fs::create_hard_link(bench.base / "lower/d/two", bench.base / "lower/d/names");
+  fs::create_directories(bench.base / "merged");
+  fs::remove(bench.base / "work/x");
+  const std::string options = "lowerdir=" + (bench.base / "lower").string() + ",upperdir=" + (bench.base / "upper").string() +
+                              ",workdir=" + (bench.base / "work").string();
+  if (mount("none", (bench.base / "merged").c_str(), "overlay", 0, options.c_str()) != 0) std::abort();
+  const auto keys = [&](const std::string& path) { return bench.decider.keys_of(bench.open(path).get()); };
+  const auto same = [](const janus_rule_key& one, const janus_rule_key& other) {
+    return one.ino == other.ino && one.dev == other.dev && one.generation == other.generation;
+  };
+  CHECK(keys("merged/d/f").size() == 1 && same(keys("merged/d/f")[0], keys("lower/d/f")[0]));
+  CHECK(keys("merged/d/f")[0].superblock != keys("lower/d/f")[0].superblock);
+  CHECK(keys("merged/mine").size() == 1 && same(keys("merged/mine")[0], keys("upper/mine")[0]));
+  CHECK(same(keys("merged/d/two")[0], keys("merged/d/names")[0]));
+  CHECK(keys("merged/d").size() == 1);
+  // Copied up, it stays known by what it was; but not if that has other names.
+  const auto before = keys("merged/d/f")[0], two = keys("merged/d/two")[0];
+  CHECK(chmod((bench.base / "merged/d/f").c_str(), 0600) == 0 && chmod((bench.base / "merged/d/two").c_str(), 0600) == 0);
+  CHECK(keys("merged/d/f").size() == 2 && same(keys("merged/d/f")[1], before));
+  CHECK(keys("merged/d/two").size() == 1 && !same(keys("merged/d/two")[0], two) && same(keys("merged/d/names")[0], two));
+  CHECK(keys("merged/d").size() == 2 && same(keys("merged/d")[0], keys("upper/d")[0]) && same(keys("merged/d")[1], keys("lower/d")[0]));
+  umount((bench.base / "merged").c_str());
+}
+
+void what_has_no_sure_number_is_not_known() {
+  BpfPrograms programs;
+  const Decider decider(programs, Decider::Mode::rules);
+  CHECK(decider.works());
+  const UniqueFd proc(::open("/proc/self/status", O_PATH | O_CLOEXEC));
+  CHECK(decider.keys_of(proc.get()).empty());
+  CHECK(decider.keys_of(-1).empty());
+}
+
+}  // namespace
+
+int main() {
+  a_rule_lasts_as_long_as_the_policy_is_certain();
+  a_version_says_whether_there_is_anything_to_judge();
+  what_it_is_guarded_as_counts_and_each_of_two_that_share_an_inode();
+  many_are_judged_again();
+  an_overlay_is_known_by_its_layers();
+  what_has_no_sure_number_is_not_known();
+  return tap::done();
+}

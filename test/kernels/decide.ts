@@ -1,0 +1,218 @@
+/** Opens and execs that the kernel denies by itself: where it takes fmod_ret programs, which CI's does not. */
+import { existsSync, readdirSync } from "node:fs";
+import t, { type Test } from "tap";
+import { type Container, startContainer } from "../support/container.js";
+import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { EPERM, guardOn } from "../support/guard.js";
+import { janusctl } from "../support/janusctl.js";
+
+const PINS = "/sys/fs/bpf/janusd";
+const KEEPING = { flags: ["--keep"] };
+const pins = () => (existsSync(PINS) ? readdirSync(PINS) : []);
+
+const events = (daemon: Daemon, response: string) => daemon.metric("janusd_events_total", { response });
+const asked = (daemon: Daemon) => daemon.metric("janusd_asked_total", { outcome: "guarded" });
+
+/** How many of what `run` is denied nobody was asked about; fails unless it was `count` in all. */
+async function deniedAlone(t: Test, daemon: Daemon, count: number, run: () => Promise<void>): Promise<number> {
+  const before = { denied: await events(daemon, "deny"), asked: await asked(daemon) };
+  await run();
+  await eventually("all are counted", async () => (await events(daemon, "deny")) - before.denied >= count);
+  t.equal((await events(daemon, "deny")) - before.denied, count, "each is counted");
+  return count - ((await asked(daemon)) - before.asked);
+}
+
+const files = { "/data/keys/key": "k", "/data/keys/deep/key": "k", "/data/open": "o", "/etc/secret": "s" };
+const guarded = (container: Container, rest = {}) =>
+  guardOn(container, { deny: ["/data/keys"], recursive: true, event: ["open", "exec"], ...rest });
+
+/** What the log says of three denials, but for what differs from run to run. Two guards deny the first two. */
+async function recordsOf(t: Test, daemon: Daemon, alone: number): Promise<string[]> {
+  const container = await startContainer({ files, programs: { "/data/keys/run": "/bin/busybox" } }, t);
+  await daemon.createGuard(guarded(container));
+  await daemon.createGuard({ ...guarded(container, { event: ["open"] }), name: "second", podName: "other" });
+  const actor = await container.actor();
+  const from = daemon.lines.length;
+  const without = await deniedAlone(t, daemon, 3, async () => {
+    t.equal(await actor.open("/data/keys/key"), EPERM);
+    t.equal(await actor.open("/data/keys/../keys/deep"), EPERM);
+    t.equal((await actor.command("child", "exec", "/data/keys/run"))[0], EPERM);
+  });
+  t.equal(without, alone);
+  await eventually("they are in the log", () => daemon.lines.length >= from + 3);
+  for (const podName of ["pod", "other"]) await daemon.destroyGuard({ podName });
+  const differs = /pid|start|time|blocked|waited|seq|container|cid/i;
+  return daemon.lines
+    .slice(from)
+    .map((line) => JSON.stringify(JSON.parse(line), (key, value) => (differs.test(key) ? undefined : value)));
+}
+
+t.test("the daemon decides all, or leaves to the kernel what is certain", async (t) => {
+  const gate = await startDaemon({ flags: ["--log-format=json", "--kernel-decides=false"] }, t);
+  t.equal(await gate.metric("janusd_kernel_decides"), 0);
+  const expected = await recordsOf(t, gate, 0);
+  await gate.stop();
+  t.same(pins(), []);
+
+  const daemon = await startDaemon({ flags: ["--log-format=json"] }, t);
+  t.equal(await daemon.metric("janusd_kernel_decides", { kept: "false" }), 1);
+  await t.test("records are those of the gate", async (t) => {
+    t.same(await recordsOf(t, daemon, 3), expected);
+    t.comment(expected[0]);
+  });
+
+  await t.test("what is pinned is denied without a question, by whatever name, and until its guard goes", async (t) => {
+    const container = await startContainer({ files, volumes: [{ target: "/vol" }] }, t);
+    container.writeVolume(0, "top/keys/key", "k");
+    const actor = await container.actor();
+    t.equal(await actor.open("/data/keys/key"), 0);
+    await daemon.createGuard(guarded(container, { deny: ["/data/keys", "/vol/top/keys"] }));
+    t.equal(await actor.open("/data/open"), 0);
+    const alone = await deniedAlone(t, daemon, 7, async () => {
+      t.equal(await actor.open("/data/keys/key"), EPERM);
+      t.equal(await actor.open("/data/keys"), EPERM, "the directory");
+      t.equal(await actor.open("/data/keys/deep/key"), EPERM);
+      t.equal(await actor.open("/vol/top/keys/key"), EPERM, "on a volume");
+      t.equal(await actor.write("/data/keys/key", "x"), EPERM);
+      t.equal(await actor.link("/data/keys/key", "/data/link"), 0);
+      t.equal(await actor.open("/data/link"), EPERM, "a hard link that was made inside");
+      t.equal(await actor.rename("/vol/top", "/vol/elsewhere"), 0);
+      t.equal(await actor.open("/vol/elsewhere/keys/key"), EPERM, "below an ancestor that was renamed");
+    });
+    t.equal(alone, 7);
+
+    t.comment("what is new is asked about once");
+    const first = await deniedAlone(t, daemon, 4, async () => {
+      for (let i = 0; i < 4; i++) t.equal(await actor.write("/data/keys/new", "x"), EPERM);
+    });
+    t.ok(first === 3 || first === 4, `${first} of 4 alone`);
+    t.equal(await actor.rename("/data/keys/new", "/data/moved"), 0);
+    t.equal(await actor.open("/data/moved"), EPERM, "and is known when it is moved out");
+
+    await daemon.createGuard(guarded(container, { deny: ["/etc/secret"] }));
+    t.equal(await actor.open("/data/keys/key"), 0, "a guard that was replaced");
+    t.equal(await actor.open("/etc/secret"), EPERM);
+    await daemon.destroyGuard({ podName: "pod" });
+    for (const path of ["/etc/secret", "/data/keys/key", "/data/link", "/data/keys", "/data/moved"])
+      t.equal(await actor.open(path), 0, `${path}: its guard is gone`);
+  });
+
+  await t.test("what is not certain is left to the gate", async (t) => {
+    const container = await startContainer({ init: "actor", files }, t);
+    const visitor = await container.actor();
+    const { init } = container;
+    const subject = { deny: ["/data/keys"], recursive: true };
+
+    await daemon.createGuard(guardOn(container, { ...subject, autoAllowOwner: true }));
+    const owners = await deniedAlone(t, daemon, 2, async () => {
+      t.equal(await init.open("/data/keys/key"), 0);
+      t.equal((await init.command("child", "open", "/data/keys/key", 0))[0], 0);
+      t.equal((await init.command("child", "child", "open", "/data/keys/key", 0))[0], EPERM);
+      t.equal(await visitor.open("/data/keys/key"), EPERM);
+    });
+    t.equal(owners, 0, "the owners' two opens are all that is asked about");
+
+    await daemon.createGuard(guardOn(container, subject, { mode: 1 }));
+    t.equal(await visitor.open("/data/keys/key"), 0, "a guard that only audits");
+    await eventually("it is recorded", async () => (await events(daemon, "audit")) > 0);
+
+    await daemon.createGuard(guardOn(container, [subject, { allow: ["/data/keys/deep"], recursive: true }]));
+    t.equal(await visitor.open("/data/keys/deep/key"), 0, "an exception below");
+    t.equal(await visitor.open("/data/keys/key"), EPERM);
+    await daemon.createGuard(guardOn(container, { ...subject, exclude: ["key"] }));
+    t.equal(await visitor.open("/data/keys/key"), 0, "what is excluded");
+    t.equal(await visitor.open("/data/keys/deep"), EPERM);
+    await daemon.createGuard(guardOn(container, { ...subject, maxDepth: 1 }));
+    t.equal(await visitor.open("/data/keys/deep/key"), 0, "what is too deep");
+    await daemon.createGuard(guardOn(container, { ...subject, event: ["exec"] }));
+    t.equal(await visitor.open("/data/keys/key"), 0, "another event");
+    await daemon.createGuard(guardOn(container, { ...subject, event: ["access"] }));
+    t.equal(await visitor.open("/data/keys/key"), 0, "reads only");
+    t.equal(await visitor.read("/data/keys/key"), EPERM);
+
+    const other = await startContainer({ files }, t);
+    await daemon.createGuard(guardOn(container, subject));
+    const neighbour = await other.actor();
+    t.equal(await neighbour.open("/data/keys/key"), 0, "another container");
+    await daemon.destroyGuard({ podName: "pod" });
+  });
+
+  await t.test("more denials than the ring takes: each is counted", async (t) => {
+    const container = await startContainer({ files }, t);
+    await daemon.createGuard(guarded(container));
+    const actor = await container.actor();
+    const count = 20_000;
+    const [before, askedBefore] = [await events(daemon, "deny"), await asked(daemon)];
+    const { denied, opened, p50 } = await actor.repeat("/data/keys/key", count);
+    t.same({ denied, opened }, { denied: count, opened: 0 });
+    const unguarded = await actor.repeat("/data/open", 2000);
+    t.comment(`p50 of a denied open ${p50}, of one that nobody guards ${unguarded.p50}`);
+    await eventually("all are counted", async () => (await events(daemon, "deny")) - before >= count);
+    t.equal((await events(daemon, "deny")) - before, count);
+    t.equal(await asked(daemon), askedBefore);
+    await daemon.destroyGuard({ podName: "pod" });
+    t.equal(await actor.open("/data/keys/key"), 0);
+  });
+
+  await daemon.kill();
+  t.same(pins(), [], "nothing is kept");
+});
+
+t.test("SIGKILL: what was denied stays denied, until the next daemon has taken over", async (t) => {
+  const first = await startDaemon(KEEPING, t);
+  t.equal(await first.metric("janusd_kernel_decides", { kept: "true" }), 1);
+  const container = await startContainer({ files, volumes: [{ target: "/vol" }] }, t);
+  container.writeVolume(0, "top/keys/key", "k");
+  await first.createGuard(guarded(container, { deny: ["/data/keys", "/vol/top/keys"] }));
+  const [actor, storming] = [await container.actor(), await container.actor()];
+  let stormed = true;
+  const storm = (async () => {
+    const sum = { opened: 0, denied: 0 };
+    while (stormed) {
+      const { opened, denied } = await storming.repeat("/data/keys/key", 1e9, 200);
+      sum.opened += opened;
+      sum.denied += denied;
+    }
+    return sum;
+  })();
+  t.equal(pins().length, 1);
+  await first.kill();
+  t.equal(await actor.open("/data/keys/key"), EPERM);
+  t.equal(await actor.write("/data/keys/made-while-away", "x"), EPERM, "what nobody has asked about yet");
+  t.equal(await actor.link("/data/keys/deep/key", "/data/link"), 0);
+  t.equal(await actor.open("/data/link"), EPERM, "a hard link that is made now");
+  t.equal(await actor.rename("/vol/top", "/vol/elsewhere"), 0);
+  t.equal(await actor.open("/vol/elsewhere/keys/key"), EPERM, "below an ancestor that is renamed now");
+  t.equal(await actor.write("/vol/elsewhere/keys/new", "x"), EPERM);
+  t.equal(await actor.open("/data/open"), 0, "what nobody guards");
+  t.equal((await actor.command("child", "open", "/data/keys/key", 0))[0], EPERM, "a process that is forked now");
+  const late = await container.actor();
+  t.equal(await late.open("/data/keys/key"), EPERM, "one that is put into the container now");
+  const other = await startContainer({ files }, t);
+  t.equal(await (await other.actor()).open("/data/keys/key"), 0, "another container");
+
+  const second = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
+  t.equal(pins().length, 1, "the new one's");
+  t.match(second.stderr, /took over/);
+  t.equal(await actor.open("/data/keys/key"), EPERM);
+  await second.stop();
+  t.equal(await late.open("/data/keys/key"), EPERM, "an ordered end keeps it as well");
+  const third = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
+  stormed = false;
+  const { opened, denied } = await storm;
+  t.equal(opened, 0, `of ${opened + denied} opens, over a SIGKILL, an ordered end and two starts`);
+  t.ok(denied > 0);
+  await third.destroyGuard({ podName: "pod" });
+  t.equal(await actor.open("/data/keys/key"), 0, "its guard is gone");
+  t.equal(await actor.open("/data/link"), 0);
+  await third.createGuard(guarded(container));
+  t.equal(await actor.open("/data/keys/key"), EPERM);
+
+  await third.kill();
+  t.equal(await actor.open("/data/keys/key"), EPERM);
+  t.equal(pins().length, 1);
+  t.match(await janusctl(["release"]), { status: 0, out: /by 1 daemon/ });
+  t.same(pins(), []);
+  t.equal(await actor.open("/data/keys/key"), 0, "released");
+  t.match(await janusctl(["release"]), { status: 0, out: /Nothing/ });
+});
