@@ -541,8 +541,9 @@ void Engine::apply(std::span<const GuardSpec> specs) {
 
 std::size_t Engine::take_over() {
   Running& all = running();
-  all.settled.store(true);
-  return all.take_over();
+  const std::size_t gone = all.pins ? all.pins->take_over() : 0;
+  all.settled.store(true);  // from now on others look, too
+  return gone;
 }
 
 void Engine::hold_arrivals(bool on) {
