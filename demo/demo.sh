@@ -103,7 +103,8 @@ echo "  (Nothing guards it yet: both can be read.)"
 
 heading "2. The daemon"
 printf '  %s$ bin/janusd --listen %s --http %s%s\n' "$dim" "$grpc" "$http" "$plain"
-bin/janusd --listen "$grpc" --http "$http" --node-name "$(hostname)" --state-file "$work/state.json" \
+# --keep=false: nothing of the demo stays in the kernel.
+bin/janusd --listen "$grpc" --http "$http" --node-name "$(hostname)" --state-file "$work/state.json" --keep=false \
   >"$work/events.log" 2>"$work/janusd.log" </dev/null &
 daemon=$!
 wait_for 20 curl -fsS "http://$http/readyz" || { cat "$work/janusd.log"; exit 1; }
