@@ -653,28 +653,32 @@ export function configurationMarkdown(): string {
 
 <!-- Generated from src/config.ts by \`npm run docs\`. Do not edit. -->
 
-Every flag has an environment variable; the flag wins. Flags take a single dash or two, and their value after \`=\` or a
-space. A switch alone means true; \`--switch=false\` (or the variable set to \`false\`) turns it off.
+Every flag has an environment variable; the flag wins. Flags take a single dash or two, and their
+value after \`=\` or a space. A switch alone means true; \`--switch=false\` (or the variable set to
+\`false\`) turns it off.
 
 | Flag | Variable | Default | What it does |
 | --- | --- | --- | --- |
 ${rows.join("\n")}
 
-Exit status: 0 after \`SIGTERM\` or \`SIGINT\`; 1 if this machine cannot run the daemon (capabilities, a kernel without BTF or without
-fanotify permission events), an address is not to be had, or a part of it failed; 2 if the configuration, a file that it names, or
-the guard file makes no sense. Each comes with one line for each thing that is wrong, on standard error, before anything is enforced.
+Exit status: 0 after \`SIGTERM\` or \`SIGINT\`; 1 if this machine cannot run the daemon (capabilities, a
+kernel without BTF or without fanotify permission events), an address is not to be had, or a part of
+it failed; 2 if the configuration, a file that it names, or the guard file makes no sense. Each
+comes with one line for each thing that is wrong, on standard error, before anything is enforced.
 
 ## TLS
 
-With TLS, a client needs a certificate signed by \`--tlscafile\`. The three files come together, and turn TLS on by themselves.
-It is for TCP: a Unix socket has none. See [who may command](operations.md#who-may-command).
+With TLS, a client needs a certificate signed by \`--tlscafile\`. The three files come together, and
+turn TLS on by themselves. It is for TCP: a Unix socket has none. See [who may
+command](operations.md#who-may-command).
 
 ## The guard file
 
-\`--guards\` names a file of one or more documents; the daemon takes up each as soon as its containers run, and again when they
-come back. One container that is absent unguards no other of its guard. A guard of the file can neither be replaced nor
-destroyed over gRPC, nor does the file take a guard that a client made. \`SIGHUP\` has the file read again, and so has a
-change of it: [operations](operations.md#changing-the-guard-file).
+\`--guards\` names a file of one or more documents; the daemon takes up each as soon as its containers
+run, and again when they come back. One container that is absent unguards no other of its guard. A
+guard of the file can neither be replaced nor destroyed over gRPC, nor does the file take a guard
+that a client made. \`SIGHUP\` has the file read again, and so has a change of it:
+[operations](operations.md#changing-the-guard-file).
 
 \`\`\`yaml
 apiVersion: januscontroller.clustergarage.io/v1alpha1
@@ -709,24 +713,27 @@ Errors name the file, the line, the document and the field. Unknown fields are e
 
 ## The state file
 
-Guards that came over gRPC or from the cluster are kept in \`--state-file\` (mode 0600) and restored at the next start before anything is served.
-Guards whose containers are gone by then are dropped: those that are left must not wait for them, and whoever made a guard
-makes it again.
+Guards that came over gRPC or from the cluster are kept in \`--state-file\` (mode 0600) and restored
+at the next start before anything is served. Guards whose containers are gone by then are dropped:
+those that are left must not wait for them, and whoever made a guard makes it again.
 
-The file begins with a snapshot, one JSON document with all guards. Each change since is one line of JSON: \`{"set":…}\` or
-\`{"remove":[name, namespace, podName]}\` (of a guard from the cluster, its kind and the pod's uid come after). So a change costs its own size, however many guards there are. When the lines have
-made the file longer than twice its guards, and when the daemon ends, a new snapshot replaces it atomically. What is written
-is synced to the disk. The file and its directory belong to the daemon: symlinks are not followed, and \`FILE.new\` is made
-there for a moment.
+The file begins with a snapshot, one JSON document with all guards. Each change since is one line of
+JSON: \`{"set":…}\` or \`{"remove":[name, namespace, podName]}\` (of a guard from the cluster, its kind
+and the pod's uid come after). So a change costs its own size, however many guards there are. When
+the lines have made the file longer than twice its guards, and when the daemon ends, a new snapshot
+replaces it atomically. What is written is synced to the disk. The file and its directory belong to
+the daemon: symlinks are not followed, and \`FILE.new\` is made there for a moment.
 
-A directory that cannot be written is found at the start (exit status 1). A write that fails later is tried again each
-second, and fails \`/readyz\` (\`state-file\`). A line or guard that makes no sense, such as a line that a power cut tore, costs
-itself only; the file as it was is kept as \`FILE.corrupt-TIME\`.
+A directory that cannot be written is found at the start (exit status 1). A write that fails later
+is tried again each second, and fails \`/readyz\` (\`state-file\`). A line or guard that makes no sense,
+such as a line that a power cut tore, costs itself only; the file as it was is kept as
+\`FILE.corrupt-TIME\`.
 
 Two daemons may share one file: see [operations](operations.md#restart-and-upgrade).
 
 \`FILE.resources\` has the cluster's guards (\`--kubernetes\`) as they were when they last made sense.
 
-\`FILE.stalled\` is there between the end of a daemon that stood still (\`--stall-limit\`) and the next start, which says so.
+\`FILE.stalled\` is there between the end of a daemon that stood still (\`--stall-limit\`) and the next
+start, which says so.
 `;
 }

@@ -787,23 +787,28 @@ export function metricsMarkdown(): string {
     const labelCell = labels.map((label) => `\`${label}\``).join(", ");
     return `| \`${name}\` | ${type} | ${labelCell} | ${help} |`;
   });
+  const kinds = EVENT_KINDS.map((kind) => `\`${kind}\``);
   return `# Metrics
 
 <!-- Generated from src/metrics.ts by \`npm run docs\`. Do not edit. -->
 
-\`GET /metrics\` on the HTTP address answers in the Prometheus text format. Besides these, there are the usual \`process_*\`
-and \`nodejs_*\` metrics of a Node program.
+\`GET /metrics\` on the HTTP address answers in the Prometheus text format. Besides these, there are
+the usual \`process_*\` and \`nodejs_*\` metrics of a Node program.
 
 | Metric | Type | Labels | What it says |
 | --- | --- | --- | --- |
 ${rows.join("\n")}
 
-- \`guard\` is the guard's name, \`namespace\` its namespace (absent if the controller sent none). ${GUARD_LABELS} guards have
-  labels of their own; further ones count together as \`${OTHER_GUARDS["guard"]}\`. A guard that is gone keeps its series until a guard that is
-  held needs its labels; then they end. A guard of that name that comes back starts from 0.
-- \`event\` is one of ${EVENT_KINDS.map((kind) => `\`${kind}\``).join(", ")}. \`response\` is \`allow\`, \`deny\`, or
-  \`audit\`: allowed, and a guard in mode \`audit\` would have denied it. An open counts once, for the guard that its record is of.
-- Counters by guard are kept natively and by guard, not by subject: they stay exact when event records are lost, and never go
-  down when a guard is replaced or removed.
+- \`guard\` is the guard's name, \`namespace\` its namespace (absent if the controller sent none).
+  ${GUARD_LABELS} guards have labels of their own; further ones count together as
+  \`${OTHER_GUARDS["guard"]}\`. A guard that is gone keeps its series until a guard that is held needs
+  its labels; then they end. A guard of that name that comes back starts from 0.
+- \`event\` is one of
+  ${kinds.slice(0, 7).join(", ")},
+  ${kinds.slice(7).join(", ")}.
+- \`response\` is \`allow\`, \`deny\`, or \`audit\`: allowed, and a guard in mode \`audit\` would have
+  denied it. An open counts once, for the guard that its record is of.
+- Counters by guard are kept natively and by guard, not by subject: they stay exact when event
+  records are lost, and never go down when a guard is replaced or removed.
 `;
 }

@@ -37,6 +37,16 @@ t.test("every guard that is shown is a guard", async (t) => {
   }
 });
 
+t.test("prose is at most 100 characters wide", (t) => {
+  for (const name of DOCUMENTS) {
+    // Neither code, nor tables, nor what begins with a link that is wider by itself.
+    const prose = text(new URL(name, root)).replace(/^( *)```.*?^\1```$/gms, "");
+    const wide = prose.split("\n").filter((line) => line.length > 100 && !/^( *\|| {4}|<|\[[^\]]*\]:)/.test(line));
+    t.same(wide, [], name);
+  }
+  t.end();
+});
+
 t.test("every link leads somewhere", async (t) => {
   for (const name of DOCUMENTS) {
     const here = new URL(name, root);
