@@ -69,7 +69,7 @@ t.test("switched under a storm: no open is unjudged, and none is allowed once it
       for (let open = 0; open < 5; open++) if ((await actor.open(path)) !== 0) refused++;
     }
     const { opened, denied } = await storm;
-    t.ok(rounds > 3 && opened > 100 && denied > 100, `${rounds} rounds: ${opened} opened, ${denied} denied`);
+    t.ok(rounds > 1 && opened > 100 && denied > 100, `${rounds} rounds: ${opened} opened, ${denied} denied`);
     t.same({ slipped, refused }, { slipped: 0, refused: 0 }, path);
     const after = await totals(daemon);
     t.same({ deny: after.deny - before.deny, allow: after.allow }, { deny: denied + rounds * 5, allow: 0 });
