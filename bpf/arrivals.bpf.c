@@ -18,12 +18,12 @@
 #include <bpf/bpf_tracing.h>
 
 #include "event.h"
+#include "file.h"
 #include "stop.h"
 #include "task.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define NAME_MASK 0xff
 #define UID_LONG 36   // of a pod: a UUID
 #define UID_SHORT 32  // of a static pod: a hash
 #define TURN_NS 200000  // of an exec that waits, at most: fewer turns are fewer lines in an audit log

@@ -15,6 +15,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "event.h"
+#include "file.h"
 #include "overlay.h"
 #include "tracked.h"
 
@@ -22,10 +23,6 @@ char LICENSE[] SEC("license") = "GPL";
 
 #define EPERM 1
 #define FMODE_EXEC 0x20  // of f_flags: __FMODE_EXEC
-#define S_IFMT 0170000
-#define S_IFREG 0100000
-#define S_IFDIR 0040000
-#define NAME_MASK 0xff
 #define LEVELS 4096      // above an object that are looked at
 #define GATHER_NS 4000000  // the reader looks for so long after it was woken
 
@@ -71,7 +68,6 @@ struct {
 
 __u32 daemon_tgid;     // 0: none was there yet
 __u32 away;            // 1: the daemon is gone
-__u64 denied_away;     // since then
 __u64 lost_total;      // what map `lost` holds, and what it had no room for
 __u64 last_wake_ns;
 
@@ -153,33 +149,7 @@ static long look_above(__u32 index, struct ascent *ascent) {
 
 // ---- records -----------------------------------------------------------------
 
-struct naming {
-  struct dentry *dentry;
-  char *buffer;
-  __u32 off;
-  bool whole;
-};
-
-static long name_step(__u32 index, struct naming *naming) {
-  struct dentry *dentry = naming->dentry;
-  struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-  if (parent == dentry) {
-    naming->whole = 1;
-    return 1;
-  }
-  __u64 len = BPF_CORE_READ(dentry, d_name.len) & NAME_MASK;
-  __u64 off = naming->off;
-  if (off < len + 1) return 1;
-  off -= len + 1;
-  asm volatile("" : "+r"(off));
-  if (off >= JANUS_DENIAL_PATH) return 1;
-  char *at = naming->buffer + off;
-  *at = '/';
-  bpf_probe_read_kernel(at + 1, len, BPF_CORE_READ(dentry, d_name.name));
-  naming->off = off;
-  naming->dentry = parent;
-  return 0;
-}
+static long denied_step(__u32 index, struct name_walk *walk) { return add_name(walk, JANUS_DENIAL_PATH); }
 
 static __always_inline void count_lost(struct opening *opening) {
   struct janus_lost_key key = {.subject = opening->subject, .kind = opening->kind};
@@ -193,9 +163,7 @@ static __always_inline void count_lost(struct opening *opening) {
 // By what path the caller asks for it: the lookup that it is in.
 static __always_inline __u64 add_asked(char *to, struct task_struct *task, struct file *file) {
   struct nameidata *lookup = BPF_CORE_READ(task, nameidata);
-  if (!lookup || BPF_CORE_READ(lookup, path.dentry) != BPF_CORE_READ(file, f_path.dentry) ||
-      BPF_CORE_READ(lookup, path.mnt) != BPF_CORE_READ(file, f_path.mnt))
-    return 0;
+  if (!leads_to(lookup, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt))) return 0;
   long size = bpf_probe_read_kernel_str(to, JANUS_DENIAL_PATH, BPF_CORE_READ(lookup, name, name));
   return size > 1 && size <= JANUS_DENIAL_PATH ? size - 1 : 0;
 }
@@ -206,10 +174,10 @@ static __always_inline bool record(struct opening *opening, struct task_struct *
   __u32 zero = 0;
   struct denial_scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
   if (!scratch) return 0;
-  struct naming naming = {
+  struct name_walk walk = {
       .dentry = BPF_CORE_READ(file, f_path.dentry), .buffer = scratch->path, .off = JANUS_DENIAL_PATH, .whole = 0};
-  bpf_loop(LEVELS, name_step, &naming, 0);
-  if (!naming.whole && !away) return 0;
+  bpf_loop(LEVELS, denied_step, &walk, 0);
+  if (!walk.whole && !away) return 0;
   struct janus_denial *head = &scratch->record.head;
   __u64 now_ns = bpf_ktime_get_ns();
   head->container = opening->container;
@@ -220,14 +188,12 @@ static __always_inline bool record(struct opening *opening, struct task_struct *
   head->mode = BPF_CORE_READ(inode, i_mode);
   head->subject = opening->subject;
   head->kind = opening->kind;
-  head->flags = (naming.whole ? 0 : JANUS_DENIAL_CUT) | (away ? JANUS_DENIAL_AWAY : 0);
   head->task_flags = entry->flags;
   head->tgid = BPF_CORE_READ(task, tgid);
   head->ppid = BPF_CORE_READ(task, real_parent, tgid);
   head->uid = BPF_CORE_READ(task, real_cred, uid.val);
-  head->pad = 0;
   bpf_probe_read_kernel(head->comm, sizeof(head->comm), &task->comm);
-  __u64 off = naming.off;
+  __u64 off = walk.off;
   __u64 len = JANUS_DENIAL_PATH - off;
   asm volatile("" : "+r"(off), "+r"(len));
   if (off > JANUS_DENIAL_PATH || len > JANUS_DENIAL_PATH) return 1;
@@ -268,9 +234,7 @@ int BPF_PROG(decide_open, struct file *file, int result) {
     struct ascent ascent = {.dentry = dentry, .opening = &opening};
     bpf_loop(LEVELS, look_above, &ascent, 0);
   }
-  if (!opening.denied || !record(&opening, task, entry, file, inode)) return 0;
-  if (away) __sync_fetch_and_add(&denied_away, 1);
-  return -EPERM;
+  return opening.denied && record(&opening, task, entry, file, inode) ? -EPERM : 0;
 }
 
 // Before its fanotify groups go: they are let go after.
@@ -290,10 +254,7 @@ int attend(void *context) {
 // By what a descriptor's inode is known here.
 SEC("syscall")
 int real_inodes(struct janus_real_inodes_args *ctx) {
-  struct task_struct *self = bpf_get_current_task_btf();
-  struct file **table = BPF_CORE_READ(self, files, fdt, fd);
-  struct file *file = 0;
-  bpf_probe_read_kernel(&file, sizeof(file), table + ctx->fd);
+  struct file *file = file_at(own_files(), ctx->fd);
   ctx->count = 0;
   if (!file) return 0;
   struct janus_rule_key first = {}, second = {};

@@ -358,11 +358,6 @@ struct janus_rule {
 
 #define JANUS_DENIAL_PATH 4096  // bytes of a path that are kept
 
-enum janus_denial_flag {
-  JANUS_DENIAL_CUT = 1,   // the path's head is not there
-  JANUS_DENIAL_AWAY = 2,  // no daemon was there to be asked
-};
-
 // Ring record. After it come `path_len` bytes, as the superblock names it, then `asked_len`.
 struct janus_denial {
   __u64 container;
@@ -373,14 +368,12 @@ struct janus_denial {
   __u32 mode;
   __u32 subject;
   __u32 kind;       // JANUS_DENIED_*
-  __u32 flags;      // janus_denial_flag
   __u32 task_flags; // janus_task_flag
   __u32 tgid;
   __u32 ppid;
   __u32 uid;
   __u32 path_len;
   __u32 asked_len;
-  __u32 pad;
   char comm[16];
 };
 

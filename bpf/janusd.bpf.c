@@ -23,16 +23,14 @@
 #include <bpf/bpf_tracing.h>
 
 #include "event.h"
+#include "file.h"
 #include "identities.h"
 #include "overlay.h"
 #include "tracked.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define NAME_MASK 0xff    // a directory entry's name has at most 255 bytes
 #define PATH_LEVELS 65536
-#define S_IFMT 0170000
-#define S_IFREG 0100000
 #define PF_KTHREAD 0x00200000  // include/linux/sched.h
 #define SIBLINGS 4096          // of a process that are looked at
 #define THREADS 256            // of a process of which one is searched for the path that it asks by
@@ -124,34 +122,13 @@ static __always_inline __u32 rename_sequence(void) {
 
 // ---- executables ----------------------------------------------------------
 
-struct exe_walk {
-  struct dentry *dentry;
-  char *buffer;  // 2 * JANUS_EXE_MAX bytes, written backwards from the middle
-  __u32 off;
-};
+// The tail is kept, which names the program.
+static long exe_step(__u32 index, struct name_walk *walk) { return add_name(walk, JANUS_EXE_MAX); }
 
-static long exe_step(__u32 index, struct exe_walk *walk) {
-  struct dentry *dentry = walk->dentry;
-  struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-  if (parent == dentry) return 1;
-  __u64 len = BPF_CORE_READ(dentry, d_name.len) & NAME_MASK;
-  __u64 off = walk->off;
-  if (off < len + 1) return 1;  // keep the tail: it names the program
-  off -= len + 1;
-  asm volatile("" : "+r"(off));
-  if (off >= JANUS_EXE_MAX) return 1;
-  char *at = walk->buffer + off;
-  *at = '/';
-  bpf_probe_read_kernel(at + 1, len, BPF_CORE_READ(dentry, d_name.name));
-  walk->off = off;
-  walk->dentry = parent;
-  return 0;
-}
-
-// Writes the executable's path, as its file system names it; returns where it
-// starts in `buffer` (it ends at JANUS_EXE_MAX).
+// Writes the executable's path, as its file system names it, into `buffer` of 2 *
+// JANUS_EXE_MAX bytes; returns where it starts there (it ends at JANUS_EXE_MAX).
 static __always_inline __u32 exe_path(struct file *file, char *buffer) {
-  struct exe_walk walk = {.buffer = buffer, .off = JANUS_EXE_MAX};
+  struct name_walk walk = {.buffer = buffer, .off = JANUS_EXE_MAX};
   if (!file) return JANUS_EXE_MAX;
   walk.dentry = BPF_CORE_READ(file, f_path.dentry);
   bpf_loop(64, exe_step, &walk, 0);
@@ -701,8 +678,7 @@ struct asker_walk {
 
 static __always_inline void look_at_lookup(struct task_struct *thread, struct asker_walk *walk) {
   struct nameidata *lookup = BPF_CORE_READ(thread, nameidata);
-  if (!lookup || BPF_CORE_READ(lookup, path.dentry) != walk->of.dentry || BPF_CORE_READ(lookup, path.mnt) != walk->of.mnt)
-    return;
+  if (!leads_to(lookup, walk->of.dentry, walk->of.mnt)) return;
   walk->several = walk->thread != 0;
   walk->thread = thread;
   walk->lookup = lookup;
@@ -770,9 +746,8 @@ static __always_inline void locate_actor(struct janus_slot *slot, struct file *f
   }
 }
 
-static __always_inline void *identity_group(struct file **table) {
-  struct file *group = 0;
-  bpf_probe_read_kernel(&group, sizeof(group), table + identity_group_fd);
+static __always_inline void *identity_group(struct file **files) {
+  struct file *group = file_at(files, identity_group_fd);
   return group ? BPF_CORE_READ(group, private_data) : 0;
 }
 
@@ -780,8 +755,7 @@ static __always_inline void *identity_group(struct file **table) {
 // nor does whatever its memory is used for now.
 SEC("syscall")
 int marked(struct janus_marked_args *ctx) {
-  struct task_struct *self = bpf_get_current_task_btf();
-  void *group = identity_group(BPF_CORE_READ(self, files, fdt, fd));
+  void *group = identity_group(own_files());
   return group && is_pinned((void *)ctx->inode, group);
 }
 
@@ -804,10 +778,7 @@ static __noinline struct super_block *layer_of(struct super_block *superblock, _
 // no such layer.
 SEC("syscall")
 int file_system(struct janus_file_system_args *ctx) {
-  struct task_struct *self = bpf_get_current_task_btf();
-  struct file **table = BPF_CORE_READ(self, files, fdt, fd);
-  struct file *file = 0;
-  bpf_probe_read_kernel(&file, sizeof(file), table + ctx->fd);
+  struct file *file = file_at(own_files(), ctx->fd);
   if (!file) return 1;
   struct super_block *superblock = BPF_CORE_READ(file, f_path.mnt, mnt_sb);
   __u32 layers[2] = {ctx->layer, ctx->below};
@@ -885,10 +856,8 @@ int locate(struct janus_locate_args *ctx) {
   if (!slot) return 0;
   struct janus_locate *args = &slot->locate;
   args->flags = 0;
-  struct task_struct *self = bpf_get_current_task_btf();
-  struct file **table = BPF_CORE_READ(self, files, fdt, fd);
-  struct file *file = 0;
-  bpf_probe_read_kernel(&file, sizeof(file), table + args->fd);
+  struct file **files = own_files();
+  struct file *file = file_at(files, args->fd);
   if (!file) {
     args->flags = JANUS_LOCATE_NO_FILE;
     return 0;
@@ -920,7 +889,7 @@ int locate(struct janus_locate_args *ctx) {
   }
   slot->walk.dentry = (__u64)dentry;
   slot->walk.group = 0;
-  if (args->match_identities) slot->walk.group = (__u64)identity_group(table);
+  if (args->match_identities) slot->walk.group = (__u64)identity_group(files);
   slot->walk.off = JANUS_SLOT_BYTES;
   slot->walk.half = JANUS_PATH_HALF;
   slot->walk.total = slot->walk.done = 0;
