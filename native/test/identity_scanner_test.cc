@@ -20,6 +20,7 @@
 #include "container.h"
 #include "kernel_state.h"
 #include "tap.h"
+#include "temporary_directory.h"
 
 using namespace janus;
 namespace fs = std::filesystem;
@@ -100,15 +101,7 @@ struct Bench {
     return false;
   }
 
-  struct Base {
-    Base() {
-      char name[] = "/tmp/janusd-scanner.XXXXXX";
-      path = mkdtemp(name);
-    }
-    ~Base() { fs::remove_all(path); }
-    fs::path path;
-  };
-  const Base base;
+  const TemporaryDirectory base{"scanner"};
   TestContainer container{base.path, 'c'};
   EngineCounters counters;
   Refusals refusals;

@@ -22,6 +22,7 @@
 #include "os/error.h"
 #include "os/unique_fd.h"
 #include "tap.h"
+#include "temporary_directory.h"
 
 using namespace janus;
 using namespace std::chrono_literals;
@@ -30,15 +31,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kPatienceMs = 20'000;
-
-struct Directory {
-  Directory() {
-    char name[] = "/tmp/janusd-keeper.XXXXXX";
-    path = mkdtemp(name);
-  }
-  ~Directory() { fs::remove_all(path); }
-  fs::path path;
-};
 
 std::string text_of(const fs::path& path) {
   std::ostringstream text;
@@ -147,7 +139,7 @@ void one_that_cannot_start_says_so() {
 }
 
 void who_stands_still_is_killed_and_the_next_is_told() {
-  const Directory directory;
+  const TemporaryDirectory directory("keeper");
   const fs::path file = directory.path / "stall.json";
   Daemon daemon({.stall_limit = 1s, .stall_file = file, .cgroup = ""}, [](KeeperProcess& keeper) {
     keeper.beat().beat(monotonic_ns());
@@ -163,7 +155,7 @@ void who_stands_still_is_killed_and_the_next_is_told() {
 
 // It beats, or says that it rests: neither is standing still.
 void who_beats_or_rests_is_left_alone() {
-  const Directory directory;
+  const TemporaryDirectory directory("keeper");
   const fs::path file = directory.path / "stall.json";
   const auto beat = [](KeeperProcess& keeper) {
     for (const std::uint64_t end = monotonic_ns() + 3'000'000'000; monotonic_ns() < end; usleep(20'000))

@@ -14,20 +14,12 @@
 #include "container.h"
 #include "kernel_state.h"
 #include "tap.h"
+#include "temporary_directory.h"
 
 using namespace janus;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Base {
-  Base() {
-    char name[] = "/tmp/janusd-planner.XXXXXX";
-    path = mkdtemp(name);
-  }
-  ~Base() { fs::remove_all(path); }
-  fs::path path;
-};
 
 struct Bench {
   explicit Bench(std::size_t names_of_one = NameWatch::kNamesOfOne)
@@ -106,7 +98,7 @@ struct Bench {
     return superblock != nullptr && superblock->learn;
   }
 
-  const Base base;
+  const TemporaryDirectory base{"planner"};
   TestContainer one{base.path, 'a'}, two{base.path, 'b'};
   EngineCounters counters;
   Refusals refusals;
