@@ -1,6 +1,7 @@
 /** `janusctl release`: ends what a daemon has left in the kernel, without a daemon. */
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { hasCode } from "../errors.js";
 import type { Io } from "./session.js";
 
 /** As in native/ebpf/pins.h. */
@@ -23,7 +24,7 @@ function held(directory: string): string[] {
   try {
     return readdirSync(directory);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    if (hasCode(error, "ENOENT")) return [];
     throw error;
   }
 }

@@ -16,6 +16,7 @@
 import { Buffer } from "node:buffer";
 import { closeSync, constants, fstatSync, openSync, write, writeSync } from "node:fs";
 import { Socket } from "node:net";
+import { hasCode } from "../errors.js";
 
 /** Why lines were dropped. */
 export const DROP_REASONS = ["queue_full", "no_space", "closed", "io_error", "shutdown"] as const;
@@ -235,7 +236,7 @@ function reopen(fd: number): number | undefined {
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENXIO") throw error;
+    if (hasCode(error, "ENXIO")) throw error;
     return undefined;
   }
 }

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import t from "tap";
+import { hasCode } from "../../src/errors.js";
 import { startContainer } from "../support/container.js";
 import { eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
@@ -72,7 +73,7 @@ function ignoreMarks(pid: number): number[] {
       return readFileSync(`${directory}/${fd}`, "utf8");
     } catch (error) {
       // Closed since the directory was listed: the descriptor of an event that is answered by now.
-      if (error instanceof Error && "code" in error && error.code === "ENOENT") return "";
+      if (hasCode(error, "ENOENT")) return "";
       throw error;
     }
   });

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
+import { hasCode } from "../../src/errors.js";
 import { FLAG } from "../../src/event/layout.js";
 import type { Sink } from "../../src/event/sink.js";
 import { openLogSink } from "../../src/sink/log.js";
@@ -68,7 +69,7 @@ function readSome(fd: number): string {
     for (let bytes = readSync(fd, chunk); bytes > 0; bytes = readSync(fd, chunk))
       out += chunk.toString("latin1", 0, bytes);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
+    if (!hasCode(error, "EAGAIN")) throw error;
   }
   return out;
 }
