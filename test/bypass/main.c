@@ -94,25 +94,21 @@ static void verdict(const char *kind, const char *label, int fd) {
 // ---- explanations
 
 static bool explained;  // the runner wants to compare what was opened by a path with an explanation of it
-static struct { ino_t mounts, root; dev_t device; } view;
+static struct view { ino_t mounts, root; dev_t device; } first_view;
 
 static int escape(char *into, int size, const char *text);
 
-static void look_around(ino_t *mounts, ino_t *root, dev_t *device) {
-  struct stat info;
-  if (stat("/proc/self/ns/mnt", &info) != 0) broken("mount-namespace");
-  *mounts = info.st_ino;
-  if (stat("/", &info) != 0) broken("root");
-  *root = info.st_ino;
-  *device = info.st_dev;
+static struct view look_around(void) {
+  struct stat mounts, root;
+  if (stat("/proc/self/ns/mnt", &mounts) != 0) broken("mount-namespace");
+  if (stat("/", &root) != 0) broken("root");
+  return (struct view){.mounts = mounts.st_ino, .root = root.st_ino, .device = root.st_dev};
 }
 
 // Whoever explains looks from the container's own mounts and root.
 static bool sees_what_they_see(void) {
-  ino_t mounts, root;
-  dev_t device;
-  look_around(&mounts, &root, &device);
-  return mounts == view.mounts && root == view.root && device == view.device;
+  struct view now = look_around();
+  return now.mounts == first_view.mounts && now.root == first_view.root && now.device == first_view.device;
 }
 
 // What a descriptor leads to may have lost its path, or lie below a mount.
@@ -519,7 +515,7 @@ static int serve(void) {
   long count, patience;
   int wanted;
   prctl(PR_SET_CHILD_SUBREAPER, 1);
-  look_around(&view.mounts, &view.root, &view.device);
+  first_view = look_around();
   while (read_line(line, sizeof line)) {
     if (sscanf(line, "run %127s %31s %31s %ld %ld %d", name, site, user, &count, &patience, &wanted) != 6) return 3;
     explained = wanted;
