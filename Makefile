@@ -113,6 +113,7 @@ demo: root build ## Guard a real container, and watch it: KEEP=1 stays up to pla
 
 .PHONY: test
 test: root build test-deps ## Everything: units (C++ with sanitizers, TypeScript), kernel and containers, bypass attempts (short). TESTS="files" for some
+	@scripts/install.sh kernels
 	@scripts/test.sh $(TESTS)
 
 .PHONY: test-deps

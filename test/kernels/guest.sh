@@ -35,7 +35,7 @@ run() {
     no-btf) no_btf ;;
     bypass) node test/bypass/runner.js --tap --against janusd --iterations 5 --as unprivileged --place image --only "$attempts" ;;
     bypass-mounts) node test/bypass/runner.js --tap --against janusd --iterations 5 --as userns-admin --place image,disk --only mounts,namespaces ;;
-    hold-open | decide) node "test/kernels/$1.js" ;;
+    hold-open | decide | smoke) node "test/kernels/$1.js" ;;
     *) node "test/kernel/$1.test.js" ;;
   esac
 }

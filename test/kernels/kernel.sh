@@ -1,23 +1,35 @@
 #!/usr/bin/env bash
 # Makes what QEMU boots of one of Debian's kernels: kernel.sh META-PACKAGE DIRECTORY
-# leaves DIRECTORY/{vmlinuz,initrd,release}. Downloads the package unless it is
-# there; installs nothing. Without a network the newest one that is there is taken.
+# leaves DIRECTORY/{vmlinuz,initrd,release}. Installs nothing: the package is kept outside the checkout, in
+# $JANUSD_KERNELS_CACHE, or ~/.cache/janusd/kernels. Without a network the newest one that is there is taken.
+# Exit status 69: there is none, and apt gives none.
 set -euo pipefail
 meta=$1 directory=$2 self=$(realpath "$0")
-mkdir -p "$directory"
-cd "$directory"
+cache=${JANUSD_KERNELS_CACHE:-$HOME/.cache/janusd/kernels}/$meta
+mkdir -p "$directory" "$cache"
+exec 9>"$cache/lock"
+flock 9
 
 # The meta package names the package of the newest kernel, and that its version.
-package=$(apt-cache depends "$meta" | awk '/Depends: linux-image-/ { print $2; exit }')
-[ -n "$package" ] || { echo "kernel.sh: apt knows no $meta (apt-get update?)" >&2; exit 1; }
-deb=$(find . -name "${package}_*.deb" | head -n 1)
-if [ -z "$deb" ]; then
-  rm -f ./*.deb
-  apt-get download -qq -o APT::Sandbox::User=root "$package" || apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root "$package"
-  deb=$(find . -name "${package}_*.deb" | head -n 1)
-fi
+download() {
+  local package
+  package=$(apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image-/ { print $2; exit }')
+  [ -n "$package" ] || return 1
+  [ -z "$(find "$cache" -maxdepth 1 -name "${package}_*.deb")" ] || return 0
+  rm -rf "$cache/new"
+  mkdir "$cache/new"
+  (cd "$cache/new" && apt-get download -qq -o APT::Sandbox::User=root "$package") || return 1
+  rm -f "$cache"/*.deb
+  mv "$cache"/new/*.deb "$cache/"
+}
+download || { apt-get update -qq && download; } || echo "kernel.sh: apt doesn't give $meta" >&2
+deb=$(find "$cache" -maxdepth 1 -name '*.deb' | sort --version-sort | tail -n 1)
+[ -n "$deb" ] || exit 69
 
-release=${package#linux-image-}
+release=$(basename "$deb")
+release=${release#linux-image-}
+release=${release%%_*}
+cd "$directory"
 [ -e initrd ] && [ "$(cat release 2>/dev/null)" = "$release" ] && [ initrd -nt "$self" ] && exit 0
 
 rm -rf tree root

@@ -1,0 +1,111 @@
+/**
+ * Virtual machines with Debian's kernels: QEMU with emulated processors, so neither KVM nor a free machine is needed.
+ *
+ * kernel.sh makes what is booted, disk.sh what is on the disk, guest.sh runs inside: it runs steps, one after the other.
+ */
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { createWriteStream, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { attemptProgram } from "../bypass/suite.js";
+import { killAtExit } from "../support/cleanup.js";
+import { staticProgram } from "../support/container.js";
+
+const here = new URL(".", import.meta.url).pathname;
+
+/** Series, and the package that names its newest kernel. */
+const PACKAGES = {
+  "6.1": "linux-image-cloud-amd64",
+  "6.12": "linux-image-6.12-cloud-amd64",
+} as const;
+
+export type Series = keyof typeof PACKAGES;
+
+export const isSeries = (name: string): name is Series => name in PACKAGES;
+
+export const allSeries: readonly Series[] = Object.keys(PACKAGES).filter(isSeries);
+
+/** Exit status of kernel.sh where there is no such kernel. */
+const NO_KERNEL = 69;
+
+/** What is booted, in a directory of its own. Returns its release; undefined if apt has no such kernel. */
+export function makeKernel(series: Series, directory: string): string | undefined {
+  const { status } = spawnSync(join(here, "kernel.sh"), [PACKAGES[series], directory], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  if (status === NO_KERNEL) return undefined;
+  if (status !== 0) throw new Error(`kernel.sh: status ${status}`);
+  return readFileSync(join(directory, "release"), "utf8").trim();
+}
+
+/** The disk of a machine, of this build. */
+export function makeDisk(file: string): void {
+  for (const source of readdirSync(join(here, "../support")).filter((name) => name.endsWith(".c")))
+    staticProgram(join(here, "../support", source));
+  attemptProgram();
+  execFileSync(join(here, "disk.sh"), [file], { stdio: ["ignore", "ignore", "inherit"] });
+}
+
+export interface Machine {
+  /** Where its kernel is. What it wrote goes there, too. */
+  readonly directory: string;
+  readonly disk: string;
+  /** Emulated by one thread in turns: with a thread for each, the kernel's patches of its own code are seen too late. */
+  readonly processors: number;
+  /** One that hangs is ended. */
+  readonly patienceMs: number;
+  /** It goes after everything else on this computer. */
+  readonly background?: boolean;
+}
+
+export interface Step {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly seconds: number;
+  /** Everything it wrote. */
+  readonly output: readonly string[];
+}
+
+/** Runs the steps in a machine of its own; a step that the machine didn't get through is not ok. */
+export async function boot(machine: Machine, names: readonly string[], done: (step: Step) => void): Promise<void> {
+  const { directory, disk, processors, patienceMs, background = false } = machine;
+  // It ends with this process, also if that is killed.
+  const child = spawn(
+    "setpriv",
+    [
+      ...["--pdeathsig", "KILL", "nice", `--adjustment=${background ? 19 : 0}`, "qemu-system-x86_64"],
+      ...["-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", String(processors), "-m", "2G"],
+      ...["-nodefaults", "-display", "none", "-no-reboot"],
+      ...["-kernel", join(directory, "vmlinuz"), "-initrd", join(directory, "initrd")],
+      ...["-drive", `file=${disk},if=virtio,format=raw,snapshot=on`],
+      // The steps' output; the kernel's own.
+      ...["-serial", "stdio", "-serial", `file:${join(directory, "console.log")}`],
+      ...["-append", `console=ttyS1 panic=-1 mitigations=off kernels.steps=${names.join(",")}`],
+    ],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
+  const forget = child.pid === undefined ? () => undefined : killAtExit(child.pid);
+  const timer = setTimeout(() => child.kill("SIGKILL"), patienceMs);
+  const log = createWriteStream(join(directory, "steps.log"));
+  let output: string[] = [];
+  let begun = 0;
+  const left = new Set(names);
+  const end = (name: string, ok: boolean) => {
+    left.delete(name);
+    done({ name, ok, seconds: Math.round((Date.now() - begun) / 1000), output });
+  };
+  for await (const line of createInterface({ input: child.stdout })) {
+    log.write(`${line}\n`);
+    const [, mark, name = "", status] = /^## (begin|end) (\S+) ?(\d*)$/.exec(line) ?? [];
+    if (mark === "begin") {
+      output = [];
+      begun = Date.now();
+    } else if (mark === "end") end(name, status === "0");
+    else output.push(line);
+  }
+  clearTimeout(timer);
+  forget();
+  log.end();
+  if (left.size === names.length) output = readFileSync(join(directory, "console.log"), "utf8").split("\n").slice(-20);
+  for (const name of left) end(name, false);
+}
