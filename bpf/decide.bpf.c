@@ -137,14 +137,27 @@ static __noinline int look_up_inode(struct opening *opening, struct inode *inode
 struct ascent {
   struct dentry *dentry;
   struct opening *opening;
+  bool whole;  // it has come to the root
 };
 
 static long look_above(__u32 index, struct ascent *ascent) {
   struct dentry *dentry = ascent->dentry;
   struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-  if (parent == dentry) return 1;
+  if (parent == dentry) {
+    ascent->whole = 1;
+    return 1;
+  }
   ascent->dentry = parent;
   return look_up_inode(ascent->opening, BPF_CORE_READ(parent, d_inode), index == 0 ? JANUS_REACH_ENTRIES : JANUS_REACH_DEEPER);
+}
+
+// What lies above is not all known: it is denied if anything deeper is, there.
+static __always_inline void look_far_above(struct opening *opening, struct dentry *dentry, struct inode *inode) {
+  struct ascent ascent = {.dentry = dentry, .opening = opening, .whole = 0};
+  bpf_loop(LEVELS, look_above, &ascent, 0);
+  if (opening->denied || ascent.whole) return;
+  struct janus_rule_key anywhere = {.superblock = (__u64)BPF_CORE_READ(inode, i_sb)};
+  look_up_rule(opening, &anywhere, JANUS_REACH_DEEPER);
 }
 
 // ---- records -----------------------------------------------------------------
@@ -230,10 +243,7 @@ int BPF_PROG(decide_open, struct file *file, int result) {
       .owner = (entry->flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
   };
   look_up_inode(&opening, inode, JANUS_REACH_ITSELF);
-  if (!opening.denied && away) {
-    struct ascent ascent = {.dentry = dentry, .opening = &opening};
-    bpf_loop(LEVELS, look_above, &ascent, 0);
-  }
+  if (!opening.denied && away) look_far_above(&opening, dentry, inode);
   return opening.denied && record(&opening, task, entry, file, inode) ? -EPERM : 0;
 }
 

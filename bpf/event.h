@@ -331,7 +331,7 @@ struct janus_arrival {
 struct janus_rule_key {
   __u64 container;
   __u64 superblock;  // kernel address
-  __u64 ino;
+  __u64 ino;         // 0: whatever is so deep that not all above it is looked at
   __u32 generation;
   __u32 dev;
 };

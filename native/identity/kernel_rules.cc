@@ -164,13 +164,14 @@ void KernelRules::unwrite(std::uint64_t inode, Held& held) {
         continue;
       }
       decider_.remove(key);
+      set_deeper(key, written->second.rule, {});
       written_.erase(written);
     }
   }
   held.denials.clear();
 }
 
-void KernelRules::write(const Written& written) {
+void KernelRules::write(Written& written) {
   janus_rule rule{};
   for (const auto& [inode, denial] : written.of) {
     for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
@@ -182,6 +183,32 @@ void KernelRules::write(const Written& written) {
     }
   }
   decider_.set(written.key, rule);
+  set_deeper(written.key, std::exchange(written.rule, rule), rule);
+}
+
+// The kernel doesn't look up more than so many levels: what is deeper is denied if anything deep is.
+void KernelRules::set_deeper(const janus_rule_key& key, const janus_rule& before, const janus_rule& now) {
+  const auto denier = [](const janus_ruling& ruling) { return ruling.reach & JANUS_REACH_DEEPER ? ruling.subject : 0; };
+  const auto at = deeper_.try_emplace({key.container, key.superblock}).first;
+  janus_rule anywhere{};
+  bool any = false, changed = false;
+  for (std::size_t kind = 0; kind < JANUS_DENIED_KINDS; ++kind) {
+    for (std::size_t whom = 0; whom < JANUS_TO_WHOM; ++whom) {
+      auto& deniers = at->second.of[kind][whom];
+      const std::uint32_t one = deniers.empty() ? 0 : deniers.begin()->first;
+      if (const std::uint32_t id = denier(now.of[kind][whom])) ++deniers[id];
+      if (const std::uint32_t id = denier(before.of[kind][whom]); id != 0 && --deniers[id] == 0) deniers.erase(id);
+      changed = changed || one != (deniers.empty() ? 0 : deniers.begin()->first);
+      if (deniers.empty()) continue;
+      anywhere.of[kind][whom] = {deniers.begin()->first, JANUS_REACH_DEEPER};
+      any = true;
+    }
+  }
+  if (!any) deeper_.erase(at);
+  if (!changed) return;
+  const janus_rule_key deep{.container = key.container, .superblock = key.superblock, .ino = 0, .generation = 0, .dev = 0};
+  if (any) decider_.set(deep, anywhere);
+  else decider_.remove(deep);
 }
 
 std::vector<std::string> KernelRules::paths_of(std::uint64_t inode) const {

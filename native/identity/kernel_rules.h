@@ -13,6 +13,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ebpf/decider.h"
@@ -56,6 +57,11 @@ class KernelRules {
   struct Written {
     janus_rule_key key{};
     std::map<std::uint64_t, const CertainDenial*> of;  // by inode
+    janus_rule rule{};
+  };
+  // Who denies what is far below a directory, anywhere on a superblock, and how many rules of his do.
+  struct Deeper {
+    std::map<std::uint32_t, std::size_t> of[JANUS_DENIED_KINDS][JANUS_TO_WHOM];  // by subject
   };
   static Key key_of(const janus_rule_key& key) {
     return {key.container, key.superblock, key.ino, key.generation, key.dev};
@@ -64,7 +70,8 @@ class KernelRules {
   void judge(std::uint64_t inode, Held& held);
   void name(const CertainDenial& denial, int by);
   void unwrite(std::uint64_t inode, Held& held);
-  void write(const Written& written);
+  void write(Written& written);
+  void set_deeper(const janus_rule_key& key, const janus_rule& before, const janus_rule& now);
 
   Decider& decider_;
   const PolicyBox& policies_;
@@ -72,6 +79,7 @@ class KernelRules {
   std::map<std::uint64_t, Held> held_;  // by inode
   std::map<Device, std::set<std::uint64_t>> by_device_;
   std::map<Key, Written> written_;
+  std::map<std::pair<std::uint64_t, std::uint64_t>, Deeper> deeper_;  // by container and superblock
   // What is certain on each superblock, by its published table.
   struct Judged {
     std::uint64_t rules_version = 0;

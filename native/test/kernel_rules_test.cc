@@ -86,6 +86,15 @@ struct Bench {
     return ruling.reach & reach ? ruling.subject : 0;
   }
 
+  // ... whatever is too deep on the superblock that `path` is on.
+  std::uint32_t deep_denier(const std::string& path, std::size_t kind = JANUS_DENIED_OPEN, std::uint64_t container = 7) {
+    const janus_rule_key at = decider.keys_of(open(path).get()).at(0);
+    const auto rule = decider.rule({.container = container, .superblock = at.superblock, .ino = 0, .generation = 0, .dev = 0});
+    if (!rule) return 0;
+    const janus_ruling& ruling = rule->of[kind][JANUS_TO_ANYBODY];
+    return ruling.reach == JANUS_REACH_DEEPER ? ruling.subject : 0;
+  }
+
   BpfPrograms programs;
   PolicyBox policies;
   Decider decider{programs, Decider::Mode::rules};
@@ -171,6 +180,28 @@ void what_it_is_guarded_as_counts_and_each_of_two_that_share_an_inode() {
   CHECK(bench.denier("out/x") == 0);
 }
 
+void what_is_too_deep_is_denied_as_long_as_anything_deep_is() {
+  Bench bench;
+  bench.file("d/f");
+  bench.file("e/f");
+  bench.file("flat/f");
+  const auto flat = subject(3, kOpen);
+  flat->recursive = false;
+  bench.publish({deny("/d", subject(1, kOpen)), deny("/e", subject(2, kOpen | kExec)), deny("/flat", flat)});
+  bench.hold("flat", {"/flat"});
+  bench.hold("d/f", {"/d/f"});
+  CHECK(bench.deep_denier("d") == 0);
+  const std::uint64_t first = bench.hold("d", {"/d"}), second = bench.hold("e", {"/e"});
+  CHECK(bench.deep_denier("d") == 1 && bench.deep_denier("d", JANUS_DENIED_EXEC) == 2);
+  CHECK(bench.deep_denier("d", JANUS_DENIED_OPEN, 8) == 0);
+  bench.rules.release(first);
+  CHECK(bench.deep_denier("d") == 2);
+  bench.publish({deny("/e", subject(4, kExec))});
+  CHECK(bench.deep_denier("d") == 0 && bench.deep_denier("d", JANUS_DENIED_EXEC) == 4);
+  bench.rules.release(second);
+  CHECK(bench.deep_denier("d", JANUS_DENIED_EXEC) == 0);
+}
+
 void many_are_judged_again() {
   Bench bench;
   constexpr int kFiles = 500;
@@ -233,6 +264,7 @@ int main() {
   a_rule_lasts_as_long_as_the_policy_is_certain();
   a_version_says_whether_there_is_anything_to_judge();
   what_it_is_guarded_as_counts_and_each_of_two_that_share_an_inode();
+  what_is_too_deep_is_denied_as_long_as_anything_deep_is();
   many_are_judged_again();
   an_overlay_is_known_by_its_layers();
   what_has_no_sure_number_is_not_known();

@@ -1,7 +1,7 @@
 /** Opens and execs that the kernel denies by itself: where it takes fmod_ret programs, which CI's does not. */
 import { existsSync, readdirSync } from "node:fs";
 import t, { type Test } from "tap";
-import { type Container, startContainer } from "../support/container.js";
+import { type Actor, type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
 import { janusctl } from "../support/janusctl.js";
@@ -225,4 +225,33 @@ t.test("SIGKILL: what was denied stays denied, until the next daemon has taken o
   t.same(pins(), []);
   t.equal(await actor.open("/data/keys/key"), 0, "released");
   t.match(await janusctl(["release"]), { status: 0, out: /Nothing/ });
+});
+
+t.test("nobody is there, and something is deeper than the kernel looks", async (t) => {
+  const daemon = await startDaemon(KEEPING, t);
+  const deep = async (actor: Actor, path: string) => {
+    const [errno, levels] = await actor.command("deep", path, 4200);
+    t.equal(levels, 4200);
+    return errno;
+  };
+  const volumes = [{ target: "/vol" }];
+  const [container, flat, other] = [
+    await startContainer({ files, volumes }, t),
+    await startContainer({ files }, t),
+    await startContainer({ files }, t),
+  ];
+  await daemon.createGuard(guarded(container));
+  await daemon.createGuard({ ...guarded(flat, { recursive: false }), name: "flat", podName: "flat" });
+  const [actor, flatly, stranger] = [await container.actor(), await flat.actor(), await other.actor()];
+  await daemon.kill();
+  t.equal(await actor.mkdir("/data/keys/new"), 0);
+  t.equal(await deep(actor, "/data/keys/new"), EPERM, "below what is denied");
+  t.equal(await actor.mkdir("/data/elsewhere"), 0);
+  t.equal(await deep(actor, "/data/elsewhere"), EPERM, "on the same file system: it could be");
+  t.equal(await deep(actor, "/vol"), 0, "on one where nothing is denied");
+  t.equal(await flatly.mkdir("/data/elsewhere"), 0);
+  t.equal(await deep(flatly, "/data/elsewhere"), 0, "in a container to which nothing deep is denied");
+  t.equal(await stranger.mkdir("/data/elsewhere"), 0);
+  t.equal(await deep(stranger, "/data/elsewhere"), 0, "in one that nobody guards");
+  t.match(await janusctl(["release"]), { status: 0 });
 });

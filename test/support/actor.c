@@ -116,6 +116,22 @@ static void execute(char **argv) {
   printf("%d %d\n", error, WEXITSTATUS(status));
 }
 
+// Makes so many directories in one another, and a file in the last. "E LEVELS": the errno of opening
+// it, and how many there are.
+static void deep(const char *path, int levels) {
+  int at = open(path, O_PATH | O_DIRECTORY), made = 0;
+  while (at >= 0 && made < levels && mkdirat(at, "d", 0755) == 0) {
+    const int below = openat(at, "d", O_PATH | O_DIRECTORY);
+    close(at);
+    at = below;
+    ++made;
+  }
+  const int fd = mknodat(at, "f", S_IFREG | 0644, 0) < 0 ? -1 : openat(at, "f", O_RDONLY);
+  printf("%d %d\n", fd < 0 ? errno : 0, made);
+  if (fd >= 0) close(fd);
+  if (at >= 0) close(at);
+}
+
 static void *loop_apart(void *flags) {
   answer_result(unshare(CLONE_FS) < 0 ? -1 : unshare(*(int *)flags));
   fflush(stdout);
@@ -329,6 +345,8 @@ static void run(char **f, int n) {
     answer_result(rename(f[1], f[2]));
   } else if (!strcmp(name, "mkdir") && n == 2) {
     answer_result(mkdir(f[1], 0755));
+  } else if (!strcmp(name, "deep") && n == 3) {  // PATH LEVELS
+    deep(f[1], atoi(f[2]));
   } else if (!strcmp(name, "unlink") && n == 2) {
     answer_result(unlink(f[1]));
   } else if (!strcmp(name, "comm") && n == 2) {
