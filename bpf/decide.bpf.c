@@ -7,7 +7,7 @@
 // While the daemon is there it is only the object itself that is looked at. What is
 // denied since it lies below something that is denied is asked about once, so that the
 // gate sees it, and pins it: from then on it is denied here, wherever it goes. When the
-// daemon is away, the directories above are looked at, too.
+// daemon is away, the directories above are looked at, too, and what happens is counted.
 #include "kernel.h"
 
 #include <bpf/bpf_core_read.h>
@@ -22,6 +22,7 @@
 char LICENSE[] SEC("license") = "GPL";
 
 #define EPERM 1
+#define FMODE_READ 0x1   // of f_mode
 #define FMODE_EXEC 0x20  // of f_flags: __FMODE_EXEC
 #define LEVELS 4096      // above an object that are looked at
 #define GATHER_NS 4000000  // the reader looks for so long after it was woken
@@ -66,8 +67,16 @@ struct {
   __type(value, struct denial_scratch);
 } scratches SEC(".maps");
 
-__u32 daemon_tgid;     // 0: none was there yet
-__u32 away;            // 1: the daemon is gone
+// A map of its own, so that it can be pinned.
+struct janus_presence presence SEC(".data.presence") = {.layout = JANUS_KEPT_LAYOUT};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, JANUS_AWAY_COUNTS);
+  __type(key, __u32);
+  __type(value, __u64);
+} away_counts SEC(".maps");
+
 __u64 lost_total;      // what map `lost` holds, and what it had no room for
 __u64 last_wake_ns;
 
@@ -100,11 +109,15 @@ static __noinline int real_keys(struct inode *inode, struct janus_rule_key *firs
 
 struct opening {
   __u64 container;
-  bool exec, owner;
+  bool exec, owner, reads;
   // Found: who denies it.
   bool denied;
+  bool deep;  // since not all above it was looked at
   __u32 subject;
   __u32 kind;
+  // While the daemon is away. What is nearest to the object says whether anybody else could deny it.
+  bool asks;   // nothing was found yet
+  bool asked;  // somebody could
 };
 
 static __always_inline bool rules_out(struct opening *opening, const struct janus_rule *rule, __u32 kind, __u32 reach) {
@@ -117,10 +130,20 @@ static __always_inline bool rules_out(struct opening *opening, const struct janu
   return 1;
 }
 
+static __always_inline bool may_be_denied(const struct opening *opening, const struct janus_rule *rule, __u32 kind, __u32 reach) {
+  return ((rule->asked[kind][JANUS_TO_ANYBODY] | (opening->owner ? 0 : rule->asked[kind][JANUS_TO_OTHERS])) & reach) != 0;
+}
+
 static __always_inline bool look_up_rule(struct opening *opening, struct janus_rule_key *key, __u32 reach) {
   key->container = opening->container;
   struct janus_rule *rule = bpf_map_lookup_elem(&rules, key);
   if (!rule) return 0;
+  if (opening->asks) {
+    opening->asks = 0;
+    opening->asked = may_be_denied(opening, rule, JANUS_DENIED_OPEN, reach) ||
+                     (opening->exec && may_be_denied(opening, rule, JANUS_DENIED_EXEC, reach)) ||
+                     (opening->reads && may_be_denied(opening, rule, JANUS_ASKED_ACCESS, reach));
+  }
   // In the order in which fanotify asks.
   if (opening->exec && rules_out(opening, rule, JANUS_DENIED_EXEC, reach)) return 1;
   return rules_out(opening, rule, JANUS_DENIED_OPEN, reach);
@@ -157,7 +180,7 @@ static __always_inline void look_far_above(struct opening *opening, struct dentr
   bpf_loop(LEVELS, look_above, &ascent, 0);
   if (opening->denied || ascent.whole) return;
   struct janus_rule_key anywhere = {.superblock = (__u64)BPF_CORE_READ(inode, i_sb)};
-  look_up_rule(opening, &anywhere, JANUS_REACH_DEEPER);
+  opening->deep = look_up_rule(opening, &anywhere, JANUS_REACH_DEEPER);
 }
 
 // ---- records -----------------------------------------------------------------
@@ -181,6 +204,12 @@ static __always_inline __u64 add_asked(char *to, struct task_struct *task, struc
   return size > 1 && size <= JANUS_DENIAL_PATH ? size - 1 : 0;
 }
 
+static __always_inline void count_away(__u32 which) {
+  if (!presence.settled) return;
+  __u64 *count = bpf_map_lookup_elem(&away_counts, &which);
+  if (count) ++*count;
+}
+
 // False: its path is too long to be told here, so that the gate tells it.
 static __always_inline bool record(struct opening *opening, struct task_struct *task, struct janus_task *entry,
                                    struct file *file, struct inode *inode) {
@@ -190,7 +219,7 @@ static __always_inline bool record(struct opening *opening, struct task_struct *
   struct name_walk walk = {
       .dentry = BPF_CORE_READ(file, f_path.dentry), .buffer = scratch->path, .off = JANUS_DENIAL_PATH, .whole = 0};
   bpf_loop(LEVELS, denied_step, &walk, 0);
-  if (!walk.whole && !away) return 0;
+  if (!walk.whole) return 0;
   struct janus_denial *head = &scratch->record.head;
   __u64 now_ns = bpf_ktime_get_ns();
   head->container = opening->container;
@@ -226,9 +255,25 @@ static __always_inline bool record(struct opening *opening, struct task_struct *
 
 // ---- hooks -------------------------------------------------------------------
 
+// Nobody is there to be told, or asked.
+static __always_inline int decide_away(struct opening *opening, struct file *file, struct dentry *dentry, struct inode *inode) {
+  // Before 6.5 what an overlay opens in its layer has the overlay's path: it was judged as the overlay's own.
+  bool counts = BPF_CORE_READ(file, f_inode) == inode;
+  if (!opening->denied) look_far_above(opening, dentry, inode);
+  if (opening->denied) {
+    count_away(JANUS_AWAY_DENIED);
+    if (opening->deep) count_away(JANUS_AWAY_DEEP);
+    return -EPERM;
+  }
+  if (opening->asked && counts) count_away(JANUS_AWAY_UNJUDGED);
+  return 0;
+}
+
 SEC("fmod_ret/security_file_open")
 int BPF_PROG(decide_open, struct file *file, int result) {
   if (result) return result;
+  bool away = presence.away;
+  if (away && (presence.heir || presence.ended)) return 0;
   struct task_struct *task = bpf_get_current_task_btf();
   struct janus_task *entry = known(task);
   if (!entry) return 0;
@@ -241,23 +286,28 @@ int BPF_PROG(decide_open, struct file *file, int result) {
       .container = entry->container,
       .exec = (BPF_CORE_READ(file, f_flags) & FMODE_EXEC) != 0,
       .owner = (entry->flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
+      .reads = (BPF_CORE_READ(file, f_mode) & FMODE_READ) != 0,
+      .asks = away,
   };
   look_up_inode(&opening, inode, JANUS_REACH_ITSELF);
-  if (!opening.denied && away) look_far_above(&opening, dentry, inode);
+  if (away) return decide_away(&opening, file, dentry, inode);
   return opening.denied && record(&opening, task, entry, file, inode) ? -EPERM : 0;
 }
 
 // Before its fanotify groups go: they are let go after.
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(daemon_exit, struct task_struct *task) {
-  if (daemon_tgid && BPF_CORE_READ(task, tgid) == daemon_tgid && BPF_CORE_READ(task, signal, live.counter) == 0) away = 1;
+  if (!presence.pid || BPF_CORE_READ(task, tgid) != presence.pid || BPF_CORE_READ(task, signal, live.counter) != 0) return 0;
+  if (presence.away) return 0;
+  presence.left_ns = bpf_ktime_get_boot_ns();
+  presence.away = 1;
   return 0;
 }
 
 // Run by the daemon: it is there.
 SEC("syscall")
 int attend(void *context) {
-  daemon_tgid = BPF_CORE_READ(bpf_get_current_task_btf(), tgid);
+  presence.pid = BPF_CORE_READ(bpf_get_current_task_btf(), tgid);
   return 0;
 }
 

@@ -349,11 +349,14 @@ struct janus_ruling {
 };
 
 enum { JANUS_DENIED_OPEN = 0, JANUS_DENIED_EXEC = 1, JANUS_DENIED_KINDS = 2 };
+enum { JANUS_ASKED_ACCESS = JANUS_DENIED_KINDS, JANUS_ASKED_KINDS };  // after those
 enum { JANUS_TO_ANYBODY = 0, JANUS_TO_OTHERS = 1, JANUS_TO_WHOM = 2 };  // others: all but owners
 
-// Map `rules`. Only what is certain: whatever is not here is asked about.
+// Map `rules`. What is certain, and what only user space can judge.
 struct janus_rule {
   struct janus_ruling of[JANUS_DENIED_KINDS][JANUS_TO_WHOM];
+  __u8 asked[JANUS_ASKED_KINDS][JANUS_TO_WHOM];  // janus_reach: how far somebody may be denied
+  __u16 pad;
 };
 
 #define JANUS_DENIAL_PATH 4096  // bytes of a path that are kept
@@ -381,6 +384,29 @@ struct janus_denial {
 struct janus_lost_key {
   __u32 subject;
   __u32 kind;  // JANUS_DENIED_*
+};
+
+// Of another number: what is pinned of that daemon is not read, only removed.
+#define JANUS_KEPT_LAYOUT 1
+
+// Whether the daemon is there; the only value of the map that is pinned as `presence`. The layout comes
+// first in every version.
+struct janus_presence {
+  __u32 layout;   // JANUS_KEPT_LAYOUT
+  __u32 pid;      // the daemon's, in the node's own pid namespace; 0: none was there yet
+  __u32 away;     // 1: it has gone
+  __u32 heir;     // 1: another one goes on then
+  __u32 ended;    // 1: another one has gone on
+  __u32 settled;  // 1: all guards of before are in place; until then what was before counts
+  __u64 left_ns;  // when it went; boot time
+};
+
+// The map that is pinned as `away_counts`, per processor: opens while it was away.
+enum janus_away_count {
+  JANUS_AWAY_DENIED = 0,
+  JANUS_AWAY_DEEP = 1,      // of those, since not all above it was looked at
+  JANUS_AWAY_UNJUDGED = 2,  // only user space could have judged it
+  JANUS_AWAY_COUNTS = 3,
 };
 
 // The context that `real_inodes` is run with.

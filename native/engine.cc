@@ -132,13 +132,28 @@ struct Engine::Running {
   }
 
   // Also later: one that ran beside this one may have ended since, and left what guards were then.
-  std::size_t take_over() const { return pins && settled.load() ? pins->take_over() : 0; }
+  TakenOver take_over() {
+    if (!pins || !settled.load()) return {};
+    TakenOver over = pins->take_over();
+    if (over.daemons > 0) decider.lose_heir();
+    counters.exposed_away.add(over.counts[JANUS_AWAY_UNJUDGED]);
+    counters.away_denied.add(over.counts[JANUS_AWAY_DENIED]);
+    counters.away_deep.add(over.counts[JANUS_AWAY_DEEP]);
+    counters.away_ns.add(over.away_ns);
+    return over;
+  }
+
+  void settle() {
+    decider.settle();
+    settled.store(true);
+  }
 
   void keep() {
-    auto links = programs.kept_links();
-    std::ranges::move(decider.kept_links(), std::back_inserter(links));
+    auto objects = programs.kept_links();
+    std::ranges::move(decider.kept(), std::back_inserter(objects));
     try {
-      pins.emplace(links);
+      pins.emplace(objects);
+      if (pins->alone()) decider.settle();
     } catch (const Error& error) {
       say(std::string("janusd: what the kernel denies by itself will end with this process: ") + error.what() + "\n");
     }
@@ -539,11 +554,10 @@ void Engine::apply(std::span<const GuardSpec> specs) {
   if (dirents) all.dirents.settle(devices, kDirentsLimit);
 }
 
-std::size_t Engine::take_over() {
+TakenOver Engine::take_over() {
   Running& all = running();
-  const std::size_t gone = all.pins ? all.pins->take_over() : 0;
-  all.settled.store(true);  // from now on others look, too
-  return gone;
+  all.settle();  // from now on others look, too
+  return all.take_over();
 }
 
 void Engine::hold_arrivals(bool on) {
@@ -636,6 +650,7 @@ EngineTroubles Engine::troubles() {
                        {"pod_unknown", all.arrivals.stats().unknown},
                        {"path_changed", counters.exposed_path.get()},
                        {"stalled", counters.exposed_stall.get()},
+                       {"away", counters.exposed_away.get()},
                        {"thread_failed", counters.thread_failures.get()}};
   troubles.full = all.programs.full();
   troubles.refused = all.refusals.all();
@@ -674,6 +689,10 @@ EngineStats Engine::stats() {
   stats.hold_tier = all.holder.tier();
   stats.kernel_decides = all.decider.works();
   stats.kept = all.pins.has_value();
+  stats.away = {{"denied", counters.away_denied.get()},
+                {"too_deep", counters.away_deep.get()},
+                {"unjudged", counters.exposed_away.get()}};
+  stats.away_seconds = static_cast<double>(counters.away_ns.get()) / 1e9;
   stats.holds = {{"held", all.holder.counter(JANUS_HOLD_COUNT_HELD)},
                  {"skipped", all.holder.counter(JANUS_HOLD_COUNT_SKIPPED)},
                  {"expired", all.holder.counter(JANUS_HOLD_COUNT_EXPIRED)},

@@ -79,6 +79,8 @@ struct EngineTroubles {
 
 struct EngineStats {
   std::map<std::string, std::uint64_t> asked, unwatched, marks, holds;
+  std::map<std::string, std::uint64_t> away;  // opens while no daemon was there
+  double away_seconds = 0;
   std::size_t containers = 0, processes = 0, scans_pending = 0;
   std::vector<MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
@@ -108,8 +110,8 @@ class Engine {
   std::shared_ptr<const Rehearsal> rehearse(const GuardSpec& guard);
   std::optional<Rehearsal::Judged> judge_past(const Rehearsal& by, std::span<const std::uint8_t> record, const std::string& container);
   void apply(std::span<const GuardSpec> specs);
-  // All guards of before are in place: what earlier daemons have left in the kernel goes. Returns of how many.
-  std::size_t take_over();
+  // All guards of before are in place: what earlier daemons have left in the kernel goes.
+  TakenOver take_over();
   // See Arrivals (native/hold/arrivals.h).
   void hold_arrivals(bool on);
   std::vector<Arrival> take_arrivals();

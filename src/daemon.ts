@@ -119,7 +119,7 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     steps.push({ what: "the file's guards", close: () => fileGuards?.close() });
     const { holdTier, programs, kernelDecides, kept } = engine.stats(); // as they stay
     const tookOver = engine.takeOver();
-    if (tookOver > 0) log.info({ daemons: tookOver }, "took over what earlier daemons had left in the kernel");
+    if (tookOver.daemons > 0) log.info(tookOver, "took over what earlier daemons had left in the kernel");
     log.info(
       { guards: registry.size, hold: holdTier, kernelDecides, kept, msSinceStart: Math.round(performance.now()) },
       "enforcing",

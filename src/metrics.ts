@@ -377,6 +377,20 @@ const DEFINITIONS: readonly Definition[] = [
     read: ({ stats }) => [{ labels: { kept: String(stats.kept) }, value: stats.kernelDecides ? 1 : 0 }],
   },
   {
+    name: "janusd_away_opens_total",
+    type: "counter",
+    help: "Opens and execs of guarded containers before this daemon took over, while none was there (--keep), as the kernel counted them: denied by what is certain, too_deep (of the denied: since not all directories above were looked at), unjudged (allowed, though only a daemon could have judged; also exposure `away`). Without records, and in no guard's figures.",
+    labels: ["outcome"],
+    read: ({ stats }) => byLabel("outcome", stats.away),
+  },
+  {
+    name: "janusd_away_seconds_total",
+    type: "counter",
+    help: "How long that was.",
+    labels: [],
+    read: ({ stats }) => single(stats.awaySeconds),
+  },
+  {
     name: "janusd_holds_total",
     type: "counter",
     help: "Processes of guarded containers that changed what they see of the file system: held until it was guarded, skipped (traced or stopped by somebody else, or no keeper), those of the held that the keeper let go after --hold-limit, and opens that were denied: since the container has more mounts than its share (docs/limits.md), or, before Linux 6.5, by an overlay of its own (docs/architecture/windows.md).",

@@ -382,6 +382,10 @@ export interface EngineStats extends EngineVitals, EngineTroubles {
   readonly kernelDecides: boolean;
   /** Whether that stays so when this process is gone. */
   readonly kept: boolean;
+  /** Opens while no daemon was there, as the kernel counted them: `denied`, `too_deep` (of those), `unjudged`. */
+  readonly away: Readonly<Record<string, number>>;
+  /** How long that was. */
+  readonly awaySeconds: number;
   /** Processes that changed their mounts: `held`, `skipped` (not stopped: it is traced, say), `expired` (let go by the keeper). */
   readonly holds: Readonly<Record<string, number>>;
   /** Containers of pods that started; see `Engine.holdArrivals`. */
@@ -457,8 +461,8 @@ export interface Engine {
    * Takes some ten milliseconds. Throws UNSUPPORTED, and is off then.
    */
   holdArrivals(on: boolean): void;
-  /** All guards of before are in place: what daemons that are gone have left in the kernel goes. Returns of how many. */
-  takeOver(): number;
+  /** All guards of before are in place: what daemons that are gone have left in the kernel goes. */
+  takeOver(): TakenOver;
   /**
    * Those that arrived since the last call. `onWake` is called for them at once, and once a second while holding is on.
    * Call this each time: nobody is held for a daemon that doesn't for twice `podWaitMs` and two seconds. Each has to
@@ -487,6 +491,20 @@ export interface Engine {
   troubles(): EngineTroubles;
   /** Takes longer the more guards there are. */
   stats(): EngineStats;
+}
+
+/** What daemons that are gone had left in the kernel; see native/ebpf/pins.h. */
+export interface TakenOver {
+  /** How many. 0: nothing was there. */
+  readonly daemons: number;
+  /** For how long none was there. Milliseconds. */
+  readonly awayMs: number;
+  /** Opens that the kernel has denied meanwhile. */
+  readonly denied: number;
+  /** ... and those that it has allowed, though a daemon might not have. */
+  readonly unjudged: number;
+  /** Of each whose layout is another one: of those nothing more is known. 0: not known either. */
+  readonly layouts: readonly number[];
 }
 
 /** Who connected to a Unix socket, as the kernel saw it at that moment. */

@@ -340,8 +340,16 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
   }
 
   Napi::Value take_over(const Napi::CallbackInfo& info) {
-    const std::size_t left = guarded(info.Env(), [&] { return engine_->take_over(); });
-    return Napi::Number::New(info.Env(), static_cast<double>(left));
+    const Napi::Env env = info.Env();
+    const TakenOver over = guarded(env, [&] { return engine_->take_over(); });
+    Napi::Object out = object_of(env, std::map<std::string, std::uint64_t>{{"daemons", over.daemons},
+                                                                           {"denied", over.counts[JANUS_AWAY_DENIED]},
+                                                                           {"unjudged", over.counts[JANUS_AWAY_UNJUDGED]}});
+    out.Set("awayMs", Napi::Number::New(env, static_cast<double>(over.away_ns / 1'000'000)));
+    Napi::Array layouts = Napi::Array::New(env);
+    for (const std::uint32_t layout : over.layouts) layouts.Set(layouts.Length(), Napi::Number::New(env, layout));
+    out.Set("layouts", layouts);
+    return out;
   }
 
   Napi::Value explain(const Napi::CallbackInfo& info) {
@@ -527,6 +535,8 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("holdTier", all.hold_tier);
     out.Set("kernelDecides", all.kernel_decides);
     out.Set("kept", all.kept);
+    out.Set("away", object_of(env, all.away));
+    out.Set("awaySeconds", Napi::Number::New(env, all.away_seconds));
     out.Set("holds", object_of(env, all.holds));
     out.Set("arrivals", arrivals_of(env, all.arrivals));
     out.Set("urgent", object_of(env, all.urgent));

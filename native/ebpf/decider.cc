@@ -8,8 +8,10 @@
 #include <utility>
 
 #include "bpf/build/decide.skel.h"
+#include "ebpf/kept.h"
 #include "ebpf/libbpf_log.h"
 #include "ebpf/probe.h"
+#include "os/clock.h"
 #include "os/error.h"
 
 namespace janus {
@@ -46,14 +48,27 @@ void Decider::close() {
   decide_bpf::destroy(std::exchange(skeleton_, nullptr));
 }
 
-std::vector<std::pair<std::string, int>> Decider::kept_links() const {
+std::vector<std::pair<std::string, int>> Decider::kept() const {
   if (skeleton_ == nullptr) return {};
-  if (skeleton_->links.decide_open == nullptr) return {};
-  return {{"decide_open", bpf_link__fd(skeleton_->links.decide_open)}};
+  std::vector<std::pair<std::string, int>> kept = {{Kept::kPresence, bpf_map__fd(skeleton_->maps.data_presence)},
+                                                   {Kept::kCounts, bpf_map__fd(skeleton_->maps.away_counts)}};
+  if (skeleton_->links.decide_open != nullptr) kept.emplace_back("decide_open", bpf_link__fd(skeleton_->links.decide_open));
+  return kept;
+}
+
+void Decider::settle() {
+  if (skeleton_ != nullptr) skeleton_->data_presence->presence.settled = 1;
+}
+
+void Decider::lose_heir() {
+  if (skeleton_ != nullptr) skeleton_->data_presence->presence.heir = 0;
 }
 
 void Decider::leave() {
-  if (skeleton_ != nullptr) skeleton_->bss->away = 1;
+  if (skeleton_ == nullptr) return;
+  janus_presence& presence = skeleton_->data_presence->presence;
+  presence.left_ns = boot_ns();
+  presence.away = 1;
 }
 
 std::vector<janus_rule_key> Decider::keys_of(int fd) const {

@@ -37,10 +37,14 @@ class Decider {
   bool works() const { return skeleton_ != nullptr; }
   const std::string& refusal() const { return refusal_; }
 
-  // What denies, also without a daemon.
-  std::vector<std::pair<std::string, int>> kept_links() const;
+  // What denies, also without a daemon, and counts: a link and maps.
+  std::vector<std::pair<std::string, int>> kept() const;
+  // All guards of before are in place: if this daemon goes, nobody else has its part.
+  void settle();
+  // No other daemon would go on any more.
+  void lose_heir();
   // The daemon is about to answer nobody any more: what lies below something that is denied is denied
-  // from here, too.
+  // from here, too. The kernel sees by itself that it ends.
   void leave();
 
   // By what the inode of a descriptor is known, without a container. Empty: its file system

@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
@@ -22,18 +23,18 @@ namespace fs = std::filesystem;
 
 UniqueFd open_directory(const std::string& path) { return UniqueFd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)); }
 
-// Links first, so that a directory that cannot be removed holds nothing.
+// What is in it first, so that a directory that cannot be removed holds nothing.
 void remove_directory(const fs::path& directory) {
   std::error_code failed;
-  std::vector<fs::path> links;
-  for (const auto& link : fs::directory_iterator(directory, failed)) links.push_back(link.path());
-  for (const fs::path& link : links) unlink(link.c_str());
+  std::vector<fs::path> objects;
+  for (const auto& object : fs::directory_iterator(directory, failed)) objects.push_back(object.path());
+  for (const fs::path& object : objects) unlink(object.c_str());
   rmdir(directory.c_str());
 }
 
 }  // namespace
 
-Pins::Pins(const std::vector<std::pair<std::string, int>>& links, std::string base)
+Pins::Pins(const std::vector<std::pair<std::string, int>>& objects, std::string base)
     : base_(std::move(base)), directory_(base_ + "/" + std::to_string(getpid()) + "-" + std::to_string(boot_ns())) {
   struct statfs status {};
   const std::string parent = fs::path(base_).parent_path();
@@ -47,7 +48,7 @@ Pins::Pins(const std::vector<std::pair<std::string, int>>& links, std::string ba
     remove();
     throw Error::system(number, "flock", directory_);
   }
-  for (const auto& [name, fd] : links) {
+  for (const auto& [name, fd] : objects) {
     if (bpf_obj_pin(fd, (directory_ + "/" + name).c_str()) == 0) continue;
     const int number = errno;
     remove();
@@ -57,19 +58,37 @@ Pins::Pins(const std::vector<std::pair<std::string, int>>& links, std::string ba
 
 void Pins::remove() const { remove_directory(directory_); }
 
-std::size_t Pins::take_over() const {
+std::vector<std::string> Pins::others() const {
   std::error_code failed;
-  std::vector<fs::path> others;
+  std::vector<std::string> others;
   for (const auto& other : fs::directory_iterator(base_, failed))
     if (other.path() != directory_) others.push_back(other.path());
-  std::size_t gone = 0;
-  for (const fs::path& other : others) {
+  return others;
+}
+
+TakenOver Pins::take_over() const {
+  TakenOver all;
+  std::uint64_t left_ns = 0;
+  for (const std::string& other : others()) {
     const UniqueFd lock = open_directory(other);
-    if (!lock || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) continue;  // its daemon lives
+    Kept kept(other);
+    if (!lock || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {  // its daemon lives
+      kept.name_heir();
+      continue;
+    }
+    kept.end();
+    ++all.daemons;
+    if (const janus_presence* of = kept.presence(); of == nullptr) {
+      all.layouts.push_back(kept.layout());
+    } else if (of->settled && !of->heir) {
+      left_ns = std::max<std::uint64_t>(left_ns, of->left_ns);
+      const AwayCounts counts = kept.counts();
+      for (std::size_t which = 0; which < counts.size(); ++which) all.counts[which] += counts[which];
+    }
     remove_directory(other);
-    ++gone;
   }
-  return gone;
+  if (left_ns != 0) all.away_ns = boot_ns() - left_ns;
+  return all;
 }
 
 }  // namespace janus

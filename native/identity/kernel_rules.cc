@@ -21,7 +21,7 @@ bool same(const CertainDenial& one, const CertainDenial& other) {
   for (std::size_t kind = 0; kind < one.of.size(); ++kind)
     for (std::size_t whom = 0; whom < one.of[kind].size(); ++whom)
       if (!same(one.of[kind][whom], other.of[kind][whom])) return false;
-  return one.container == other.container;
+  return one.container == other.container && one.asked == other.asked;
 }
 
 // If any of an object's paths is denied, it is.
@@ -31,7 +31,13 @@ void add(std::vector<CertainDenial>& all, const CertainDenial& more) {
   for (std::size_t kind = 0; kind < more.of.size(); ++kind)
     for (std::size_t whom = 0; whom < more.of[kind].size(); ++whom)
       if (more.of[kind][whom].reach > one->of[kind][whom].reach) one->of[kind][whom] = more.of[kind][whom];
+  for (std::size_t kind = 0; kind < more.asked.size(); ++kind)
+    for (std::size_t whom = 0; whom < more.asked[kind].size(); ++whom) one->asked[kind][whom] |= more.asked[kind][whom];
 }
+
+// In both, what a directory holds is told apart in the same way.
+static_assert(JANUS_REACH_ITSELF == 1 && JANUS_REACH_ENTRIES == 2 && JANUS_REACH_DEEPER == 4);
+static_assert(kCertainKinds.size() == JANUS_DENIED_KINDS && kAskedKinds.size() == JANUS_ASKED_KINDS);
 
 constexpr std::uint32_t kReaches[] = {0, JANUS_REACH_ITSELF, JANUS_REACH_ITSELF | JANUS_REACH_ENTRIES,
                                       JANUS_REACH_ITSELF | JANUS_REACH_ENTRIES | JANUS_REACH_DEEPER};
@@ -181,6 +187,8 @@ void KernelRules::write(Written& written) {
         if (kReaches[ruling.reach] > to.reach) to = {ruling.entry->subject->id, kReaches[ruling.reach]};
       }
     }
+    for (std::size_t kind = 0; kind < kAskedKinds.size(); ++kind)
+      for (std::size_t whom = 0; whom < denial->asked[kind].size(); ++whom) rule.asked[kind][whom] |= denial->asked[kind][whom];
   }
   decider_.set(written.key, rule);
   set_deeper(written.key, std::exchange(written.rule, rule), rule);
@@ -189,6 +197,7 @@ void KernelRules::write(Written& written) {
 // The kernel doesn't look up more than so many levels: what is deeper is denied if anything deep is.
 void KernelRules::set_deeper(const janus_rule_key& key, const janus_rule& before, const janus_rule& now) {
   const auto denier = [](const janus_ruling& ruling) { return ruling.reach & JANUS_REACH_DEEPER ? ruling.subject : 0; };
+  const auto deep = [](std::uint8_t asked) { return (asked & JANUS_REACH_DEEPER) != 0; };
   const auto at = deeper_.try_emplace({key.container, key.superblock}).first;
   janus_rule anywhere{};
   bool any = false, changed = false;
@@ -204,11 +213,22 @@ void KernelRules::set_deeper(const janus_rule_key& key, const janus_rule& before
       any = true;
     }
   }
+  for (std::size_t kind = 0; kind < JANUS_ASKED_KINDS; ++kind) {
+    for (std::size_t whom = 0; whom < JANUS_TO_WHOM; ++whom) {
+      std::size_t& asked = at->second.asked[kind][whom];
+      const bool was = asked > 0;
+      if (deep(now.asked[kind][whom])) ++asked;
+      if (deep(before.asked[kind][whom])) --asked;
+      changed = changed || was != (asked > 0);
+      if (asked > 0) anywhere.asked[kind][whom] = JANUS_REACH_DEEPER;
+      any = any || asked > 0;
+    }
+  }
   if (!any) deeper_.erase(at);
   if (!changed) return;
-  const janus_rule_key deep{.container = key.container, .superblock = key.superblock, .ino = 0, .generation = 0, .dev = 0};
-  if (any) decider_.set(deep, anywhere);
-  else decider_.remove(deep);
+  const janus_rule_key key_of_all{.container = key.container, .superblock = key.superblock, .ino = 0, .generation = 0, .dev = 0};
+  if (any) decider_.set(key_of_all, anywhere);
+  else decider_.remove(key_of_all);
 }
 
 std::vector<std::string> KernelRules::paths_of(std::uint64_t inode) const {

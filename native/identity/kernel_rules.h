@@ -62,6 +62,7 @@ class KernelRules {
   // Who denies what is far below a directory, anywhere on a superblock, and how many rules of his do.
   struct Deeper {
     std::map<std::uint32_t, std::size_t> of[JANUS_DENIED_KINDS][JANUS_TO_WHOM];  // by subject
+    std::size_t asked[JANUS_ASKED_KINDS][JANUS_TO_WHOM] = {};
   };
   static Key key_of(const janus_rule_key& key) {
     return {key.container, key.superblock, key.ino, key.generation, key.dev};

@@ -12,6 +12,22 @@ bool is_plain(const Subject& subject) {
   return subject.enforced && !subject.only_dir && subject.max_depth == 0 && subject.exclude.empty();
 }
 
+// What it may deny of an object, and of what that holds: bits of CertainDenial::asked.
+std::uint8_t may_deny(const Entry& entry, std::uint32_t levels, std::string_view tail, bool directory) {
+  const Subject& subject = *entry.subject;
+  const std::uint32_t depth = entry.depth + levels;
+  const auto within = [&](std::uint32_t far) {
+    return far <= 1 || (subject.recursive && (subject.max_depth == 0 || far <= subject.max_depth));
+  };
+  const Bearing bearing = reach(entry, levels, tail);
+  unsigned may = bearing == Bearing::applies && (directory || !subject.only_dir) ? 1 : 0;
+  // Whoever excludes a directory excludes what is below, but for the subject's own path.
+  if (!directory || (bearing == Bearing::excluded && depth > 0)) return static_cast<std::uint8_t>(may);
+  if (within(depth + 1)) may |= 2;
+  if (within(depth + 2)) may |= 4;
+  return static_cast<std::uint8_t>(may);
+}
+
 }  // namespace
 
 CertainDenials::CertainDenials(std::shared_ptr<const SuperblockPolicy> table) : table_(std::move(table)) {
@@ -21,7 +37,7 @@ CertainDenials::CertainDenials(std::shared_ptr<const SuperblockPolicy> table) : 
     audited_ = audited_ || entry.subject->audit;
     if (entry.action == Action::allow) doubts_[entry.subject->guard].allowed.push_back(entry.path);
     else if (entry.subject->auto_allow_owner) doubts_[entry.subject->guard].owners.push_back(entry.path);
-    return audited_;
+    return false;
   });
   for (auto& [guard, doubts] : doubts_) {
     std::ranges::sort(doubts.allowed);
@@ -37,6 +53,11 @@ bool CertainDenials::any_below(const std::vector<std::string>& paths, std::strin
   const std::string below = std::string(path) + "/";
   const auto next = std::ranges::lower_bound(paths, below);
   return next != paths.end() && next->starts_with(below);
+}
+
+bool CertainDenial::empty() const {
+  const auto nothing = [](const auto& kind) { return std::ranges::all_of(kind, [](const Ruling& ruling) { return ruling.reach == none; }); };
+  return std::ranges::all_of(of, nothing) && asked == decltype(asked){};
 }
 
 // `at` is the entry's path, `levels` above the object; `path` as much of the object's as a rule could have.
@@ -65,7 +86,6 @@ CertainDenial::Reach CertainDenials::reach(const Entry& entry, std::string_view 
 
 std::vector<CertainDenial> CertainDenials::of(std::string_view path, bool directory) const {
   std::vector<CertainDenial> all;
-  if (audited_) return all;
   std::uint32_t levels = 0;
   const std::string_view comparable = table_->comparable(path, levels);
   for (std::string_view at = comparable;; at = parent_of(at), ++levels) {
@@ -73,25 +93,25 @@ std::vector<CertainDenial> CertainDenials::of(std::string_view path, bool direct
     const std::shared_ptr<const RuleTable::Rules> rules = node == nullptr ? nullptr : node->rules;
     for (const Rule& rule : rules == nullptr ? std::span<const Rule>() : std::span<const Rule>(*rules)) {
       const Entry& entry = *rule.entry;
-      if (!rule.answered || entry.action != Action::deny || !is_plain(*entry.subject)) continue;
-      const CertainDenial::Reach far = reach(entry, comparable, at, levels, directory);
-      if (far == CertainDenial::none) continue;
+      if (!rule.answered || entry.action != Action::deny || !entry.subject->enforced) continue;
+      const bool plain = !audited_ && is_plain(*entry.subject);
+      const CertainDenial::Reach far = plain ? reach(entry, comparable, at, levels, directory) : CertainDenial::none;
+      const std::uint8_t may = may_deny(entry, levels, path.substr(at.size()), directory);
+      if (may == 0) continue;
+      const auto uncertain = static_cast<std::uint8_t>(may & ~((1u << far) - 1u));
+      const auto whom = static_cast<std::size_t>(entry.subject->auto_allow_owner ? ToWhom::others : ToWhom::anybody);
       const std::uint64_t container = entry.subject->container;
       auto denial = std::ranges::find(all, container, &CertainDenial::container);
       if (denial == all.end()) denial = all.insert(all.end(), CertainDenial{.container = container});
-      for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
-        if (!(entry.subject->events & mask_of(kCertainKinds[kind]))) continue;
-        auto& ruling = denial->of[kind][static_cast<std::size_t>(entry.subject->auto_allow_owner ? ToWhom::others : ToWhom::anybody)];
-        if (far > ruling.reach) ruling = {rule.entry, far};
+      for (std::size_t kind = 0; kind < kAskedKinds.size(); ++kind) {
+        if (!(entry.subject->events & mask_of(kAskedKinds[kind]))) continue;
+        denial->asked[kind][whom] |= kind < kCertainKinds.size() ? uncertain : may;
+        if (kind < kCertainKinds.size() && far > denial->of[kind][whom].reach) denial->of[kind][whom] = {rule.entry, far};
       }
     }
     if (at.empty()) break;
   }
-  std::erase_if(all, [](const CertainDenial& denial) {
-    return std::ranges::all_of(denial.of, [](const auto& kind) {
-      return std::ranges::all_of(kind, [](const auto& ruling) { return ruling.reach == CertainDenial::none; });
-    });
-  });
+  std::erase_if(all, [](const CertainDenial& denial) { return denial.empty(); });
   return all;
 }
 

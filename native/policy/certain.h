@@ -1,9 +1,10 @@
 // What a superblock's rules deny to a container whatever else is asked: what the kernel may
-// deny by itself (bpf/decide.bpf.c).
+// deny by itself (bpf/decide.bpf.c). And what they might deny besides, which only the gate can say.
 //
-// Owns: which rules are plain, and what could speak against them. It says less than
-// SuperblockPolicy::decide() rather than more: a rule that depends on more than the object's
-// place, the event and the actor is left out, with all that it could overrule.
+// Owns: which rules are plain, and what could speak against them. Of what is certain it says less
+// than SuperblockPolicy::decide() rather than more: a rule that depends on more than the object's
+// place, the event and the actor is left out, with all that it could overrule. Of what is not, more
+// rather than less.
 #pragma once
 
 #include <array>
@@ -20,6 +21,7 @@ namespace janus {
 
 enum class ToWhom : std::uint8_t { anybody, others };  // others: all but owners
 inline constexpr std::array kCertainKinds = {FileEventKind::open, FileEventKind::exec};
+inline constexpr std::array kAskedKinds = {FileEventKind::open, FileEventKind::exec, FileEventKind::access};
 
 struct CertainDenial {
   // How far: the object itself; what a directory holds directly; what is below that. Each
@@ -31,6 +33,10 @@ struct CertainDenial {
   };
   std::uint64_t container = 0;  // to its processes only
   std::array<std::array<Ruling, 2>, kCertainKinds.size()> of{};  // [kind][ToWhom]
+  // What may be denied besides: bit n is what a reach of n + 1 has more than one of n.
+  std::array<std::array<std::uint8_t, 2>, kAskedKinds.size()> asked{};  // [kind][ToWhom]
+
+  bool empty() const;
 };
 
 class CertainDenials {

@@ -11,23 +11,6 @@ namespace {
 // In `exclude`: the subject's path itself. Other patterns are of what is below it.
 constexpr std::string_view kItself = ".";
 
-// How far an entry reaches: to an object `levels` below its path? Directories'
-// own entries are one level below; deeper takes `recursive`.
-Bearing reach(const Entry& entry, std::uint32_t levels, std::string_view tail) {
-  const Subject& subject = *entry.subject;
-  const std::uint32_t depth = entry.depth + levels;
-  if (depth > 1 && !subject.recursive) return Bearing::too_deep;
-  if (depth > 1 && subject.max_depth != 0 && depth > subject.max_depth) return Bearing::too_deep;
-  if (subject.exclude.empty()) return Bearing::applies;
-  if (depth == 0) return std::ranges::find(subject.exclude, kItself) != subject.exclude.end() ? Bearing::excluded : Bearing::applies;
-  std::string relative = entry.relative;
-  relative += tail;
-  const std::string_view below = std::string_view(relative).substr(relative.starts_with('/') ? 1 : 0);
-  const bool excluded = std::any_of(subject.exclude.begin(), subject.exclude.end(),
-                                    [&](const std::string& pattern) { return glob_covers(pattern, below); });
-  return excluded ? Bearing::excluded : Bearing::applies;
-}
-
 bool reaches(const Entry& entry, std::uint32_t levels, std::string_view tail) {
   return reach(entry, levels, tail) == Bearing::applies;
 }
@@ -68,6 +51,22 @@ bool exempts(const Entry& entry, const Actor& actor) {
 }
 
 }  // namespace
+
+// Directories' own entries are one level below; deeper takes `recursive`.
+Bearing reach(const Entry& entry, std::uint32_t levels, std::string_view tail) {
+  const Subject& subject = *entry.subject;
+  const std::uint32_t depth = entry.depth + levels;
+  if (depth > 1 && !subject.recursive) return Bearing::too_deep;
+  if (depth > 1 && subject.max_depth != 0 && depth > subject.max_depth) return Bearing::too_deep;
+  if (subject.exclude.empty()) return Bearing::applies;
+  if (depth == 0) return std::ranges::find(subject.exclude, kItself) != subject.exclude.end() ? Bearing::excluded : Bearing::applies;
+  std::string relative = entry.relative;
+  relative += tail;
+  const std::string_view below = std::string_view(relative).substr(relative.starts_with('/') ? 1 : 0);
+  const bool excluded = std::any_of(subject.exclude.begin(), subject.exclude.end(),
+                                    [&](const std::string& pattern) { return glob_covers(pattern, below); });
+  return excluded ? Bearing::excluded : Bearing::applies;
+}
 
 SuperblockPolicy::SuperblockPolicy(RuleTable rules, std::vector<View> views)
     : rules_(std::move(rules)), views_(std::move(views)) {

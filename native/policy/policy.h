@@ -64,6 +64,10 @@ enum class Bearing : std::uint8_t {
   excluded,
 };
 
+// How far an entry reaches: to an object `levels` below its path, which `tail` leads to from there? Whatever
+// the event and the actor.
+Bearing reach(const Entry& entry, std::uint32_t levels, std::string_view tail);
+
 struct RuleBearing {
   const Rule* rule = nullptr;  // lives as long as the table
   Bearing bearing = Bearing::applies;

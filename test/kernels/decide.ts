@@ -227,6 +227,57 @@ t.test("SIGKILL: what was denied stays denied, until the next daemon has taken o
   t.match(await janusctl(["release"]), { status: 0, out: /Nothing/ });
 });
 
+t.test("nobody is there: the kernel counts, and the next daemon tells", async (t) => {
+  const first = await startDaemon(KEEPING, t);
+  const [container, other] = [
+    await startContainer({ files: { ...files, "/logs/a.log": "a", "/reads/f": "f" } }, t),
+    await startContainer({ files }, t),
+  ];
+  await first.createGuard(
+    guardOn(container, [
+      { deny: ["/data/keys"], recursive: true },
+      { deny: ["/logs"], exclude: ["*.log"] },
+      { deny: ["/reads"], event: ["access"] },
+    ]),
+  );
+  await first.createGuard({
+    ...guardOn(container, { deny: ["/etc/secret"] }, { mode: 1 }),
+    name: "audit",
+    podName: "audit",
+  });
+  const [actor, stranger] = [await container.actor(), await other.actor()];
+  t.equal(await actor.open("/logs/a.log"), 0);
+  await first.kill();
+  const { denied } = await actor.repeat("/data/keys/key", 5000);
+  t.equal(denied, 5000);
+  t.equal(await actor.write("/data/keys/new", "x"), EPERM);
+  t.equal((await actor.repeat("/logs/a.log", 700)).opened, 700);
+  t.equal(await actor.write("/logs/b.log", "x"), 0);
+  t.equal(await actor.read("/reads/f"), 0);
+  t.equal(await actor.write("/reads/f", "x"), 0, "which nobody reads");
+  t.equal(await actor.open("/data/open"), 0, "what nobody guards");
+  t.equal(await actor.open("/etc/secret"), 0, "what nobody denies");
+  t.equal((await stranger.repeat("/data/keys/key", 100)).opened, 100, "another container");
+  const second = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
+  const told = second.stderr.split("\n").find((line) => line.includes("took over"));
+  t.match(JSON.parse(told ?? "{}"), { daemons: 1, denied: 5001, unjudged: 702, layouts: [] });
+  t.ok(JSON.parse(told ?? "{}").awayMs > 0);
+  t.equal(await second.metric("janusd_away_opens_total", { outcome: "denied" }), 5001);
+  t.equal(await second.metric("janusd_exposure_total", { cause: "away" }), 702);
+  t.ok((await second.metric("janusd_away_seconds_total")) > 0);
+
+  t.comment("two daemons: one that goes leaves nobody alone");
+  const third = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
+  t.equal(pins().length, 2);
+  await second.kill();
+  t.equal((await actor.repeat("/logs/a.log", 100)).opened, 100);
+  t.equal(await actor.open("/data/keys/key"), EPERM);
+  await eventually("what it has left is gone", () => pins().length === 1);
+  t.equal(await third.metric("janusd_exposure_total", { cause: "away" }), 0);
+  await third.kill();
+  t.match(await janusctl(["release"]), { status: 0, out: /by 1 daemon/ });
+});
+
 t.test("nobody is there, and something is deeper than the kernel looks", async (t) => {
   const daemon = await startDaemon(KEEPING, t);
   const deep = async (actor: Actor, path: string) => {
