@@ -265,8 +265,9 @@ static __always_inline int decide_away(struct opening *opening, struct file *fil
     if (opening->deep) count_away(JANUS_AWAY_DEEP);
     return -EPERM;
   }
-  if (opening->asked && counts) count_away(JANUS_AWAY_UNJUDGED);
-  return 0;
+  if (!opening->asked) return 0;
+  if (counts) count_away(presence.denies ? JANUS_AWAY_REFUSED : JANUS_AWAY_UNJUDGED);
+  return presence.denies ? -EPERM : 0;
 }
 
 SEC("fmod_ret/security_file_open")

@@ -398,6 +398,8 @@ struct janus_presence {
   __u32 heir;     // 1: another one goes on then
   __u32 ended;    // 1: another one has gone on
   __u32 settled;  // 1: all guards of before are in place; until then what was before counts
+  __u32 denies;   // 1: while it is away, what only user space could judge is denied
+  __u32 pad;
   __u64 left_ns;  // when it went; boot time
 };
 
@@ -405,8 +407,9 @@ struct janus_presence {
 enum janus_away_count {
   JANUS_AWAY_DENIED = 0,
   JANUS_AWAY_DEEP = 1,      // of those, since not all above it was looked at
-  JANUS_AWAY_UNJUDGED = 2,  // only user space could have judged it
-  JANUS_AWAY_COUNTS = 3,
+  JANUS_AWAY_UNJUDGED = 2,  // only user space could have judged it: allowed
+  JANUS_AWAY_REFUSED = 3,   // ... denied
+  JANUS_AWAY_COUNTS = 4,
 };
 
 // The context that `real_inodes` is run with.

@@ -61,7 +61,7 @@ struct Engine::Running {
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen = [this](std::uint64_t container, std::uint32_t tid,
                                                     std::uint64_t mnt_ns) { replanner.namespace_seen(container, tid, mnt_ns); }}),
-        decider(programs, options.kernel_decides ? Decider::Mode::on : Decider::Mode::off),
+        decider(programs, options.kernel_decides ? Decider::Mode::on : Decider::Mode::off, options.away_denies),
         kernel_rules(decider, policy),
         trees(groups, counters),
         identities(groups, programs, trees, refusals, options.identity_limit),
@@ -138,6 +138,7 @@ struct Engine::Running {
     if (over.daemons > 0) decider.lose_heir();
     counters.exposed_away.add(over.counts[JANUS_AWAY_UNJUDGED]);
     counters.away_denied.add(over.counts[JANUS_AWAY_DENIED]);
+    counters.away_refused.add(over.counts[JANUS_AWAY_REFUSED]);
     counters.away_deep.add(over.counts[JANUS_AWAY_DEEP]);
     counters.away_ns.add(over.away_ns);
     return over;
@@ -691,7 +692,8 @@ EngineStats Engine::stats() {
   stats.kept = all.pins.has_value();
   stats.away = {{"denied", counters.away_denied.get()},
                 {"too_deep", counters.away_deep.get()},
-                {"unjudged", counters.exposed_away.get()}};
+                {"unjudged", counters.exposed_away.get()},
+                {"refused", counters.away_refused.get()}};
   stats.away_seconds = static_cast<double>(counters.away_ns.get()) / 1e9;
   stats.holds = {{"held", all.holder.counter(JANUS_HOLD_COUNT_HELD)},
                  {"skipped", all.holder.counter(JANUS_HOLD_COUNT_SKIPPED)},

@@ -53,6 +53,7 @@ struct EngineOptions {
   HoldMode hold = HoldMode::automatic;
   bool kernel_decides = true;  // where it can
   bool keep = false;           // what the kernel decides holds on when this process is gone
+  bool away_denies = false;    // ... and what it doesn't decide is denied then, in guarded containers
   std::chrono::milliseconds hold_limit{1000};
   std::chrono::milliseconds pod_wait{2000};  // see Arrivals
   KeeperProcess::Options keeper;

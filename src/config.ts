@@ -15,7 +15,7 @@ import {
   type TcpAddress,
 } from "./address.js";
 import { LOG_LEVELS, type LogLevel } from "./log.js";
-import { type EngineOptions, HOLD_MODES, type HoldMode } from "./native.js";
+import { AWAY_MODES, type AwayMode, type EngineOptions, HOLD_MODES, type HoldMode } from "./native.js";
 
 export interface TlsFiles {
   readonly ca: string;
@@ -375,6 +375,14 @@ const OPTIONS = {
     help: "What the kernel denies by itself stays denied when the daemon is gone, by SIGKILL or in order, until the next one has taken over or `janusctl release`. Its programs are pinned below /sys/fs/bpf/janusd. `false`: they go with the daemon.",
     parse: parseSwitch,
   }),
+  away: row<AwayMode>({
+    flag: "away",
+    env: "JANUSD_AWAY",
+    value: "mode",
+    default: "allow",
+    help: "With `--keep`, while no daemon is there: opens and execs in guarded containers that only the daemon could judge, of what a rule of the guard covers. `allow`: counted, and told by the next daemon as exposure `away`. `deny`: so are the guard's exceptions (`allow`, `exclude`), too. Nobody else is ever concerned (docs/tiers.md).",
+    parse: choice(AWAY_MODES),
+  }),
   podWait: row({
     flag: "pod-wait",
     env: "JANUSD_POD_WAIT",
@@ -424,6 +432,11 @@ export function parseConfig(
   if (values.logFile !== "" && values.logFormat === "off") {
     throw new ConfigError("--log-file is about the event log, and --log-format off has none");
   }
+  if (values.away === "deny" && !(values.keep && values.kernelDecides)) {
+    throw new ConfigError(
+      "--away deny is about what is kept while no daemon is there: it needs --keep and --kernel-decides",
+    );
+  }
   const everywhere = { host: "::", port: GRPC_PORT };
   const listen = values.listen ?? [DEFAULT_SOCKET, ...(tls === undefined ? [] : [everywhere])];
   const plain = listen.find((address) => "host" in address);
@@ -457,6 +470,7 @@ export function parseConfig(
       holdLimitMs: values.holdLimit,
       kernelDecides: values.kernelDecides,
       keep: values.keep,
+      away: values.away,
       podWaitMs: values.podWait,
       stallLimitMs: values.stallLimit,
       stallFile: values.stateFile === "" ? "" : `${values.stateFile}.stalled`,

@@ -120,6 +120,8 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const { holdTier, programs, kernelDecides, kept } = engine.stats(); // as they stay
     const tookOver = engine.takeOver();
     if (tookOver.daemons > 0) log.info(tookOver, "took over what earlier daemons had left in the kernel");
+    if (config.engine.away === "deny" && !kept)
+      log.warn({}, "nothing is denied while no daemon is there (--away): nothing is kept in the kernel");
     log.info(
       { guards: registry.size, hold: holdTier, kernelDecides, kept, msSinceStart: Math.round(performance.now()) },
       "enforcing",

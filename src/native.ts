@@ -87,6 +87,8 @@ export interface EngineOptions {
   readonly kernelDecides: boolean;
   /** What it denies then stays denied when this process is gone. */
   readonly keep: boolean;
+  /** ... and what becomes then of opens in guarded containers that only the gate could judge. */
+  readonly away: AwayMode;
   /** The first program of a pod's container is held for no longer; 0: never. Milliseconds. See `Engine.holdArrivals`. */
   readonly podWaitMs: number;
   /** A process of its own kills the daemon where nobody has answered for so long. Milliseconds; 0: never. */
@@ -98,6 +100,9 @@ export interface EngineOptions {
   /** Such ends that this run begins after: counted as exposure. */
   readonly stalls: number;
 }
+
+export const AWAY_MODES = ["allow", "deny"] as const;
+export type AwayMode = (typeof AWAY_MODES)[number];
 
 /** Bit n is FileEventKind n of native/record/file_event.h. */
 export type EventMask = number;
@@ -382,7 +387,7 @@ export interface EngineStats extends EngineVitals, EngineTroubles {
   readonly kernelDecides: boolean;
   /** Whether that stays so when this process is gone. */
   readonly kept: boolean;
-  /** Opens while no daemon was there, as the kernel counted them: `denied`, `too_deep` (of those), `unjudged`. */
+  /** Opens while no daemon was there, as the kernel counted them: `denied`, `too_deep` (of those), `unjudged`, `refused`. */
   readonly away: Readonly<Record<string, number>>;
   /** How long that was. */
   readonly awaySeconds: number;
@@ -501,8 +506,9 @@ export interface TakenOver {
   readonly awayMs: number;
   /** Opens that the kernel has denied meanwhile. */
   readonly denied: number;
-  /** ... and those that it has allowed, though a daemon might not have. */
+  /** ... and those that only a daemon could have judged: allowed, or denied (`AwayMode`). */
   readonly unjudged: number;
+  readonly refused: number;
   /** Of each whose layout is another one: of those nothing more is known. 0: not known either. */
   readonly layouts: readonly number[];
 }

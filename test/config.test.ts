@@ -41,6 +41,7 @@ t.test("defaults", async (t) => {
       holdLimitMs: 1000,
       kernelDecides: true,
       keep: true,
+      away: "allow",
       podWaitMs: 2000,
       stallLimitMs: 10_000,
       stallFile: "/var/lib/janusd/guards.json.stalled",
@@ -73,6 +74,16 @@ t.test("plaintext over TCP only when told so, on loopback too", async (t) => {
     t.ok(parse(["--listen", address, "--insecure"]), address);
   }
   t.match(parse(["--listen=[::]:7", "--insecure"]), { listen: [{ host: "::", port: 7 }] });
+});
+
+t.test("what becomes of opens while no daemon is there, only where something is kept", async (t) => {
+  t.equal(parse(["--away=deny"]).engine.away, "deny");
+  t.equal(parse([], { JANUSD_AWAY: "deny" }).engine.away, "deny");
+  t.match(refusal(["--away=never"]), /^--away "never": must be one of allow, deny$/);
+  for (const flag of ["--keep=false", "--kernel-decides=false"]) {
+    t.match(refusal(["--away=deny", flag]), /^--away deny .*needs --keep and --kernel-decides$/);
+    t.ok(parse(["--away=allow", flag]));
+  }
 });
 
 t.test("clients that may command, by name and role", async (t) => {

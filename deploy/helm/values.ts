@@ -107,6 +107,11 @@ export const VALUES: Values = {
     }),
   }),
   logFormat: string("text", "Of the event log on standard output.", { enum: ["text", "json", "off"] }),
+  away: string(
+    "allow",
+    "While no daemon is there, on nodes whose kernel denies by itself: opens in guarded containers that only a daemon could judge (`--away`).",
+    { enum: ["allow", "deny"] },
+  ),
   extraArgs: list([], "More flags of the daemon, e.g. `--deadline=500` (docs/configuration.md).", {
     type: "string",
     pattern: "^-",

@@ -246,6 +246,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                                 .hold = hold_mode_of(from.Get("hold").As<Napi::String>().Utf8Value()),
                                 .kernel_decides = from.Get("kernelDecides").As<Napi::Boolean>().Value(),
                                 .keep = from.Get("keep").As<Napi::Boolean>().Value(),
+                                .away_denies = from.Get("away").As<Napi::String>().Utf8Value() == "deny",
                                 .hold_limit = std::chrono::milliseconds(number("holdLimitMs")),
                                 .pod_wait = std::chrono::milliseconds(number("podWaitMs")),
                                 .keeper = {.stall_limit = std::chrono::milliseconds(number("stallLimitMs")),
@@ -344,7 +345,8 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     const TakenOver over = guarded(env, [&] { return engine_->take_over(); });
     Napi::Object out = object_of(env, std::map<std::string, std::uint64_t>{{"daemons", over.daemons},
                                                                            {"denied", over.counts[JANUS_AWAY_DENIED]},
-                                                                           {"unjudged", over.counts[JANUS_AWAY_UNJUDGED]}});
+                                                                           {"unjudged", over.counts[JANUS_AWAY_UNJUDGED]},
+                                                                           {"refused", over.counts[JANUS_AWAY_REFUSED]}});
     out.Set("awayMs", Napi::Number::New(env, static_cast<double>(over.away_ns / 1'000'000)));
     Napi::Array layouts = Napi::Array::New(env);
     for (const std::uint32_t layout : over.layouts) layouts.Set(layouts.Length(), Napi::Number::New(env, layout));

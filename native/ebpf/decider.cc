@@ -16,13 +16,14 @@
 
 namespace janus {
 
-Decider::Decider(const BpfPrograms& programs, Mode mode) {
+Decider::Decider(const BpfPrograms& programs, Mode mode, bool denies) {
   if (mode == Mode::off || (mode == Mode::on && !probe_kernel().fentry.works())) return;
   listen_to_libbpf();
   skeleton_ = decide_bpf::open();
   if (skeleton_ == nullptr) throw refused_by_libbpf("open the programs", "bpf/decide.bpf.o");
   // An inode of an overlay may be known by two.
   bpf_map__set_max_entries(skeleton_->maps.rules, 2 * programs.sizes().identities);
+  skeleton_->data_presence->presence.denies = denies;
   for (bpf_program* hook : {skeleton_->progs.decide_open, skeleton_->progs.daemon_exit})
     bpf_program__set_autoload(hook, mode == Mode::on);
   if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) != 0 || decide_bpf::load(skeleton_) != 0 ||

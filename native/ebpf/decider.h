@@ -29,7 +29,8 @@ class Decider {
     rules,  // only its maps, and what an inode is known by: nothing is denied
     on,     // where the kernel takes it; else off, and if it should have been taken refusal() says why
   };
-  Decider(const BpfPrograms& programs, Mode mode);
+  // `denies`: what only the gate could judge is denied to guarded containers while no daemon is there.
+  Decider(const BpfPrograms& programs, Mode mode, bool denies = false);
   ~Decider();
   Decider(const Decider&) = delete;
   Decider& operator=(const Decider&) = delete;

@@ -108,8 +108,9 @@ struct EngineCounters {
   Counter exposed_stall;  // the run before stood still, and was ended by its keeper
   Counter exposed_away;   // only the gate could have judged it, and no daemon was there
 
-  // While none was there: what the kernel has denied (and that since it was too deep), and how long that was.
-  Counter away_denied, away_deep, away_ns;
+  // While none was there: what the kernel has denied (and that since it was too deep), what it has denied though
+  // only the gate could have judged, and how long that was.
+  Counter away_denied, away_deep, away_refused, away_ns;
 
   Counter thread_failures;  // rounds of a thread that ended with an error; it went on
   Counter forgotten;  // times that all learned ignore marks were dropped

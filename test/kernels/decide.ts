@@ -1,5 +1,6 @@
 /** Opens and execs that the kernel denies by itself: where it takes fmod_ret programs, which CI's does not. */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import t, { type Test } from "tap";
 import { type Actor, type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
@@ -260,7 +261,7 @@ t.test("nobody is there: the kernel counts, and the next daemon tells", async (t
   t.equal((await stranger.repeat("/data/keys/key", 100)).opened, 100, "another container");
   const second = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
   const told = second.stderr.split("\n").find((line) => line.includes("took over"));
-  t.match(JSON.parse(told ?? "{}"), { daemons: 1, denied: 5001, unjudged: 702, layouts: [] });
+  t.match(JSON.parse(told ?? "{}"), { daemons: 1, denied: 5001, unjudged: 702, refused: 0, layouts: [] });
   t.ok(JSON.parse(told ?? "{}").awayMs > 0);
   t.equal(await second.metric("janusd_away_opens_total", { outcome: "denied" }), 5001);
   t.equal(await second.metric("janusd_exposure_total", { cause: "away" }), 702);
@@ -275,6 +276,69 @@ t.test("nobody is there: the kernel counts, and the next daemon tells", async (t
   await eventually("what it has left is gone", () => pins().length === 1);
   t.equal(await third.metric("janusd_exposure_total", { cause: "away" }), 0);
   await third.kill();
+  t.match(await janusctl(["release"]), { status: 0, out: /by 1 daemon/ });
+});
+
+t.test("--away=deny: what only a daemon could judge is denied to guarded containers, and to nobody else", async (t) => {
+  const first = await startDaemon({ flags: ["--keep", "--away=deny"] }, t);
+  const more = { "/logs/a.log": "a", "/logs/b": "b", "/reads/f": "f", "/deep/a/b/f": "f" };
+  const [container, other, owned] = [
+    await startContainer({ files: { ...files, ...more }, volumes: [{ target: "/vol" }] }, t),
+    await startContainer({ files: { ...files, ...more } }, t),
+    await startContainer({ init: "actor", files }, t),
+  ];
+  container.writeVolume(0, "log/a.log", "a");
+  await first.createGuard(
+    guardOn(container, [
+      { deny: ["/data/keys"], recursive: true },
+      { deny: ["/logs", "/vol/log"], exclude: ["*.log"] },
+      { deny: ["/reads"], event: ["access"] },
+      { deny: ["/deep"], recursive: true, maxDepth: 2 },
+    ]),
+  );
+  await first.createGuard({
+    ...guardOn(container, { deny: ["/etc/secret"] }, { mode: 1 }),
+    name: "audit",
+    podName: "audit",
+  });
+  const owners = { deny: ["/data/keys"], recursive: true, autoAllowOwner: true, exclude: ["*.log"] };
+  await first.createGuard({ ...guardOn(owned, owners), name: "owned", podName: "owned" });
+  const [actor, stranger, visitor] = [await container.actor(), await other.actor(), await owned.actor()];
+  t.equal(await actor.open("/logs/a.log"), 0, "while it is there, it judges");
+  t.equal(await actor.open("/logs/b"), EPERM);
+  await first.kill();
+
+  t.equal(await actor.open("/data/keys/key"), EPERM);
+  t.equal(await actor.open("/logs/b"), EPERM);
+  t.equal(await actor.open("/logs/a.log"), EPERM, "an exception, which the kernel can't tell");
+  t.equal(await actor.open("/vol/log/a.log"), EPERM, "on a volume");
+  t.equal(await actor.write("/logs/new", "x"), EPERM, "what is new");
+  t.equal(await actor.open("/reads/f"), EPERM, "whose reads nobody could judge");
+  t.equal(await actor.write("/reads/f", "x"), 0, "and which is written only");
+  t.equal(await visitor.open("/data/keys/key"), EPERM);
+
+  t.comment("what nobody would ever be denied");
+  t.equal(await actor.open("/deep/a/b/f"), 0, "deeper than the guard reaches");
+  t.equal(await actor.open("/data/open"), 0);
+  t.equal(await actor.open("/etc/secret"), 0, "what a guard only audits");
+  t.equal(await owned.init.open("/data/keys/key"), 0, "an owner");
+  t.equal(await stranger.open("/logs/b"), 0, "another container");
+  const late = await container.actor();
+  t.equal(await late.open("/data/open"), 0, "the runtime puts a process into the container");
+  t.equal(await late.open("/logs/a.log"), EPERM);
+  t.equal((await container.exec(["cat", "/data/open"])).stdout, "o");
+  t.equal(readFileSync(join(container.rootfs, "logs/a.log"), "utf8"), "a", "the node");
+  const fresh = await startContainer({ files }, t);
+  t.equal(await (await fresh.actor()).open("/data/keys/key"), 0, "a container that starts now");
+
+  const second = await startDaemon({ flags: ["--keep"], stateFile: first.stateFile }, t);
+  t.equal(await second.metric("janusd_away_opens_total", { outcome: "refused" }), 7);
+  t.equal(await second.metric("janusd_away_opens_total", { outcome: "unjudged" }), 0);
+  t.equal(await second.metric("janusd_exposure_total", { cause: "away" }), 0);
+  t.equal(await actor.open("/logs/a.log"), 0, "the next daemon judges");
+  await second.kill();
+  t.equal(await actor.open("/logs/a.log"), 0, "and has said that it is allowed");
+  t.equal(await actor.open("/data/keys/key"), EPERM);
   t.match(await janusctl(["release"]), { status: 0, out: /by 1 daemon/ });
 });
 

@@ -235,6 +235,9 @@ t.test("a real API server", { skip: kubeSkip("kube-apiserver", "helm") }, async 
     helm(api, "upgrade", "janusd", chart, "--namespace=prod", ...upgrade);
     t.match(argsOf(), /--allow-client=janus-controller.*--log-format=json/);
     t.same([secret("janusd-tls"), secret("janusd-client-tls")], [server, client], "the certificates are kept");
+    t.notMatch(argsOf(), "--away");
+    helm(api, "upgrade", "janusd", chart, "--namespace=prod", "--reuse-values", "--set=away=deny");
+    t.match(argsOf(), /--log-format=json.*--away=deny/);
     helm(api, "rollback", "janusd", "1", "--namespace=prod");
     t.match(argsOf(), "--log-format=text");
     t.same([secret("janusd-tls"), secret("janusd-client-tls")], [server, client]);
