@@ -401,6 +401,9 @@ struct janus_presence {
   __u32 denies;   // 1: while it is away, what only user space could judge is denied
   __u32 pad;
   __u64 left_ns;  // when it went; boot time
+  __u64 beat_ns;  // when it last said that it is there, twice a second; boot time
+  __u64 generation;  // of its policy then
+  char version[32];  // no NUL if it is that long
 };
 
 // The map that is pinned as `away_counts`, per processor: opens while it was away.

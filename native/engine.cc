@@ -61,7 +61,8 @@ struct Engine::Running {
         tracker(programs, {.ended = [this](std::uint64_t container) { container_ended(container); },
                            .namespace_seen = [this](std::uint64_t container, std::uint32_t tid,
                                                     std::uint64_t mnt_ns) { replanner.namespace_seen(container, tid, mnt_ns); }}),
-        decider(programs, options.kernel_decides ? Decider::Mode::on : Decider::Mode::off, options.away_denies),
+        decider(programs, options.kernel_decides ? Decider::Mode::on : Decider::Mode::off,
+                {.version = options.version, .away_denies = options.away_denies}),
         kernel_rules(decider, policy),
         trees(groups, counters),
         identities(groups, programs, trees, refusals, options.identity_limit),
@@ -96,7 +97,7 @@ struct Engine::Running {
     answering.push_back(named("watchdog", [this] { gate.rescue(stopping, stop_event.get()); }));
     answering.push_back(named("gate", [this] { gate.run(stopping, stop_event.get()); }));
     begin("observer", [this] { observer.run(stopping, stop_event.get()); });
-    if (decider.works()) begin("denials", [this] { kernel_denials.run(stopping, stop_event.get(), [this] { take_over(); }); });
+    if (decider.works()) begin("denials", [this] { kernel_denials.run(stopping, stop_event.get(), [this] { attend(); }); });
     begin("dirents", [this] { dirents.run(stopping, stop_event.get()); });
     begin("tracker", [this] { track(); });
     begin("planner", [this] { replanner.run(stopping); });
@@ -142,6 +143,11 @@ struct Engine::Running {
     counters.away_deep.add(over.counts[JANUS_AWAY_DEEP]);
     counters.away_ns.add(over.away_ns);
     return over;
+  }
+
+  void attend() {
+    decider.beat(policy.get()->generation);
+    take_over();
   }
 
   void settle() {

@@ -51,6 +51,7 @@ struct EngineOptions {
   std::size_t ignore_limit = 262144;
   std::size_t ignore_after = 64;
   HoldMode hold = HoldMode::automatic;
+  std::string version;         // of the daemon, for whoever looks at what it keeps
   bool kernel_decides = true;  // where it can
   bool keep = false;           // what the kernel decides holds on when this process is gone
   bool away_denies = false;    // ... and what it doesn't decide is denied then, in guarded containers

@@ -468,6 +468,7 @@ export function parseConfig(
       ignoreAfter: values.ignoreAfter,
       hold: values.hold,
       holdLimitMs: values.holdLimit,
+      version,
       kernelDecides: values.kernelDecides,
       keep: values.keep,
       away: values.away,

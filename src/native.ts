@@ -83,6 +83,8 @@ export interface EngineOptions {
   readonly hold: HoldMode;
   /** Nobody is held for longer. Milliseconds. */
   readonly holdLimitMs: number;
+  /** Of the daemon, for whoever looks at what it keeps in the kernel. */
+  readonly version: string;
   /** Whether the kernel denies by itself what is certain, where it can; see native/ebpf/decider.h. */
   readonly kernelDecides: boolean;
   /** What it denies then stays denied when this process is gone. */
@@ -520,8 +522,36 @@ export interface Peer {
   readonly uid: number;
 }
 
+/** What a daemon keeps in the kernel, or has left there; see native/ebpf/kept.h. */
+export interface KeptState {
+  /** Below /sys/fs/bpf/janusd. */
+  readonly directory: string;
+  /** Which it is laid out in; 0: not known. */
+  readonly layout: number;
+  /** Undefined: of another layout than ours. */
+  readonly daemon?: {
+    /** In the node's own pid namespace. */
+    readonly pid: number;
+    readonly version: string;
+    /** Of its policy. */
+    readonly generation: number;
+    /** False: it has gone. */
+    readonly there: boolean;
+    /** Since it last said that it is there. */
+    readonly beatMs: number;
+    /** Since it has gone; 0: it has not. */
+    readonly awayMs: number;
+    /** Opens since then, as in TakenOver. */
+    readonly denied: number;
+    readonly unjudged: number;
+    readonly refused: number;
+  };
+}
+
 export interface Addon {
   probe(): Probe;
+  /** Of all daemons. Changes nothing; empty, if this process may not look. */
+  kept(): KeptState[];
   layout(): NativeLayout;
   /** flock(2) of a descriptor, exclusive, until its file is closed. False: somebody else has it. Throws NativeError. */
   tryLock(fd: number): boolean;

@@ -39,6 +39,7 @@ t.test("defaults", async (t) => {
       ignoreAfter: 0,
       hold: "auto",
       holdLimitMs: 1000,
+      version: "1.2.3",
       kernelDecides: true,
       keep: true,
       away: "allow",

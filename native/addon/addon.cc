@@ -21,6 +21,8 @@
 #include "os/peer.h"
 #include "policy/glob.h"
 #include "record/file_event.h"
+#include "ebpf/kept.h"
+#include "ebpf/pins.h"
 #include "ebpf/probe.h"
 #include "addon/wake.h"
 
@@ -244,6 +246,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
                                 .ignore_limit = static_cast<std::size_t>(number("ignoreLimit")),
                                 .ignore_after = static_cast<std::size_t>(number("ignoreAfter")),
                                 .hold = hold_mode_of(from.Get("hold").As<Napi::String>().Utf8Value()),
+                                .version = from.Get("version").As<Napi::String>().Utf8Value(),
                                 .kernel_decides = from.Get("kernelDecides").As<Napi::Boolean>().Value(),
                                 .keep = from.Get("keep").As<Napi::Boolean>().Value(),
                                 .away_denies = from.Get("away").As<Napi::String>().Utf8Value() == "deny",
@@ -619,6 +622,33 @@ Napi::Value probe(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value kept(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto milliseconds = [&](std::uint64_t ns) { return Napi::Number::New(env, static_cast<double>(ns / 1'000'000)); };
+  Napi::Array out = Napi::Array::New(env);
+  for (const KeptState& state : look_at_kept(Pins::kBase)) {
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("directory", state.directory);
+    item.Set("layout", Napi::Number::New(env, state.layout));
+    if (state.presence) {
+      const janus_presence& presence = *state.presence;
+      Napi::Object daemon = Napi::Object::New(env);
+      daemon.Set("pid", Napi::Number::New(env, presence.pid));
+      daemon.Set("version", std::string(presence.version, strnlen(presence.version, sizeof(presence.version))));
+      daemon.Set("generation", Napi::Number::New(env, static_cast<double>(presence.generation)));
+      daemon.Set("there", presence.away == 0);
+      daemon.Set("beatMs", milliseconds(state.seen_ns - presence.beat_ns));
+      daemon.Set("awayMs", milliseconds(presence.away == 0 ? 0 : state.seen_ns - presence.left_ns));
+      daemon.Set("denied", Napi::Number::New(env, static_cast<double>(state.counts[JANUS_AWAY_DENIED])));
+      daemon.Set("unjudged", Napi::Number::New(env, static_cast<double>(state.counts[JANUS_AWAY_UNJUDGED])));
+      daemon.Set("refused", Napi::Number::New(env, static_cast<double>(state.counts[JANUS_AWAY_REFUSED])));
+      item.Set("daemon", daemon);
+    }
+    out.Set(out.Length(), item);
+  }
+  return out;
+}
+
 Napi::Value layout(const Napi::CallbackInfo& info) {
   return object_of(info.Env(), std::map<std::string, std::size_t>{
                                    {"sizeof", sizeof(FileEvent)},
@@ -681,6 +711,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   mallopt(M_TRIM_THRESHOLD, 256 * 1024);
   mallopt(M_ARENA_MAX, 2);
   exports.Set("probe", Napi::Function::New(env, probe));
+  exports.Set("kept", Napi::Function::New(env, kept));
   exports.Set("layout", Napi::Function::New(env, layout));
   exports.Set("tryLock", Napi::Function::New(env, try_lock));
   exports.Set("globCovers", Napi::Function::New(env, glob_covers));

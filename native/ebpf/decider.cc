@@ -16,14 +16,16 @@
 
 namespace janus {
 
-Decider::Decider(const BpfPrograms& programs, Mode mode, bool denies) {
+Decider::Decider(const BpfPrograms& programs, Mode mode, const Self& self) {
   if (mode == Mode::off || (mode == Mode::on && !probe_kernel().fentry.works())) return;
   listen_to_libbpf();
   skeleton_ = decide_bpf::open();
   if (skeleton_ == nullptr) throw refused_by_libbpf("open the programs", "bpf/decide.bpf.o");
   // An inode of an overlay may be known by two.
   bpf_map__set_max_entries(skeleton_->maps.rules, 2 * programs.sizes().identities);
-  skeleton_->data_presence->presence.denies = denies;
+  janus_presence& presence = skeleton_->data_presence->presence;
+  presence.denies = self.away_denies;
+  self.version.copy(presence.version, sizeof(presence.version));
   for (bpf_program* hook : {skeleton_->progs.decide_open, skeleton_->progs.daemon_exit})
     bpf_program__set_autoload(hook, mode == Mode::on);
   if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) != 0 || decide_bpf::load(skeleton_) != 0 ||
@@ -40,6 +42,7 @@ Decider::Decider(const BpfPrograms& programs, Mode mode, bool denies) {
     throw Error::system(number, "ring_buffer__new", "map denials");
   }
   attachments_.add(*skeleton_->skeleton);
+  beat(0);
 }
 
 Decider::~Decider() { close(); }
@@ -59,6 +62,13 @@ std::vector<std::pair<std::string, int>> Decider::kept() const {
 
 void Decider::settle() {
   if (skeleton_ != nullptr) skeleton_->data_presence->presence.settled = 1;
+}
+
+void Decider::beat(std::uint64_t generation) {
+  if (skeleton_ == nullptr) return;
+  janus_presence& presence = skeleton_->data_presence->presence;
+  presence.generation = generation;
+  presence.beat_ns = boot_ns();
 }
 
 void Decider::lose_heir() {

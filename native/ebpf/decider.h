@@ -29,8 +29,13 @@ class Decider {
     rules,  // only its maps, and what an inode is known by: nothing is denied
     on,     // where the kernel takes it; else off, and if it should have been taken refusal() says why
   };
-  // `denies`: what only the gate could judge is denied to guarded containers while no daemon is there.
-  Decider(const BpfPrograms& programs, Mode mode, bool denies = false);
+  // What is kept tells of the daemon.
+  struct Self {
+    std::string version;
+    bool away_denies = false;  // while none is there, what only the gate could judge is denied to guarded containers
+  };
+  Decider(const BpfPrograms& programs, Mode mode, const Self& self);
+  Decider(const BpfPrograms& programs, Mode mode) : Decider(programs, mode, Self{}) {}
   ~Decider();
   Decider(const Decider&) = delete;
   Decider& operator=(const Decider&) = delete;
@@ -42,6 +47,8 @@ class Decider {
   std::vector<std::pair<std::string, int>> kept() const;
   // All guards of before are in place: if this daemon goes, nobody else has its part.
   void settle();
+  // The daemon is there, with this policy. Twice a second.
+  void beat(std::uint64_t generation);
   // No other daemon would go on any more.
   void lose_heir();
   // The daemon is about to answer nobody any more: what lies below something that is denied is denied

@@ -10,8 +10,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <numeric>
+#include <system_error>
+#include <utility>
 #include <vector>
+
+#include "os/clock.h"
 
 namespace janus {
 namespace {
@@ -63,6 +68,22 @@ void Kept::end() {
 }
 
 AwayCounts Kept::counts() const { return counts_ ? away_counts(counts_.get()) : AwayCounts{}; }
+
+std::vector<KeptState> look_at_kept(const std::string& base) {
+  std::error_code failed;
+  std::vector<std::filesystem::path> directories;
+  for (const auto& directory : std::filesystem::directory_iterator(base, failed)) directories.push_back(directory.path());
+  std::ranges::sort(directories);
+  std::vector<KeptState> all;
+  for (const auto& directory : directories) {
+    const Kept kept(directory);
+    KeptState state{.directory = directory.filename(), .layout = kept.layout(), .presence = {}, .counts = kept.counts(), .seen_ns = 0};
+    if (kept.presence() != nullptr) state.presence = *kept.presence();
+    state.seen_ns = boot_ns();
+    all.push_back(std::move(state));
+  }
+  return all;
+}
 
 AwayCounts away_counts(int map) {
   AwayCounts counts{};

@@ -6,7 +6,9 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "bpf/event.h"
 #include "os/unique_fd.h"
@@ -41,6 +43,18 @@ class Kept {
   janus_presence* presence_ = nullptr;  // mapped
   UniqueFd counts_;
 };
+
+// For whoever looks at it without a daemon.
+struct KeptState {
+  std::string directory;  // its name
+  std::uint32_t layout = 0;
+  std::optional<janus_presence> presence;  // none: of another layout
+  AwayCounts counts{};
+  std::uint64_t seen_ns = 0;  // boot time
+};
+
+// Of all daemons, in order. Changes nothing, never throws; nothing, if it may not be looked at.
+std::vector<KeptState> look_at_kept(const std::string& base);
 
 // What opens became while a daemon was away, from its map.
 AwayCounts away_counts(int map);

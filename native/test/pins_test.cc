@@ -17,6 +17,7 @@
 #include "ebpf/bpf_programs.h"
 #include "ebpf/decider.h"
 #include "ebpf/kept.h"
+#include "os/clock.h"
 #include "os/error.h"
 #include "tap.h"
 
@@ -31,7 +32,8 @@ std::size_t entries(const fs::path& directory) {
 
 // Of a daemon: what it would keep, though nothing is denied here.
 struct Keeping {
-  explicit Keeping(const BpfPrograms& programs, const fs::path& base) : decider(programs, Decider::Mode::rules), pins(decider.kept(), base) {}
+  explicit Keeping(const BpfPrograms& programs, const fs::path& base)
+      : decider(programs, Decider::Mode::rules, {.version = "1.2.3", .away_denies = true}), pins(decider.kept(), base) {}
 
   // As its program does.
   void count(std::uint32_t which, std::uint64_t times) const {
@@ -115,6 +117,25 @@ void another_layout_is_removed(const BpfPrograms& programs, const fs::path& base
   CHECK(entries(base) == 1);
 }
 
+void whoever_looks_sees_who_is_there(const BpfPrograms& programs, const fs::path& base) {
+  CHECK(look_at_kept(base / "none").empty() && look_at_kept(base).empty());
+  std::optional<Keeping> first(std::in_place, programs, base);
+  first->decider.beat(42);
+  const std::uint64_t then = boot_ns();
+  const auto look = [&] { return look_at_kept(base).at(0); };
+  const KeptState there = look();
+  CHECK(there.layout == JANUS_KEPT_LAYOUT && there.presence && there.presence->away == 0 && there.presence->denies == 1);
+  CHECK(there.presence->pid == static_cast<std::uint32_t>(getpid()) && there.presence->generation == 42);
+  CHECK(std::string(there.presence->version) == "1.2.3");
+  CHECK(there.presence->beat_ns <= then && there.presence->beat_ns > then - 60'000'000'000 && there.seen_ns >= then);
+  first->count(JANUS_AWAY_REFUSED, 1);
+  first->decider.leave();
+  first.reset();
+  const KeptState gone = look();
+  CHECK(gone.presence->away == 1 && gone.presence->left_ns >= then && gone.counts[JANUS_AWAY_REFUSED] > 0);
+  CHECK(gone.directory.starts_with(std::to_string(getpid()) + "-"));
+}
+
 // The directories of those that have gone stay, as they do.
 void forget(const fs::path& base) {
   for (const auto& directory : fs::directory_iterator(base)) fs::remove_all(directory);
@@ -154,7 +175,7 @@ int main() {
     CHECK(next.take_over().daemons == 1 && entries(base) == 1);
   }
   for (const auto tell : {what_was_counted_is_told_once, who_has_an_heir_leaves_nobody_alone, who_has_not_settled_counts_nothing,
-                          another_layout_is_removed}) {
+                          another_layout_is_removed, whoever_looks_sees_who_is_there}) {
     forget(base);
     tell(programs, base);
   }

@@ -3,12 +3,12 @@
  * do more. Judges; `machine.ts` and the addon's probe look.
  */
 import type { GetStatusResponse } from "../gen/janus/v1/inspection_pb.js";
-import type { Feature, Probe } from "../native.js";
+import type { Feature, KeptState, Probe } from "../native.js";
 import type { Machine } from "./machine.js";
 import { formatTable } from "./table.js";
 
 export interface Finding {
-  readonly group: "kernel" | "fanotify" | "ebpf" | "capability" | "limit" | "cgroup" | "tier" | "daemon";
+  readonly group: "kernel" | "fanotify" | "ebpf" | "capability" | "limit" | "cgroup" | "tier" | "kept" | "daemon";
   readonly name: string;
   readonly ok: boolean;
   /** The daemon cannot do without. */
@@ -36,7 +36,7 @@ const OPEN_FILES = 4096;
 /** A running daemon's word of itself, or why there is none. */
 export type DaemonAnswer = { readonly status: GetStatusResponse } | { readonly error: string };
 
-export function diagnose(probe: Probe, machine: Machine, daemon: DaemonAnswer): Diagnosis {
+export function diagnose(probe: Probe, machine: Machine, kept: readonly KeptState[], daemon: DaemonAnswer): Diagnosis {
   const { fentry, bpf_send_signal_task: stops } = probe.features;
   const holdTier = fentry.works ? "fentry" : stops.works ? "scheduler" : "off";
   return {
@@ -57,11 +57,13 @@ export function diagnose(probe: Probe, machine: Machine, daemon: DaemonAnswer): 
         `containers in v2: ${machine.cgroups.inV2}, in v1: ${machine.cgroups.inV1}`,
       ),
       info("tier", "hold", holdTier),
+      ...kernelTierFindings(probe, machine),
+      ...kept.map(keptFinding),
       ...daemonFindings(daemon),
     ],
     holdTier,
     missing: [...probe.missing, ...missingOf(machine), ...failuresOf(daemon)],
-    next: nextOf(probe, machine),
+    next: [...nextOf(probe, machine), ...leftOf(kept, daemon)],
   };
 }
 
@@ -104,6 +106,46 @@ function limitFindings({ maxUserGroups, maxUserMarks, openFiles, lockedMemory }:
     info("limit", "fs.fanotify.max_user_marks", `${maxUserMarks}; does not bind the daemon`),
     { group: "limit", name: "open files", ok: openFiles >= OPEN_FILES, needed: false, detail: String(openFiles) },
     info("limit", "locked memory", `${lockedMemory}; does not bind eBPF since Linux 5.11`),
+  ];
+}
+
+function kernelTierFindings({ features: { fentry } }: Probe, { bpfFileSystem }: Machine): Finding[] {
+  const keep = bpfFileSystem ? "" : "no bpf file system at /sys/fs/bpf";
+  return [
+    { group: "tier", name: "kernel decides", ok: fentry.works, needed: false, detail: fentry.reason },
+    {
+      group: "tier",
+      name: "keep",
+      ok: fentry.works && bpfFileSystem,
+      needed: false,
+      detail: fentry.works ? keep : fentry.reason,
+    },
+  ];
+}
+
+function keptFinding({ directory, layout, daemon }: KeptState): Finding {
+  if (daemon === undefined) {
+    const detail = `of another version: layout ${layout === 0 ? "not known" : layout}`;
+    return { group: "kept", name: directory, ok: false, needed: false, detail };
+  }
+  const { pid, version, generation, there, denied, unjudged, refused } = daemon;
+  const of = `janusd ${version}, layout ${layout}, policy generation ${generation}`;
+  const beat = `last heartbeat ${seconds(daemon.beatMs)} ago`;
+  const since = `gone for ${seconds(daemon.awayMs)}: ${denied} opens denied, ${unjudged} not judged, ${refused} refused`;
+  const detail = there ? `${of}, ${beat}` : `${of}, ${beat}; ${since}`;
+  return { group: "kept", name: `pid ${pid}`, ok: there, needed: false, detail };
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** Of daemons that have gone; a daemon that runs takes over by itself. */
+function leftOf(kept: readonly KeptState[], answer: DaemonAnswer): string[] {
+  const left = kept.filter(({ daemon }) => daemon?.there !== true);
+  if (left.length === 0 || left.length < kept.length || !("error" in answer)) return [];
+  return [
+    "what a daemon has left in the kernel still denies: start one, which takes over, or end it with janusctl release",
   ];
 }
 
@@ -161,6 +203,10 @@ function nextOf({ features, capabilities, overlayBtf, missing }: Probe, machine:
   const next = Object.entries(ADVICE).flatMap(([feature, line]) => (features[feature as Feature].works ? [] : [line]));
   for (const { name, held, for: what } of capabilities) if (!held) next.push(`${name} for ${what}`);
   next.push(...nextHoldTiers(features));
+  if (features.fentry.works && !machine.bpfFileSystem)
+    next.push(
+      "mount -t bpf bpf /sys/fs/bpf (in a pod: mount the node's): without, what the kernel denies ends with the daemon",
+    );
   if (!overlayBtf)
     next.push(
       "BTF of the overlay module (CONFIG_DEBUG_INFO_BTF_MODULES): without, no directory of an image is ignored, and other names of a guarded file in it are not known",

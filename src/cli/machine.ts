@@ -2,7 +2,10 @@
  * What the node's own files say of it. Reads; tries nothing (the addon's probe
  * does), and needs no privilege.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statfsSync } from "node:fs";
+
+/** From linux/magic.h. */
+const BPF_FS_MAGIC = 0xcafe4a11;
 
 export interface Machine {
   /** Security modules that run; undefined: securityfs is not mounted. */
@@ -18,6 +21,8 @@ export interface Machine {
   /** Soft limits of this process; Infinity: none. */
   readonly openFiles: number;
   readonly lockedMemory: number;
+  /** A file system for eBPF objects is mounted where they are pinned. */
+  readonly bpfFileSystem: boolean;
   readonly cgroups: Cgroups;
 }
 
@@ -39,8 +44,17 @@ export function lookAtMachine(): Machine {
     maxUserMarks: Number(read("/proc/sys/fs/fanotify/max_user_marks") ?? 0),
     openFiles: softLimit(limits, "Max open files"),
     lockedMemory: softLimit(limits, "Max locked memory"),
+    bpfFileSystem: isBpfFileSystem(),
     cgroups: lookAtCgroups(),
   };
+}
+
+function isBpfFileSystem(): boolean {
+  try {
+    return statfsSync("/sys/fs/bpf").type === BPF_FS_MAGIC;
+  } catch {
+    return false;
+  }
 }
 
 function lookAtCgroups(): Cgroups {

@@ -46,7 +46,8 @@ export async function doctor(
     (status) => ({ status }),
     (error: unknown) => ({ error: faultsOf(error).join("; ") }),
   );
-  const diagnosis = diagnose(loadAddon().probe(), lookAtMachine(), daemon);
+  const addon = loadAddon();
+  const diagnosis = diagnose(addon.probe(), lookAtMachine(), addon.kept(), daemon);
   if (output === "json") printJson(io.stdout, diagnosis);
   else io.stdout(formatDiagnosis(diagnosis));
   return diagnosis.missing.length === 0 ? 0 : 1;

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import type { Diagnosis } from "../../src/cli/doctor.js";
 import { type Actor, type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
@@ -30,6 +31,10 @@ async function deniedAlone(t: Test, daemon: Daemon, count: number, run: () => Pr
   await run();
   t.equal(await deniedSince(daemon, before.denied, count), count, "each is counted");
   return count - ((await asked(daemon)) - before.asked);
+}
+
+async function doctor(): Promise<Diagnosis> {
+  return JSON.parse((await janusctl(["doctor", "-o", "json"])).out);
 }
 
 const files = { "/data/keys/key": "k", "/data/keys/deep/key": "k", "/data/open": "o", "/etc/secret": "s" };
@@ -259,6 +264,14 @@ t.test("nobody is there: the kernel counts, and the next daemon tells", async (t
   t.equal(await actor.open("/data/open"), 0, "what nobody guards");
   t.equal(await actor.open("/etc/secret"), 0, "what nobody denies");
   t.equal((await stranger.repeat("/data/keys/key", 100)).opened, 100, "another container");
+  const kept = await doctor();
+  const [left] = kept.findings.filter(({ group }) => group === "kept");
+  t.match(left, {
+    name: `pid ${first.pid}`,
+    ok: false,
+    detail: /gone for .*: 5001 opens denied, 702 not judged, 0 refused/,
+  });
+  t.match(kept.next, [/janusctl release/]);
   const second = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
   const told = second.stderr.split("\n").find((line) => line.includes("took over"));
   t.match(JSON.parse(told ?? "{}"), { daemons: 1, denied: 5001, unjudged: 702, refused: 0, layouts: [] });
@@ -266,6 +279,13 @@ t.test("nobody is there: the kernel counts, and the next daemon tells", async (t
   t.equal(await second.metric("janusd_away_opens_total", { outcome: "denied" }), 5001);
   t.equal(await second.metric("janusd_exposure_total", { cause: "away" }), 702);
   t.ok((await second.metric("janusd_away_seconds_total")) > 0);
+  const { findings, next } = await doctor();
+  const states = findings.filter(({ group }) => group === "kept");
+  t.match(states, [{ name: `pid ${second.pid}`, ok: true, detail: /layout 1, policy generation [1-9].*heartbeat/ }]);
+  t.equal(states.length, 1);
+  t.notMatch(next.join(), /release/);
+  const keeps = findings.filter(({ group, name }) => group === "tier" && ["kernel decides", "keep"].includes(name));
+  t.match(keeps, [{ ok: true }, { ok: true }]);
 
   t.comment("two daemons: one that goes leaves nobody alone");
   const third = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
