@@ -10,7 +10,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <filesystem>
+#include <string_view>
 #include <system_error>
 
 #include "os/clock.h"
@@ -22,6 +24,14 @@ namespace {
 namespace fs = std::filesystem;
 
 UniqueFd open_directory(const std::string& path) { return UniqueFd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)); }
+
+// Of the daemon that the directory is of: boot time.
+std::uint64_t started(std::string_view directory) {
+  const std::string_view text = directory.substr(directory.rfind('-') + 1);
+  std::uint64_t ns = 0;
+  std::from_chars(text.data(), text.data() + text.size(), ns);
+  return ns;
+}
 
 // What is in it first, so that a directory that cannot be removed holds nothing.
 void remove_directory(const fs::path& directory) {
@@ -73,7 +83,7 @@ TakenOver Pins::take_over() const {
     const UniqueFd lock = open_directory(other);
     Kept kept(other);
     if (!lock || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {  // its daemon lives
-      kept.name_heir();
+      if (started(other) < started(directory_)) kept.name_heir();
       continue;
     }
     kept.end();

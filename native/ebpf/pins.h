@@ -30,8 +30,8 @@ class Pins {
 
   // Whether no other daemon keeps anything, or has left anything.
   bool alone() const { return others().empty(); }
-  // Removes what daemons that are gone have left. Of those that live, the kernel knows from now on
-  // that this one is there when they go.
+  // Removes what daemons that are gone have left. Of those that live and are older, the kernel knows from
+  // now on that this one is there when they go. (Two that were each other's heirs could go at once.)
   TakenOver take_over() const;
 
  private:

@@ -80,6 +80,10 @@ void who_has_an_heir_leaves_nobody_alone(const BpfPrograms& programs, const fs::
   first->decider.lose_heir();
   CHECK(!named());
   CHECK(heir.pins.take_over().daemons == 0 && named());
+  // The older one is no heir of the newer: both may go at once.
+  first->decider.lose_heir();
+  CHECK(first->pins.take_over().daemons == 0 && !named());
+  CHECK(heir.pins.take_over().daemons == 0 && named());
   first->count(JANUS_AWAY_UNJUDGED, 3);
   first->decider.leave();
   first.reset();

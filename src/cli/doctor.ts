@@ -110,9 +110,10 @@ function limitFindings({ maxUserGroups, maxUserMarks, openFiles, lockedMemory }:
 }
 
 function kernelTierFindings({ features: { fentry } }: Probe, { bpfFileSystem }: Machine): Finding[] {
-  const keep = bpfFileSystem ? "" : "no bpf file system at /sys/fs/bpf";
+  const keep = bpfFileSystem ? "below /sys/fs/bpf/janusd" : "no bpf file system at /sys/fs/bpf";
+  const decides = fentry.works ? "what is certain" : fentry.reason;
   return [
-    { group: "tier", name: "kernel decides", ok: fentry.works, needed: false, detail: fentry.reason },
+    { group: "tier", name: "kernel decides", ok: fentry.works, needed: false, detail: decides },
     {
       group: "tier",
       name: "keep",
