@@ -22,6 +22,7 @@ static __always_inline struct file **own_files(void) {
 // 0: there is no such descriptor.
 static __always_inline struct file *file_at(struct file **files, __s32 fd) {
   struct file *file = 0;
+  if (fd < 0) return 0;  // what lies before the table is no file
   bpf_probe_read_kernel(&file, sizeof(file), files + fd);
   return file;
 }
