@@ -13,6 +13,23 @@ constexpr std::size_t kCollectAfter = 1024;
 // A container can move a directory to as many paths as it likes.
 constexpr std::size_t kReasons = 16;
 
+// What a pin costs of a share is 1, or 1 for so many bytes of its reasons: the paths in a
+// container may be as long as it likes, and a daemon has to remember them.
+constexpr std::size_t kBytesOfUnit = 2048;
+
+std::size_t units_of(std::span<const std::string> paths) {
+  std::size_t bytes = 0;
+  for (const std::string& path : paths) bytes += path.size();
+  return std::max<std::size_t>(1, (bytes + kBytesOfUnit - 1) / kBytesOfUnit);
+}
+
+// The reasons for which nobody is denied any more.
+void drop_ended(Identity& identity, const Superblock* superblock, bool directory) {
+  std::erase_if(identity.paths, [&](const std::string& path) {
+    return superblock == nullptr || superblock->table->deniable(path, directory) == nullptr;
+  });
+}
+
 // The resource that a container is refused (record/refusals.h).
 constexpr const char* kRefused = "pins";
 
@@ -40,55 +57,63 @@ bool IdentityTable::Reservation::add(std::uint64_t container) {
 }
 
 IdentityTable::Pinned IdentityTable::pin(int fd, const Location& location, std::span<const std::string> paths,
-                                         const Superblock& superblock, std::uint64_t reserved_for) {
+                                         const Superblock& superblock, std::uint64_t reserved_for, bool more) {
   const std::uint64_t inode = location.raw->inode;
   const std::unique_lock lock(mutex_);
   const auto known = by_inode_.find(inode);
-  if (known == by_inode_.end()) return pin_new(fd, location, paths, superblock, reserved_for);
+  if (known == by_inode_.end()) return pin_new(fd, location, paths, superblock, reserved_for, more);
   const std::shared_ptr<const Identity> before = identities_.at(known->second.id);
   // `location` may be older than another thread's pin: the mark is what counts.
   if (before->device != location.raw->dev || !(location.pinned() || programs_.has_identity_mark(inode))) {
     erase(known);  // of an inode that is gone; its memory was used again
-    return pin_new(fd, location, paths, superblock, reserved_for);
+    return pin_new(fd, location, paths, superblock, reserved_for, more);
   }
   Identity now = *before;
   now.mask |= superblock.deny_mask;
+  now.cut = now.cut || more;
   if (now.mask != before->mask && !mark(fd, now.mask, location.directory())) return Pinned::limit;
   add_reasons(now, paths, *superblock.table, location.directory());
+  if (!charge_for(known->second, now.paths)) {
+    now.paths = before->paths;
+    now.cut = true;
+  }
+  // What was no reason of its own there may be one now.
+  join_links(known->second.lower, now, *superblock.table);
   if (now.mask == before->mask && now.paths.size() == before->paths.size() && now.cut == before->cut) return Pinned::already;
   if (rules_of_kernel_ != nullptr) rules_of_kernel_->change(inode, now.paths);
   identities_[known->second.id] = std::make_shared<const Identity>(std::move(now));
-  join_links(known->second.lower);
   return Pinned::already;
 }
 
 IdentityTable::Pinned IdentityTable::pin_new(int fd, const Location& location, std::span<const std::string> paths,
-                                             const Superblock& superblock, std::uint64_t reserved_for) {
+                                             const Superblock& superblock, std::uint64_t reserved_for, bool more) {
   const std::uint64_t inode = location.raw->inode;
   const Device device = location.raw->dev;
   const bool directory = location.directory();
   ++since_collected_;
+  Identity identity{.device = device, .paths = {}, .cut = more, .mask = superblock.deny_mask};
+  add_reasons(identity, paths, *superblock.table, directory);
+  const std::size_t units = units_of(identity.paths);
   std::optional<std::uint64_t> payer = reserved_for;
-  if (reserved_for != 0) shares_.add(reserved_for);
-  else payer = charge(paths, directory, *superblock.table);
+  if (reserved_for != 0) shares_.add(reserved_for, units);
+  else payer = charge(identity.paths, units, directory, *superblock.table);
   if (!payer) return Pinned::limit;
   if (!mark(fd, superblock.deny_mask, directory)) {
-    shares_.give_back(*payer);
+    shares_.give_back(*payer, units);
     return Pinned::limit;
   }
   Held held{.id = new_id(),
             .directory = directory,
             .listed = false,
             .lower = {location.raw->lower_ino, location.raw->lower_dev},
-            .payer = *payer};
+            .payer = *payer,
+            .units = units};
   const auto unmark = [&] {
     groups_.identity.try_mark(FAN_MARK_REMOVE, superblock.deny_mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, fd);
-    shares_.give_back(*payer);
+    shares_.give_back(*payer, units);
     return Pinned::limit;
   };
   if (!programs_.add_identity(inode, held.id)) return unmark();
-  Identity identity{.device = device, .paths = {}, .cut = false, .mask = superblock.deny_mask};
-  add_reasons(identity, paths, *superblock.table, directory);
   identities_[held.id] = std::make_shared<const Identity>(std::move(identity));
   if (held.lower.first != 0) {
     auto links = links_.find(held.lower);
@@ -103,30 +128,44 @@ IdentityTable::Pinned IdentityTable::pin_new(int fd, const Location& location, s
         return unmark();
       }
       links = links_.emplace(held.lower, Links{.id = id, .device = device, .known = {}, .all = 0, .payer = *payer}).first;
+      identities_[id] = std::make_shared<const Identity>(Identity{.device = device, .paths = {}, .cut = false, .mask = 0});
     }
     links->second.all = location.raw->nlink;
     links->second.known.insert(inode);
   }
   by_inode_[inode] = held;
-  if (rules_of_kernel_ != nullptr) rules_of_kernel_->hold(fd, inode, device, directory, identities_.at(held.id)->paths);
-  join_links(held.lower);
+  const Identity& pinned = *identities_.at(held.id);
+  if (rules_of_kernel_ != nullptr) rules_of_kernel_->hold(fd, inode, device, directory, pinned.paths);
+  join_links(held.lower, pinned, *superblock.table);
   if (directory && superblock.shared) trees_.watch(fd, device);
   else if (directory) trees_.watch_overlay(fd, device, paths.front());
   return Pinned::now;
 }
 
 // Who pays for a new pin: one whose guard denies it, and whose share isn't used up.
-std::optional<std::uint64_t> IdentityTable::charge(std::span<const std::string> paths, bool directory,
+std::optional<std::uint64_t> IdentityTable::charge(std::span<const std::string> paths, std::size_t units, bool directory,
                                                    const SuperblockPolicy& table) {
   std::vector<std::uint64_t> full;
   for (const std::string& path : paths) {
     for (const std::uint64_t container : table.deniers(path, directory)) {
-      if (shares_.take(container)) return container;
+      if (shares_.take(container, units)) return container;
       full.push_back(container);
     }
   }
   if (!full.empty()) refusals_.add(full.front(), kRefused);
   return std::nullopt;
+}
+
+// It has these reasons now. False: the share has no room for more.
+bool IdentityTable::charge_for(Held& held, std::span<const std::string> paths) {
+  const std::size_t units = units_of(paths);
+  if (units > held.units && !shares_.take(held.payer, units - held.units)) {
+    refusals_.add(held.payer, kRefused);
+    return false;
+  }
+  if (units < held.units) shares_.give_back(held.payer, held.units - units);
+  held.units = units;
+  return true;
 }
 
 // The payer's guard denies it no more, but another's does.
@@ -139,8 +178,8 @@ void IdentityTable::charge_another(Held& held, std::span<const std::string> path
     }
   }
   if (!other) return;
-  shares_.give_back(held.payer);
-  shares_.add(*other);
+  shares_.give_back(held.payer, held.units);
+  shares_.add(*other, held.units);
   held.payer = *other;
 }
 
@@ -164,20 +203,16 @@ void IdentityTable::add_reasons(Identity& identity, std::span<const std::string>
   }
 }
 
-// What the image's inode is guarded as: as all its names together.
-void IdentityTable::join_links(const LowerInode& lower) {
+// What the image's inode is guarded as: as all its names together. This is one of them.
+void IdentityTable::join_links(const LowerInode& lower, const Identity& name, const SuperblockPolicy& table) {
   const auto it = links_.find(lower);
   if (it == links_.end()) return;
-  Identity all{.device = it->second.device, .paths = {}, .cut = false, .mask = 0};
-  std::set<std::string> paths;
-  for (const std::uint64_t inode : it->second.known) {
-    const Identity& one = *identities_.at(by_inode_.at(inode).id);
-    paths.insert(one.paths.begin(), one.paths.end());
-    all.cut = all.cut || one.cut;
-    all.mask |= one.mask;
-  }
-  all.paths.assign(paths.begin(), paths.end());
-  identities_[it->second.id] = std::make_shared<const Identity>(std::move(all));
+  std::shared_ptr<const Identity>& joined = identities_.at(it->second.id);
+  Identity all = *joined;
+  add_reasons(all, name.paths, table, false);
+  all.cut = all.cut || name.cut;
+  all.mask |= name.mask;
+  joined = std::make_shared<const Identity>(std::move(all));
 }
 
 bool IdentityTable::begin_listing(std::uint64_t inode) {
@@ -221,13 +256,13 @@ void IdentityTable::erase(ByInode::iterator held) {
   const auto identity = identities_.find(gone.id);
   programs_.remove_identity(inode);
   if (rules_of_kernel_ != nullptr) rules_of_kernel_->release(inode);
-  shares_.give_back(gone.payer);
+  shares_.give_back(gone.payer, gone.units);
   identities_.erase(identity);
   by_inode_.erase(held);
   const auto links = links_.find(gone.lower);
   if (links == links_.end()) return;
   links->second.known.erase(inode);
-  if (!links->second.known.empty()) return join_links(gone.lower);
+  if (!links->second.known.empty()) return;
   programs_.remove_lower_identity({.ino = gone.lower.first, .dev = gone.lower.second});
   identities_.erase(links->second.id);
   lower_shares_.give_back(links->second.payer);
@@ -259,17 +294,15 @@ void IdentityTable::sweep(Device device, const PolicyBox& policies, const std::f
     const auto policy = policies.get();
     const Superblock* superblock = policy->find(device);
     Identity now = *before;
-    std::erase_if(now.paths, [&](const std::string& path) {
-      return superblock == nullptr || superblock->table->deniable(path, held.directory) == nullptr;
-    });
+    drop_ended(now, superblock, held.directory);
     const bool same = now.paths.size() == before->paths.size();
     // A reason that was not kept may still hold.
     if (!now.paths.empty() || (now.cut && superblock != nullptr)) {
       charge_another(held, now.paths, *superblock->table);
       if (same) continue;
+      charge_for(held, now.paths);
       if (rules_of_kernel_ != nullptr) rules_of_kernel_->change(inode, now.paths);
       identities_[held.id] = std::make_shared<const Identity>(std::move(now));
-      join_links(held.lower);
       continue;
     }
     for (const std::string& path : before->paths) {
@@ -280,6 +313,22 @@ void IdentityTable::sweep(Device device, const PolicyBox& policies, const std::f
       break;
     }
     erase(it);
+  }
+  std::vector<LowerInode> linked;
+  {
+    const std::shared_lock lock(mutex_);
+    for (const auto& [lower, links] : links_)
+      if (links.device == device) linked.push_back(lower);
+  }
+  for (const LowerInode& lower : linked) {
+    const std::unique_lock lock(mutex_);
+    const auto links = links_.find(lower);
+    if (links == links_.end()) continue;
+    const auto policy = policies.get();
+    const Superblock* superblock = policy->find(device);
+    Identity now = *identities_.at(links->second.id);
+    drop_ended(now, superblock, false);
+    identities_.at(links->second.id) = std::make_shared<const Identity>(std::move(now));
   }
 }
 

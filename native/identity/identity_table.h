@@ -9,8 +9,8 @@
 // guard or several. It is judged by each. A reason goes when no guard denies that
 // path any more; the pin goes with the last reason.
 //
-// A pin is charged to a container whose guard denies it: what one container makes
-// others guard less by nothing (shares.h).
+// A pin is charged to a container whose guard denies it, by the length of its reasons: what one
+// container makes others guard less by nothing (shares.h).
 #pragma once
 
 #include <cstdint>
@@ -74,9 +74,9 @@ class IdentityTable {
   // one at least. What the policy says of a reason that is held already is no
   // reason of its own. Unless it is `limit`, the mark asks about all of the
   // superblock's deny_mask. `reserved_for`: the container that has a Reservation for
-  // it; 0: nobody.
+  // it; 0: nobody. `more`: it may have more reasons than these.
   Pinned pin(int fd, const Location& location, std::span<const std::string> paths, const Superblock& superblock,
-             std::uint64_t reserved_for = 0);
+             std::uint64_t reserved_for = 0, bool more = false);
 
   // True once for each pinned directory: its entries are to be pinned, too.
   bool begin_listing(std::uint64_t inode);
@@ -112,10 +112,12 @@ class IdentityTable {
     bool listed = false;
     LowerInode lower;
     std::uint64_t payer = 0;  // the container whose share it is of
+    std::size_t units = 0;    // ... and how much of that
   };
   using ByInode = std::unordered_map<std::uint64_t, Held>;  // by kernel address
   // A hard-linked file of the image: its names that are pinned, of all it has.
-  // It is an identity, too, with the reasons of all these names.
+  // It is an identity, too, with the reasons of all these names. Those of a name that is gone
+  // stay until the next sweep.
   struct Links {
     std::uint32_t id = 0;
     Device device = 0;
@@ -126,11 +128,13 @@ class IdentityTable {
   std::uint32_t new_id();
   bool mark(int fd, std::uint64_t mask, bool directory) const;
   Pinned pin_new(int fd, const Location& location, std::span<const std::string> paths, const Superblock& superblock,
-                 std::uint64_t reserved_for);
-  std::optional<std::uint64_t> charge(std::span<const std::string> paths, bool directory, const SuperblockPolicy& table);
+                 std::uint64_t reserved_for, bool more);
+  std::optional<std::uint64_t> charge(std::span<const std::string> paths, std::size_t units, bool directory,
+                                      const SuperblockPolicy& table);
+  bool charge_for(Held& held, std::span<const std::string> paths);
   void charge_another(Held& held, std::span<const std::string> paths, const SuperblockPolicy& table);
   static void add_reasons(Identity& identity, std::span<const std::string> paths, const SuperblockPolicy& table, bool directory);
-  void join_links(const LowerInode& lower);
+  void join_links(const LowerInode& lower, const Identity& name, const SuperblockPolicy& table);
   void erase(ByInode::iterator held);
 
   const Groups& groups_;

@@ -22,12 +22,11 @@ inline Actor actor_of(const Location& location) {
   return actor_of(location.raw->container, location.raw->task_flags);
 }
 
-// The paths that a located object is judged by: its own, and what it would be if
-// the guarded inodes among it and its ancestors were where they were (a hard
-// link, or a guarded directory that was moved). False: these are not all.
+// What a located object's path would be if the guarded inodes among it and its ancestors
+// were where they were (a hard link, or a guarded directory that was moved). False: these
+// are not all.
 template <typename Visit>
-bool each_path(const IdentityTable& identities, const Location& location, Visit visit) {
-  visit(location.path);
+bool each_former_path(const IdentityTable& identities, const Location& location, Visit visit) {
   bool all = !location.hits_full();
   for (std::uint32_t i = 0; i < location.hits(); ++i) {
     const auto identity = identities.find(location.raw->hit_id[i]);
@@ -43,6 +42,13 @@ bool each_path(const IdentityTable& identities, const Location& location, Visit 
     }
   }
   return all;
+}
+
+// The paths that it is judged by: its own, if that is known, and its former ones.
+template <typename Visit>
+bool each_path(const IdentityTable& identities, const Location& location, Visit visit) {
+  if (location.has_path()) visit(location.path);
+  return each_former_path(identities, location, visit);
 }
 
 // Those of its paths at which anybody is denied it.

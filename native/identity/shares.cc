@@ -4,9 +4,9 @@
 
 namespace janus {
 
-bool Shares::take(std::uint64_t container) {
-  if (held(container) >= most(container)) return false;
-  add(container);
+bool Shares::take(std::uint64_t container, std::size_t count) {
+  if (held(container) + count > most(container)) return false;
+  add(container, count);
   return true;
 }
 
@@ -24,16 +24,14 @@ void Shares::set(std::uint64_t container, std::size_t count) {
   else held_[container] = count;
 }
 
-void Shares::add(std::uint64_t container) {
-  ++held_[container];
-  ++used_;
+void Shares::add(std::uint64_t container, std::size_t count) {
+  held_[container] += count;
+  used_ += count;
 }
 
-void Shares::give_back(std::uint64_t container) {
-  const auto held = held_.find(container);
-  if (held == held_.end()) return;
-  --used_;
-  if (--held->second == 0) held_.erase(held);
+void Shares::give_back(std::uint64_t container, std::size_t count) {
+  const std::size_t before = held(container);
+  set(container, before - std::min(before, count));
 }
 
 std::size_t Shares::held(std::uint64_t container) const {

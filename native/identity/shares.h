@@ -23,15 +23,16 @@ class Shares {
 
   Shares(std::size_t all, std::size_t limit, std::size_t least = kLeast) : all_(all), limit_(limit), least_(least) {}
 
-  // True: the container holds one more.
-  bool take(std::uint64_t container);
+  // True: the container holds so many more.
+  bool take(std::uint64_t container, std::size_t count = 1);
   // How many the container may hold in all.
   std::size_t most(std::uint64_t container) const;
   // It holds so many, instead of what it held.
   void set(std::uint64_t container, std::size_t count);
-  // One more in any case: of what was reserved, or of what was another's.
-  void add(std::uint64_t container);
-  void give_back(std::uint64_t container);
+  // So many more in any case: of what was reserved, or of what was another's.
+  void add(std::uint64_t container, std::size_t count = 1);
+  // At most what it holds.
+  void give_back(std::uint64_t container, std::size_t count = 1);
 
   std::size_t held(std::uint64_t container) const;
   std::size_t used() const { return used_; }

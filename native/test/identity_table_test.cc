@@ -249,6 +249,50 @@ void the_limit_is_each_containers() {
   CHECK(bench.table.size() == 201);  // the last two have a reason again: that of container 7
 }
 
+// The paths in a container are as long as it likes: they cost it its own share.
+void long_reasons_cost_more() {
+  Bench bench;
+  bench.refusals.follow(7, "seven");
+  bench.publish({bench.deny("s", subject(1, Kind::open)), bench.deny("t", subject(2, Kind::exec))});
+  const auto far_down = [&](const std::string& top) {
+    std::string path = top;
+    for (int i = 0; i < 12; ++i) path += "/" + std::string(250, 'd');
+    fs::create_directories(bench.base / path);
+    return path;
+  };
+  const std::string below_s = far_down("s"), below_t = far_down("t");  // 3 KiB: 2 of 200
+  bench.file(below_s + "/first");
+  CHECK(bench.pin(below_s + "/first") == IdentityTable::Pinned::now);
+  std::size_t pinned = 1;
+  for (;; ++pinned) {
+    bench.file(below_s + "/" + std::to_string(pinned));
+    if (bench.pin(below_s + "/" + std::to_string(pinned)) == IdentityTable::Pinned::limit) break;
+  }
+  CHECK(pinned == 200 / 2 && bench.table.size() == pinned);
+
+  // A reason more than there is room for: whoever is denied anything is denied this.
+  fs::rename(bench.base / below_s / "first", bench.base / below_t / "first");
+  CHECK(bench.pin(below_t + "/first") == IdentityTable::Pinned::already);
+  fs::rename(bench.base / below_t / "first", bench.base / "first");
+  CHECK(bench.held("first")->cut && bench.held("first")->paths.size() == 1);
+  CHECK(bench.denied("first", Kind::open) && bench.denied("first", Kind::exec) && !bench.denied("first", Kind::access));
+  CHECK(bench.refusals.all().size() == 1 && bench.refusals.all()[0].count == 2);
+
+  // What is given back is as much.
+  fs::remove_all(bench.base / below_s);
+  bench.table.collect();
+  bench.publish({});
+  bench.sweep();
+  CHECK(bench.table.size() == 0);
+  bench.publish({bench.deny("s", subject(1, Kind::open))});
+  std::size_t again = 0;
+  for (; again < 250; ++again) {
+    bench.file("s/" + std::to_string(again));
+    if (bench.pin("s/" + std::to_string(again)) == IdentityTable::Pinned::limit) break;
+  }
+  CHECK(again == 200);
+}
+
 // What a guard is promised it gets, and nobody else meanwhile.
 void what_is_reserved_is_kept() {
   Bench bench;
@@ -296,6 +340,7 @@ void names_of_one_file_of_an_image() {
   CHECK(bench.denied("c/h", Kind::exec) && !bench.denied("c/h", Kind::open));
   CHECK(bench.table.has_unknown_names(bench.device));
   bench.pin("b/g");
+  CHECK(bench.table.find(bench.at("c/h").raw->hit_id[0])->paths.size() == 2);
   CHECK(bench.denied("c/h", Kind::exec) && bench.denied("c/h", Kind::open));
   CHECK(bench.denied("a/f", Kind::open));  // itself pinned, and the other name's guard holds, too
   // The guard of the name that was pinned first goes.
@@ -321,6 +366,7 @@ int main() {
   more_guarded_ancestors_than_are_told_deny_too();
   the_limit_counts_what_is_there();
   the_limit_is_each_containers();
+  long_reasons_cost_more();
   what_is_reserved_is_kept();
   names_of_one_file_of_an_image();
   return tap::done();

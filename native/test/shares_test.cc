@@ -58,6 +58,17 @@ void what_is_added_counts() {
   CHECK(shares.used() == 0 && shares.held(1) == 0);
 }
 
+void several_are_taken_at_once_or_none() {
+  Shares shares(900, 100, 10);
+  CHECK(shares.take(1, 98) && !shares.take(1, 3) && shares.held(1) == 98 && shares.take(1, 2) && !shares.take(1));
+  shares.add(1, 5);
+  shares.give_back(1, 6);
+  CHECK(shares.held(1) == 99 && shares.used() == 99);
+  shares.give_back(1, 1000);
+  shares.give_back(2, 1);
+  CHECK(shares.held(1) == 0 && shares.used() == 0);
+}
+
 // A count that is taken as it is found.
 void what_is_set_replaces_what_was_held() {
   Shares shares(900, kUnlimited, 10);
@@ -82,6 +93,7 @@ int main() {
   whoever_takes_all_it_can_leaves_most_to_the_others();
   there_is_no_more_than_there_is();
   what_is_added_counts();
+  several_are_taken_at_once_or_none();
   what_is_set_replaces_what_was_held();
   return tap::done();
 }
