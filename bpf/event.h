@@ -125,8 +125,8 @@ struct janus_locate {
   // in
   __s32 fd;
   __s32 pid;              // thread group id of the actor; 0: don't look
-  __u32 match_identities; // look every ancestor up in `identities`
-  __u32 pad0;
+  __u32 match_identities; // look each of `levels` up in `identities`
+  __u32 levels;           // of names, from the object up; 0: all, to the root
   // out: the object
   __u64 inode;            // kernel address: identity as long as something pins it
   __u64 lower_ino;        // overlay: the image's inode below it, if it has several

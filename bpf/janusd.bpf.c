@@ -30,7 +30,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define PATH_LEVELS 65536
+#define PATH_LEVELS 4096
 #define PF_KTHREAD 0x00200000  // include/linux/sched.h
 #define SIBLINGS 4096          // of a process that are looked at
 #define THREADS 256            // of a process of which one is searched for the path that it asks by
@@ -895,9 +895,10 @@ int locate(struct janus_locate_args *ctx) {
   slot->walk.total = slot->walk.done = 0;
   struct path_walk walk = {.slot = slot};
   __u32 before = rename_sequence();
-  bpf_loop(PATH_LEVELS, path_step, &walk, 0);
+  __u32 levels = args->levels;
+  bpf_loop(levels ? levels : PATH_LEVELS, path_step, &walk, 0);
   if ((before & 1) || before != rename_sequence()) args->flags |= JANUS_LOCATE_UNSTABLE;
-  if (!slot->walk.done) args->flags |= JANUS_LOCATE_TOO_DEEP;
+  if (!slot->walk.done) args->flags |= levels ? 0 : JANUS_LOCATE_TOO_DEEP;
   else if ((void *)slot->walk.dentry != BPF_CORE_READ(inode, i_sb, s_root)) args->flags |= JANUS_LOCATE_NO_ROOT;
   args->head_off = slot->walk.off;
   args->head_end = slot->walk.half + JANUS_PATH_HALF;

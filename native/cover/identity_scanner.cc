@@ -175,35 +175,57 @@ IdentityScanner::Progress IdentityScanner::advance(Scan& scan, Locator& locator,
     if (scan.walk.waits()) return Progress::waits;
     if (scan.walk.stuck()) parts_.refusals.add(scan.container, kRefused);
     if (!object) return scan.walk.complete() ? Progress::done : Progress::incomplete;
-    if (!pin(std::move(object), *superblock, scan, locator)) return Progress::incomplete;
+    if (scan.walk.place()->inode == 0) find_out(*scan.walk.place(), scan.walk.directory(), locator);
+    if (!pin(std::move(object), scan.walk.place(), *superblock, scan, locator)) return Progress::incomplete;
   }
   return Progress::more;
 }
 
-// Pins what anybody is denied, and has directories listed where that goes on.
-// False: the limit is met.
-bool IdentityScanner::pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator) {
-  const Location location = locator.locate(object.get(), 0, true);
-  if (!location.found() || !location.has_path() || location.raw->dev != scan.device) return true;
-  const auto reasons = reasons_of(*superblock.table, parts_.identities, location);
-  const bool directory = location.directory();
-  std::string path(location.path);
+// Completes the place of a directory: all, or all but the path by which it was opened.
+void IdentityScanner::find_out(Place& place, int directory, Locator& locator) const {
+  const Location location = locator.locate(directory, 0, true);
+  if (place.paths.empty()) {
+    // Deeper than anyone looks, it is in the root at least.
+    const bool known = location.has_path();
+    place.paths.push_back({.text = std::string(known ? location.path : ""), .cut = !known || location.cut()});
+  }
+  Place::Step step{.name = {}, .former = {}, .inode = location.raw->inode};
+  if (location.stable())
+    each_former_path(parts_.identities, location, [&](std::string_view path) { step.former.emplace_back(path); });
+  place = place.after(step);
+}
+
+// Pins the entry of the directory if anybody is denied it, and has it listed where that goes
+// on. False: the limit is met. What has left the directory meanwhile is looked at where it came: it is
+// listed there, or the tree watch tells of it.
+bool IdentityScanner::pin(UniqueFd object, const std::shared_ptr<const Place>& directory, const Superblock& superblock,
+                          Scan& scan, Locator& locator) {
+  const Location location = locator.locate_entry(object.get());
+  if (!location.found() || !location.stable() || location.raw->dev != scan.device ||
+      location.raw->parent_inode != directory->inode)
+    return true;
+  Place::Step step{.name = std::string(location.path), .former = {}, .inode = location.raw->inode};
+  each_former_path(parts_.identities, location, [&](std::string_view path) { step.former.emplace_back(path); });
+  const SuperblockPolicy& table = *superblock.table;
+  std::vector<std::string> reasons;
+  bool goes_on = false;
+  Place place = directory->after(step);
+  for (Place::Path& path : place.paths) {
+    goes_on = goes_on || !table.outside(path.text, false);
+    if (table.deniable(path.text, location.directory()) != nullptr) reasons.push_back(std::move(path.text));
+  }
   if (!reasons.empty()) {
-    const auto pinned = parts_.identities.pin(object.get(), location, reasons, superblock);
+    const auto pinned = parts_.identities.pin(object.get(), location, reasons, superblock, 0, place.more);
     if (pinned == IdentityTable::Pinned::limit) return false;
-    if (pinned == IdentityTable::Pinned::already && directory && scan.promised() && !superblock.shared)
+    if (pinned == IdentityTable::Pinned::already && location.directory() && scan.promised() && !superblock.shared)
       parts_.trees.watch_overlay(object.get(), scan.device, reasons.front());
   }
-  if (directory && (!superblock.table->outside(path, false) ||
-                    std::any_of(reasons.begin(), reasons.end(), [&](const std::string& reason) {
-                      return !superblock.table->outside(reason, false);
-                    }))) {
-    // What has appeared is part of the turn of whose guard it is in.
-    if (scan.container == 0 && !reasons.empty())
-      if (const Entry* denying = superblock.table->deniable(reasons.front(), true)) scan.container = denying->subject->container;
-    const bool first = reasons.empty() || parts_.identities.begin_listing(location.raw->inode);
-    if (scan.promised() || first) scan.walk.enter(std::move(object), std::move(path), held_open_, scan.container);
-  }
+  if (!location.directory() || !goes_on) return true;
+  // What has appeared is part of the turn of whose guard it is in.
+  if (scan.container == 0 && !reasons.empty())
+    if (const Entry* denying = table.deniable(reasons.front(), true)) scan.container = denying->subject->container;
+  const bool first = reasons.empty() || parts_.identities.begin_listing(step.inode);
+  if (scan.promised() || first) scan.walk.enter(std::move(object), directory, std::move(step), held_open_, scan.container);
   return true;
 }
 
@@ -242,12 +264,12 @@ std::uint64_t IdentityScanner::whose(TreeWatch::Entry& entry, const Policy& poli
   if (!is_new) return known->second;
   std::uint64_t container = 0;
   if (const UniqueFd directory = open_directory(*superblock, entry)) {
-    const Location location = locator_.locate(directory.get(), 0, true);
-    if (location.found() && location.has_path()) {
-      const auto reasons = reasons_of(*superblock->table, parts_.identities, location);
-      const Entry* denying = reasons.empty() ? nullptr : superblock->table->deniable(reasons.front(), true);
+    // It is watched, so it is pinned: where it has been says whose it is.
+    const Location location = locator_.locate_entry(directory.get());
+    each_former_path(parts_.identities, location, [&](std::string_view path) {
+      const Entry* const denying = container == 0 ? superblock->table->deniable(path, true) : nullptr;
       if (denying != nullptr) container = denying->subject->container;
-    }
+    });
   }
   known->second = container;
   if (whose_.size() > kWhose) whose_.clear();
@@ -307,8 +329,10 @@ void IdentityScanner::pin_new(TreeWatch::Entry& entry, std::size_t& left) {
     if (is_exhausted(errno)) scan_again(entry.device);
     return;  // else it has gone again
   }
+  const auto place = std::make_shared<Place>();
+  find_out(*place, directory.get(), locator_);
   Scan scan{.container = 0, .device = entry.device, .walk = {}, .token = 0, .begun = false};
-  const bool complete = pin(std::move(object), *superblock, scan, locator_);
+  const bool complete = pin(std::move(object), place, *superblock, scan, locator_);
   if (!scan.walk.empty()) parts_.counters.exposed_scan.add();
   if (complete && !scan.walk.empty()) {
     // One directory of each container is being read at a time: each takes a descriptor.

@@ -79,7 +79,8 @@ class IdentityScanner {
 
   Progress try_to_advance(Scan& scan, Locator& locator, std::size_t& left);
   Progress advance(Scan& scan, Locator& locator, std::size_t& left);
-  bool pin(UniqueFd object, const Superblock& superblock, Scan& scan, Locator& locator);
+  void find_out(Place& place, int directory, Locator& locator) const;
+  bool pin(UniqueFd object, const std::shared_ptr<const Place>& directory, const Superblock& superblock, Scan& scan, Locator& locator);
   void finish(const Scan& scan, Progress how);
   // `container`: what its guards deny; 0: what any does.
   void scan_again(Device device, std::uint64_t container = 0);

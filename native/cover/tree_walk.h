@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cover/directory_lister.h"
@@ -30,16 +31,46 @@ class HeldOpen {
   Shares shares_;
 };
 
+// Where something is, as a walk came there. Each entry has its place from its directory's: to look
+// up its ancestors would cost as much again as the tree is deep.
+struct Place {
+  // In the superblock. Of a path that is too long the head is kept, some whole names (`cut`).
+  struct Path {
+    std::string text;
+    bool cut = false;
+    Path below(std::string_view name) const;
+  };
+  // Its own first, then what that would be if guarded inodes on it were where they were
+  // (identity/judge.h), the nearest first.
+  std::vector<Path> paths;
+  bool more = false;        // than these
+  std::uint64_t inode = 0;  // the kernel's address; 0: not known, and nor are all paths
+
+  // What leads on from a directory's place to that of its entry.
+  struct Step {
+    std::string name;                 // "/name"; "": the directory itself
+    std::vector<std::string> former;  // where the entry itself was
+    std::uint64_t inode = 0;
+  };
+  Place after(const Step& step) const;
+};
+
 class TreeWalk {
  public:
-  // To be listed, with all that it is told to enter. Without room it is found again
-  // by its path. `held` has to outlive the walk.
-  void enter(UniqueFd directory, std::string path, HeldOpen& held, std::uint64_t container);
-  // By its path in the superblock alone.
-  explicit TreeWalk(std::string path) { todo_.push_back({UniqueFd(), std::move(path), nullptr}); }
+  // Lists a directory, by its path in the superblock, with all that it is told to enter.
+  explicit TreeWalk(std::string path);
   TreeWalk() = default;
 
+  // To be listed as well. `step` leads there from `above`. Without room the directory is found again
+  // by its path. `held` has to outlive the walk.
+  void enter(UniqueFd directory, std::shared_ptr<const Place> above, Place::Step step, HeldOpen& held, std::uint64_t container);
+
   bool empty() const { return todo_.empty() && !listed_; }
+
+  // Of the directory whose entry next() has given. Who finds out more about it may complete it.
+  const std::shared_ptr<Place>& place() const { return place_; }
+  // The same directory, O_PATH.
+  int directory() const { return listed_->directory(); }
   // False: something was left out, for want of a descriptor or memory, or since a
   // directory is stuck.
   bool complete() const { return complete_; }
@@ -58,14 +89,17 @@ class TreeWalk {
  private:
   struct Directory {
     UniqueFd fd;
-    std::string path;
     std::shared_ptr<void> room;  // of `fd`
+    // A directory may have a million below it: they share the long part.
+    std::shared_ptr<const Place> above;
+    Place::Step step;
   };
   void enter_next(const Superblock& superblock, const DirectoryLister& lister, DirectoryLister::Whose whose);
   void left_out(int number);
 
   std::vector<Directory> todo_;
   std::shared_ptr<DirectoryLister::Listing> listed_;
+  std::shared_ptr<Place> place_;  // of listed_
   bool has_part_ = false;  // of listed_
   bool waits_ = false;
   bool stuck_ = false;

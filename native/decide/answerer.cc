@@ -98,7 +98,7 @@ void Answerer::account_and_learn(const Question& question, const Judged& judged,
   // By the marks that there were when it was asked: pinning may add to them.
   const bool elsewhere = asked_twice(question, location);
   bool pinned = false;
-  if (superblock != nullptr && superblock->deny_mask != 0 && location.has_path()) {
+  if (superblock != nullptr && superblock->deny_mask != 0 && location.stable()) {
     // Whoever is denied it, or is not: it stays guarded as what it is, wherever it
     // goes. It may have come here unasked. One that is pinned already may be asked
     // about less than is denied by now.

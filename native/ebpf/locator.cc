@@ -2,7 +2,11 @@
 
 namespace janus {
 
-Location Locator::locate(int fd, std::int32_t pid, bool identities) {
+Location Locator::locate(int fd, std::int32_t pid, bool identities) { return ask(fd, pid, identities, 0); }
+
+Location Locator::locate_entry(int fd) { return ask(fd, 0, true, 1); }
+
+Location Locator::ask(int fd, std::int32_t pid, bool identities, std::uint32_t levels) {
   // A path that is read while directories are renamed may never have existed.
   // A container may rename all the time: after some tries the path is unknown.
   constexpr int kTries = 16;
@@ -11,6 +15,7 @@ Location Locator::locate(int fd, std::int32_t pid, bool identities) {
     io.fd = fd;
     io.pid = pid;
     io.match_identities = identities ? 1 : 0;
+    io.levels = levels;
     programs_.run_locate(slot_);
     if (!(io.flags & JANUS_LOCATE_UNSTABLE)) break;
   }

@@ -23,6 +23,8 @@ struct Location {
   // False: the object is there but has no path (unreachable, absurdly deep, or
   // renamed at each try to read it).
   bool has_path() const { return !(raw->flags & (JANUS_LOCATE_TOO_DEEP | JANUS_LOCATE_NO_ROOT)); }
+  // False: renamed at each try. It has no path, and its ancestors are not certain.
+  bool stable() const { return !(raw->flags & JANUS_LOCATE_UNSTABLE); }
   // The object itself is a guarded inode, whatever its name.
   bool pinned() const { return (raw->flags & JANUS_LOCATE_PINNED) != 0; }
   // The path's end is lost; what is there ends with a whole component.
@@ -51,7 +53,13 @@ class Locator {
   // guarded inodes among the object and its ancestors.
   Location locate(int fd, std::int32_t pid = 0, bool identities = false);
 
+  // The same of an entry of a directory, at the price of one level: its path is "/" and its
+  // name there, its identities are its own. `raw->parent_inode` says whose entry it is.
+  Location locate_entry(int fd);
+
  private:
+  Location ask(int fd, std::int32_t pid, bool identities, std::uint32_t levels);
+
   const BpfPrograms& programs_;
   const std::uint32_t slot_;
   janus_slot& memory_;

@@ -232,6 +232,25 @@ void more_than_its_share() {
   CHECK(refused.size() == 1 && refused[0].resource == "trees" && refused[0].container == bench.container.id());
 }
 
+// Deeper than any path is looked up (PATH_LEVELS): what was there is pinned, and so is what appears.
+void far_down() {
+  constexpr std::size_t kLevels = 5000;
+  Bench bench(100'000);
+  bench.files("s", 1);
+  UniqueFd at(open((bench.container.volume() / "s").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const auto below = [](const UniqueFd& directory) {
+    mkdirat(directory.get(), "d", 0755);
+    return UniqueFd(openat(directory.get(), "d", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  };
+  for (std::size_t i = 0; i < kLevels; ++i) at = below(at);
+  bench.scanner.queue(bench.guard("/data/s"));
+  bench.run();
+  CHECK(Bench::eventually([&] { return bench.scanner.pending() == 0; }));
+  CHECK(bench.identities.size() == kLevels + 2 && bench.counters.exposed_identity.get() == 0);
+  below(below(at));
+  CHECK(Bench::eventually([&] { return bench.identities.size() == kLevels + 4; }));
+}
+
 // Created, destroyed, and created again while it is scanned.
 void again_and_again() {
   Bench bench;
@@ -259,6 +278,7 @@ int main() {
   patiently(without_descriptors);
   in_turn();
   more_than_its_share();
+  far_down();
   again_and_again();
   return tap::done();
 }

@@ -28,9 +28,40 @@ bool is_directory(const UniqueFd& fd) {
   return fstat(fd.get(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+std::vector<std::string> texts(const Place& place) {
+  std::vector<std::string> all;
+  for (const Place::Path& path : place.paths) all.push_back(path.text);
+  return all;
+}
+
+void places() {
+  const Place top{.paths = {{.text = "/a", .cut = false}}, .more = false, .inode = 1};
+  // Its own path comes first, then where the entry was, then where those above it were.
+  const Place moved = top.after({.name = "/b", .former = {"/was/b"}, .inode = 2});
+  const Place below = moved.after({.name = "/c", .former = {"/a/b/c", "/was/c"}, .inode = 3});
+  CHECK((texts(moved) == std::vector<std::string>{"/a/b", "/was/b"}) && moved.inode == 2);
+  CHECK((texts(below) == std::vector<std::string>{"/a/b/c", "/was/c", "/was/b/c"}));
+  // The directory itself, of which more is known.
+  CHECK((texts(top.after({.name = "", .former = {"/was"}, .inode = 1})) == std::vector<std::string>{"/a", "/was"}));
+
+  // What is too long ends with a whole name, and nothing is added to it any more.
+  const std::string name = "/" + std::string(255, 'n');
+  Place deep = top;
+  for (int i = 0; i < 100; ++i) deep = deep.after({.name = name, .former = {}, .inode = 1});
+  const std::string cut = deep.paths.front().text;
+  CHECK(deep.paths.front().cut && cut.size() > 16'000 && (cut.size() - 2) % name.size() == 0);
+  CHECK(texts(deep.after({.name = "/x", .former = {"/short"}, .inode = 1})) == (std::vector<std::string>{cut, "/short"}));
+
+  // A container may have moved each of them.
+  Place often = top;
+  for (int i = 0; i < 100; ++i) often = often.after({.name = "/d", .former = {"/at/" + std::to_string(i)}, .inode = 1});
+  CHECK(!deep.more && often.more && often.paths.size() == 32 && often.paths[1].text == "/at/99");
+}
+
 }  // namespace
 
 int main() {
+  places();
   char name[] = "/tmp/janusd-walk.XXXXXX";
   const fs::path base = mkdtemp(name);
   std::set<std::string> made;
@@ -57,16 +88,19 @@ int main() {
   };
   HeldOpen held;
   std::set<std::string> seen;
-  bool twice = false;
+  bool twice = false, placed = true;
   TreeWalk walk("/tree");
   CHECK(!walk.empty());
   while (UniqueFd object = next(walk)) {
     const std::string path = path_of(object);
     twice = twice || !seen.insert(path).second;
-    if (is_directory(object)) walk.enter(std::move(object), path.substr(base.string().size()), held, 1);
+    const std::string name = path.substr(path.rfind('/'));
+    placed = placed && base.string() + walk.place()->paths.front().text + name == path;
+    if (is_directory(object)) walk.enter(std::move(object), walk.place(), {.name = name, .former = {}, .inode = 1}, held, 1);
   }
   CHECK(seen == made);
   CHECK(!twice);
+  CHECK(placed);
   CHECK(walk.empty());
 
   TreeWalk gone("/nowhere");
@@ -75,7 +109,8 @@ int main() {
   // One that waits is found by its descriptor, wherever it was moved.
   TreeWalk moved;
   CHECK(moved.empty());
-  moved.enter(UniqueFd(open((base / "tree/7").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), "/tree/7", held, 1);
+  moved.enter(UniqueFd(open((base / "tree/7").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), std::make_shared<const Place>(Place{.paths = {{.text = "/tree", .cut = false}}, .more = false, .inode = 1}),
+              {.name = "/7", .former = {}, .inode = 2}, held, 1);
   fs::rename(base / "tree/7", base / "beside/7");
   const UniqueFd file = next(moved);
   CHECK(file && path_of(file) == base / "beside/7/file");
