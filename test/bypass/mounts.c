@@ -293,6 +293,36 @@ static void overlay_names(void) {
   control("point/neighbour");
 }
 
+// Further below the guarded directory than is looked at in the kernel, before Linux 6.5.
+#define LEVELS 4200
+
+static void descend(void) {
+  for (int i = 0; i < LEVELS; i++) step("chdir", chdir("d"));
+}
+
+static void overlay_levels_setup(void) {
+  points_setup();
+  if (who != ADMIN) return;  // nobody else gets as far
+  if (chdir("in") != 0) broken("chdir");
+  for (int i = 0; i < LEVELS; i++) {
+    make_dir("d");
+    if (chdir("d") != 0) broken("chdir");
+  }
+  put("secret", "SECRET\n");
+}
+
+static void overlay_levels(void) {
+  own_mounts();
+  GUARD_TREE("in");
+  step("chdir", chdir("in"));
+  descend();
+  step("overlay", mount("overlay", absolute("point"), "overlay", 0, "lowerdir=.:/mnt"));
+  // Each level is pinned on its own, and its names are read up to the root.
+  patience_ms *= 10;
+  window(absolute("point/secret"));
+  control(absolute("out/neighbour"));
+}
+
 static void overlay_before_child(void) {
   own_mounts();
   step("overlay", mount("overlay", "point", "overlay", 0, format("lowerdir=%s/in:%s/out", home, home)));
@@ -363,6 +393,7 @@ static const struct attempt list[] = {
     TRY("overlay-parent", "The same with its parent", ADMIN, ANYWHERE, points_setup, overlay_parent),
     TRY("overlay-copied-up", "Has an overlay of its own copy a guarded file up to a tmpfs", ADMIN, ANYWHERE, points_setup, overlay_upper),
     TRY("overlay-of-many-names", "An overlay of a guarded file that has a thousand links outside", ADMIN, DISK, points_setup, overlay_names),
+    {.name = "overlay-of-many-levels", .summary = "An overlay of a directory 4,200 levels below the guarded one", .who = ADMIN, .places = DISK, .expected = WINDOW, .setup = overlay_levels_setup, .run = overlay_levels},
     TRY("overlay-before", "An overlay older than the guard", ADMIN, ANYWHERE, points_setup, overlay_before),
     TRY("second-mount", "Reads through the volume's second mount in the container", EVERYBODY, VOLUMES, NULL, second_mount),
     TRY("second-mount-file-guard", "Replaces a guarded file through the second mount", EVERYBODY, VOLUMES, NULL, second_mount_file_guard),
