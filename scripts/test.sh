@@ -33,8 +33,8 @@ if [ $# -gt 0 ]; then
   run $report "$@"
   failed=$?
 else
-  # What guards containers takes turns with the kernel, and waits a lot. The rest compiles C++, or waits
-  # for time-outs: it goes on beside it. An emulated machine comes last there, when there is nothing else to do.
+  # What guards containers waits a lot: two files go on at a time. The rest compiles C++, or waits for
+  # time-outs: it goes on beside them. An emulated machine comes last there, when there is nothing else to do.
   guarding=(test/bypass test/contract test/hostile test/kernel test/demo.test.ts)
   mapfile -t files < <(find "${guarding[@]}" -name '*.test.ts' | sort)
   emulated=(test/kernels/smoke.test.ts)
@@ -46,7 +46,7 @@ else
     status=$?
     run build/others.tap "${emulated[@]}" && exit $status
   } >build/others.txt &
-  run $report "${files[@]}"
+  run $report --jobs=2 "${files[@]}"
   failed=$?
   wait $! || failed=1
   cat build/others.txt

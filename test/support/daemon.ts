@@ -108,7 +108,10 @@ export class Daemon {
     });
     this.#child = child;
     this.#forget = child.pid === undefined ? () => undefined : killAtExit(child.pid);
-    this.#exit = new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
+    // What it wrote last may still be in the pipe: it is read in this turn of the event loop, or the next.
+    this.#exit = new Promise((resolve) =>
+      child.once("exit", (code, signal) => setImmediate(() => setImmediate(() => resolve({ code, signal })))),
+    );
     child.stderr?.on("data", (chunk: Buffer) => {
       this.#stderr += chunk.toString();
     });
