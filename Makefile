@@ -167,6 +167,11 @@ kube: root build kube-programs image ## On a Kubernetes cluster of one node, on 
 bench: root build ## Measure; table on the screen, JSON in bench/out/latest.json
 	bench/run
 
+.PHONY: bench-kernel
+bench-kernel: root build ## Measure where the kernel decides by itself, in virtual machines: an hour a kernel; JSON in bench/out/kernel.json
+	@scripts/install.sh kernels
+	bench/run kernel
+
 .PHONY: root
 root:
 	@scripts/require.sh root btf

@@ -133,6 +133,25 @@ const DEFINITIONS = {
   scan_100k_ms: { unit: "ms" },
   recursive_million_create_ms: { unit: "ms", aim: 10 },
   recursive_million_rss_mb: { unit: "MB", aim: 1 },
+  k_unwatched_ns: { unit: "ns" },
+  k_floor_allow_vs_unwatched: { unit: "ratio" },
+  k_floor_deny_vs_unwatched: { unit: "ratio" },
+  k_deny_vs_unwatched: { unit: "ratio", aim: 1.2 },
+  k_allow_vs_unwatched: { unit: "ratio", aim: 1.5 },
+  k_written_vs_unwatched: { unit: "ratio", aim: 1.1 },
+  k_node_vs_absent: { unit: "ratio", aim: 1.02 },
+  k_node_fork_vs_absent: { unit: "ratio", aim: 1.02 },
+  k_build_vs_unwatched: { unit: "ratio", aim: 1.01 },
+  k_maps_mb: { unit: "MB" },
+  k_maps_mb_1000_guards: { unit: "MB" },
+  k_policy_p50_ms: { unit: "ms" },
+  k_policy_p50_ms_1000_guards: { unit: "ms" },
+  k_sigkills: { unit: "runs" },
+  k_unjudged_sigkill: { unit: "opens", aim: 0 },
+  k_denied_sigkill: { unit: "opens" },
+  k_upgrades: { unit: "runs" },
+  k_unjudged_upgrade: { unit: "opens", aim: 0 },
+  k_denied_upgrade: { unit: "opens" },
 } as const satisfies Record<string, Definition>;
 
 const definitions: ReadonlyMap<string, Definition> = new Map(Object.entries(DEFINITIONS));
@@ -200,35 +219,34 @@ export class Figures {
       ]),
     );
   }
+}
 
-  /** In the order of the definitions; figures of single threads last. */
-  table(): string {
-    const measured = this.toJSON();
-    const names = new Set([...definitions.keys(), ...Object.keys(measured)]);
-    const rows = [["figure", "median", "min", "max", "unit", "runs", "aim", "reached", "of aim"]];
-    for (const name of names) {
-      const figure = measured[name];
-      if (figure === undefined) continue;
-      const aim = definitions.get(name)?.aim;
-      rows.push([
-        name,
-        ...[figure.median, figure.min, figure.max].map(String),
-        figure.unit,
-        String(figure.runs),
-        aim === undefined ? "" : `<= ${aim}`,
-        aim === undefined ? "" : figure.median <= aim ? "yes" : "NO",
-        aim === undefined || aim === 0 ? "" : (figure.median / aim).toFixed(2),
-      ]);
-    }
-    const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-    return rows
-      .map((row) =>
-        row
-          .map((cell, column) =>
-            column === 0 || column === 4 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
-          )
-          .join("  "),
-      )
-      .join("\n");
+/** In the order of the definitions; figures of single threads last. */
+export function table(measured: Readonly<Record<string, Figure>>): string {
+  const names = new Set([...definitions.keys(), ...Object.keys(measured)]);
+  const rows = [["figure", "median", "min", "max", "unit", "runs", "aim", "reached", "of aim"]];
+  for (const name of names) {
+    const figure = measured[name];
+    if (figure === undefined) continue;
+    const aim = definitions.get(name)?.aim;
+    rows.push([
+      name,
+      ...[figure.median, figure.min, figure.max].map(String),
+      figure.unit,
+      String(figure.runs),
+      aim === undefined ? "" : `<= ${aim}`,
+      aim === undefined ? "" : figure.median <= aim ? "yes" : "NO",
+      aim === undefined || aim === 0 ? "" : (figure.median / aim).toFixed(2),
+    ]);
   }
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) =>
+          column === 0 || column === 4 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+        )
+        .join("  "),
+    )
+    .join("\n");
 }

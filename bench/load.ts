@@ -12,7 +12,7 @@ import {
   staticProgram,
 } from "../test/support/container.js";
 
-const program = (name: string) => staticProgram(new URL(name, import.meta.url).pathname);
+export const program = (name: "load.c" | "floor.c") => staticProgram(new URL(name, import.meta.url).pathname);
 
 /** How every open of a run must have ended: a figure of anything else would be of something else. */
 export type Outcome = "opened" | "denied";

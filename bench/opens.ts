@@ -165,10 +165,10 @@ export async function opens(figures: Figures, watched: Watched): Promise<void> {
   using floorDeny = await startFloor("deny", denied.container);
   const guard = guardOf(guarded.container.id);
   await watched.daemon.createGuard(guard);
-  const refusal = {
-    ...guard,
+  const refusal: GuardInit = {
     name: "refused",
     podName: "refused",
+    nodeName: "testnode",
     cid: [refused.container.id],
     subject: [{ deny: ["/g/deny"], event: ["open"] }],
   };

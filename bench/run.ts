@@ -11,7 +11,7 @@ import { cluster } from "./cluster.js";
 import { build, find, million, node, renames, scan } from "./coverage.js";
 import { create } from "./create.js";
 import { dirents } from "./dirents.js";
-import { Figures } from "./figures.js";
+import { Figures, table } from "./figures.js";
 import { insight } from "./insight.js";
 import { lifecycle } from "./lifecycle.js";
 import { memory } from "./memory.js";
@@ -108,7 +108,7 @@ async function main(wanted: readonly string[]): Promise<void> {
   const out = new URL(`out/${wanted.length > 0 ? "part" : "latest"}.json`, import.meta.url);
   mkdirSync(new URL(".", out), { recursive: true });
   writeFileSync(out, `${JSON.stringify(figures, null, 2)}\n`);
-  console.log(`\n${figures.table()}\n\n${whereItGoes(figures).join("\n")}\n${noise}${out.pathname}`);
+  console.log(`\n${table(figures.toJSON())}\n\n${whereItGoes(figures).join("\n")}\n${noise}${out.pathname}`);
 }
 
 await main(process.argv.slice(2));

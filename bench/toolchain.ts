@@ -153,11 +153,16 @@ function addNpm(layer: Layer): void {
   cpSync(join(cache, "_cacache"), join(layer.root, "src/cache/_cacache"), { recursive: true });
 }
 
-export function makeToolchain(root: string): void {
+/** The compiler and the tree alone. */
+export function makeCompiler(root: string): Layer {
   const layer = new Layer(root);
   addCompiler(layer);
   addSources(layer);
-  addNpm(layer);
+  return layer;
+}
+
+export function makeToolchain(root: string): void {
+  addNpm(makeCompiler(root));
 }
 
 /** Shell scripts; each begins from nothing. */

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes the disk of the virtual machines: disk.sh FILE
+# Makes the disk of the virtual machines: disk.sh FILE [LAYER]
 # Debian's programs that the tests run, with their libraries; this build of
 # janusd; the tests, compiled, since the compiler would take minutes there.
+# With a LAYER, an image layer for containers, also the bench.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
-disk=$1
+disk=$1 layer=${2-}
 root=$disk.root
 rm -rf "$root"
 mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,root,etc,lib/modules,opt/janusd/node_modules,usr/bin,var/tmp}
@@ -50,6 +51,10 @@ cp -a test/support/build "$root/opt/janusd/test/support/"
 cp -a test/support/*.c test/support/*.cjs "$root/opt/janusd/test/support/"
 cp -a test/bypass/build "$root/opt/janusd/test/bypass/"
 cp -a test/bypass/*.[ch] "$root/opt/janusd/test/bypass/"
+if [ -n "$layer" ]; then
+  cp -a "$layer" "$root/opt/layer"
+  cp -a bench/build bench/*.c "$root/opt/janusd/bench/"
+fi
 
 rm -f "$disk"
 mkfs.ext4 -q -O '^has_journal' -E root_owner=0:0 -d "$root" "$disk" 1G

@@ -36,6 +36,7 @@ run() {
     bypass) node test/bypass/runner.js --tap --against janusd --iterations 5 --as unprivileged --place image --only "$attempts" ;;
     bypass-mounts) node test/bypass/runner.js --tap --against janusd --iterations 5 --as userns-admin --place image,disk --only mounts,namespaces ;;
     hold-open | decide | smoke) node "test/kernels/$1.js" ;;
+    bench-*) node bench/guest.js "${1#bench-}" ;;
     *) node "test/kernel/$1.test.js" ;;
   esac
 }

@@ -38,12 +38,12 @@ export function makeKernel(series: Series, directory: string): string | undefine
   return readFileSync(join(directory, "release"), "utf8").trim();
 }
 
-/** The disk of a machine, of this build. */
-export function makeDisk(file: string): void {
+/** The disk of a machine, of this build. `layer`: a directory that is there as /opt/layer. */
+export function makeDisk(file: string, layer = ""): void {
   for (const source of readdirSync(join(here, "../support")).filter((name) => name.endsWith(".c")))
     staticProgram(join(here, "../support", source));
   attemptProgram();
-  execFileSync(join(here, "disk.sh"), [file], { stdio: ["ignore", "ignore", "inherit"] });
+  execFileSync(join(here, "disk.sh"), [file, layer], { stdio: ["ignore", "ignore", "inherit"] });
 }
 
 export interface Machine {
@@ -52,6 +52,8 @@ export interface Machine {
   readonly disk: string;
   /** Emulated by one thread in turns: with a thread for each, the kernel's patches of its own code are seen too late. */
   readonly processors: number;
+  /** Environment of the steps. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** One that hangs is ended. */
   readonly patienceMs: number;
   /** It goes after everything else on this computer. */
@@ -68,7 +70,11 @@ export interface Step {
 
 /** Runs the steps in a machine of its own; a step that the machine didn't get through is not ok. */
 export async function boot(machine: Machine, names: readonly string[], done: (step: Step) => void): Promise<void> {
-  const { directory, disk, processors, patienceMs, background = false } = machine;
+  const { directory, disk, processors, environment = {}, patienceMs, background = false } = machine;
+  const parameters = [
+    ...["console=ttyS1", "panic=-1", "mitigations=off", `kernels.steps=${names.join(",")}`],
+    ...Object.entries(environment).map(([name, value]) => `${name}=${value}`),
+  ];
   // It ends with this process, also if that is killed.
   const child = spawn(
     "setpriv",
@@ -80,7 +86,7 @@ export async function boot(machine: Machine, names: readonly string[], done: (st
       ...["-drive", `file=${disk},if=virtio,format=raw,snapshot=on`],
       // The steps' output; the kernel's own.
       ...["-serial", "stdio", "-serial", `file:${join(directory, "console.log")}`],
-      ...["-append", `console=ttyS1 panic=-1 mitigations=off kernels.steps=${names.join(",")}`],
+      ...["-append", parameters.join(" ")],
     ],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
