@@ -56,7 +56,7 @@ export interface Machine {
   readonly environment?: Readonly<Record<string, string>>;
   /** One that hangs is ended. */
   readonly patienceMs: number;
-  /** It goes after everything else on this computer. */
+  /** Others on this computer go first, but never alone. */
   readonly background?: boolean;
 }
 
@@ -79,7 +79,7 @@ export async function boot(machine: Machine, names: readonly string[], done: (st
   const child = spawn(
     "setpriv",
     [
-      ...["--pdeathsig", "KILL", "nice", `--adjustment=${background ? 19 : 0}`, "qemu-system-x86_64"],
+      ...["--pdeathsig", "KILL", "nice", `--adjustment=${background ? 10 : 0}`, "qemu-system-x86_64"],
       ...["-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", String(processors), "-m", "2G"],
       ...["-nodefaults", "-display", "none", "-no-reboot"],
       ...["-kernel", join(directory, "vmlinuz"), "-initrd", join(directory, "initrd")],
