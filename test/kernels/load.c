@@ -1,11 +1,15 @@
 // Loads every program of an eBPF object, each on its own: load FILE
-// Says which the kernel took, and for the others what libbpf said. Exit status 1 if it refused one.
+// Says which the kernel took, with how many instructions its verifier went through, and for the others what
+// libbpf said. Exit status 1 if it refused one, or one is so complex that a newer kernel might.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+// The kernel gives up at 1,000,000 (BPF_COMPLEXITY_LIMIT_INSNS). What counts as many here may be more there.
+#define MOST_INSTRUCTIONS 250000
 
 static char said[65536];
 static int loaded, refused;
@@ -20,6 +24,12 @@ static int keep(enum libbpf_print_level level, const char *format, va_list args)
 static void size_maps(struct bpf_object *object) {
   struct bpf_map *map;
   bpf_object__for_each_map(map, object) if (bpf_map__max_entries(map) == 0) bpf_map__set_max_entries(map, 65536);
+}
+
+static unsigned verified(const struct bpf_program *program) {
+  struct bpf_prog_info info = {};
+  __u32 size = sizeof(info);
+  return bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0 ? info.verified_insns : 0;
 }
 
 // The name of the program after `previous`, or null.
@@ -43,9 +53,11 @@ static const char *load_next(const char *file, const char *previous) {
     said[0] = 0;
     snprintf(name, sizeof(name), "%s", bpf_program__name(chosen));
     int error = bpf_object__load(object);
-    if (error) refused++;
-    else loaded++;
-    printf("%s %s %s\n", error ? "not ok" : "ok", bpf_program__section_name(chosen), name);
+    unsigned instructions = error ? 0 : verified(chosen);
+    int good = !error && instructions <= MOST_INSTRUCTIONS;
+    if (good) loaded++;
+    else refused++;
+    printf("%s %s %s (%u instructions)\n", good ? "ok" : "not ok", bpf_program__section_name(chosen), name, instructions);
     if (error) printf("%s\n", said);
   }
   bpf_object__close(object);
