@@ -27,9 +27,12 @@ const v2 = existsSync("/sys/fs/cgroup/cgroup.controllers") ? "/sys/fs/cgroup" : 
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Each open is to wait for the daemon: where the kernel denies by itself, none would. */
+const ASKED = "--kernel-decides=false";
+
 async function guarded(t: Test, ...flags: string[]) {
   const container = await startContainer({ files: { "/etc/secret": "" } }, t);
-  const daemon = await startDaemon({ flags }, t);
+  const daemon = await startDaemon({ flags: [ASKED, ...flags] }, t);
   const guard = guardOn(container, { deny: ["/etc/secret"] });
   await daemon.createGuard(guard);
   const actor = await container.actor();
@@ -105,7 +108,7 @@ t.test("slow is not still: a blocked event loop, a gate without a processor, a k
   const preload = new URL("../support/block-loop.cjs", import.meta.url).pathname;
   const container = await startContainer({ files: { "/etc/secret": "" } }, t);
   const env = { NODE_OPTIONS: `--require=${preload}`, BLOCK_LOOP: file };
-  const daemon = await startDaemon({ flags: [LIMIT], env }, t);
+  const daemon = await startDaemon({ flags: [LIMIT, ASKED], env }, t);
   await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
   const actor = await container.actor();
   const keeper = keeperOf(daemon);
