@@ -322,6 +322,14 @@ void DirentObserver::rewalk(Stream& stream, const Superblock& superblock) {
     const std::string path = stream.table.path_of(*node);
     if (node->directory ? !matters(path) : !superblock.table->is_named(path)) remove(stream, *node);
   }
+  // New ones that were not listed to their end are marked, and told of, when they are.
+  std::map<std::string, std::shared_ptr<const Event>> made;
+  const auto is_new = [&](const Job& job) {
+    if (job.made != nullptr) made.emplace(job.handle, job.made);
+  };
+  if (stream.listing != nullptr) is_new(stream.job);
+  std::ranges::for_each(stream.jobs, is_new);
+  for (const auto& [handle, job] : stream.unlisted) is_new(job);
   stream.jobs.clear();
   stream.listing = nullptr;
   stream.has_part = false;
@@ -346,7 +354,8 @@ void DirentObserver::rewalk(Stream& stream, const Superblock& superblock) {
   // Of those that are known, what is below may matter only now.
   for (const std::string& handle : stream.table.handles()) {
     const Node* node = stream.table.find(handle);
-    if (node->directory && node->parent != nullptr) stream.jobs.push_back({handle, nullptr});
+    const auto is_made = made.find(handle);
+    if (node->directory && node->parent != nullptr) stream.jobs.push_back({handle, is_made == made.end() ? nullptr : is_made->second});
   }
 }
 

@@ -218,6 +218,40 @@ void marks(const fs::path& at) {
   fs::remove_all(at / "w");
 }
 
+// The policy changes while new directories of an overlay, each of which takes a mark, still wait to be listed.
+void changed_meanwhile(const fs::path& at) {
+  constexpr int kDirectories = 200;
+  for (const auto* directory : {"lower", "upper", "work", "merged"}) fs::create_directories(at / directory);
+  const std::string options = "lowerdir=" + (at / "lower").string() + ",upperdir=" + (at / "upper").string() +
+                              ",workdir=" + (at / "work").string();
+  const fs::path merged = at / "merged";
+  CHECK(mount("overlay", merged.c_str(), "overlay", 0, options.c_str()) == 0);
+  {
+    Bench bench(merged);
+    fs::create_directories(merged / "w");
+    bench.watch(mask_of(FileEventKind::create));
+    for (int i = 0; i < 5; ++i) {
+      const auto each = [&](const std::function<void(const fs::path&)>& what) {
+        elsewhere([&] {
+          for (int j = 0; j < kDirectories; ++j) what(merged / "w" / (std::to_string(i) + "-" + std::to_string(j)));
+        });
+      };
+      std::atomic<bool> made{false};
+      std::thread making([&] {
+        each([](const fs::path& path) { mkdir(path.c_str(), 0700); });
+        made = true;
+      });
+      while (!made) bench.watch(mask_of(FileEventKind::create));
+      making.join();
+      CHECK(bench.told(kDirectories).size() == kDirectories);
+      CHECK(bench.observer.settle({bench.device}, std::chrono::seconds(10)));
+      each([](const fs::path& path) { file(path / "f"); });
+      CHECK(bench.told(kDirectories).size() == kDirectories);
+    }
+  }
+  CHECK(umount2(merged.c_str(), MNT_DETACH) == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -230,6 +264,7 @@ int main() {
   gone_at_once(at);
   overflow(at);
   marks(at);
+  changed_meanwhile(at);
   CHECK(umount2(at.c_str(), MNT_DETACH) == 0);
   fs::remove(at);
   return tap::done();
