@@ -56,8 +56,6 @@ export interface Machine {
   readonly environment?: Readonly<Record<string, string>>;
   /** One that hangs is ended. */
   readonly patienceMs: number;
-  /** Others on this computer go first, but never alone. */
-  readonly background?: boolean;
 }
 
 export interface Step {
@@ -70,7 +68,7 @@ export interface Step {
 
 /** Runs the steps in a machine of its own; a step that the machine didn't get through is not ok. */
 export async function boot(machine: Machine, names: readonly string[], done: (step: Step) => void): Promise<void> {
-  const { directory, disk, processors, environment = {}, patienceMs, background = false } = machine;
+  const { directory, disk, processors, environment = {}, patienceMs } = machine;
   const parameters = [
     ...["console=ttyS1", "panic=-1", "mitigations=off", `kernels.steps=${names.join(",")}`],
     ...Object.entries(environment).map(([name, value]) => `${name}=${value}`),
@@ -79,7 +77,7 @@ export async function boot(machine: Machine, names: readonly string[], done: (st
   const child = spawn(
     "setpriv",
     [
-      ...["--pdeathsig", "KILL", "nice", `--adjustment=${background ? 10 : 0}`, "qemu-system-x86_64"],
+      ...["--pdeathsig", "KILL", "qemu-system-x86_64"],
       ...["-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", String(processors), "-m", "2G"],
       ...["-nodefaults", "-display", "none", "-no-reboot"],
       ...["-kernel", join(directory, "vmlinuz"), "-initrd", join(directory, "initrd")],

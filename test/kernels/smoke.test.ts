@@ -26,7 +26,7 @@ t.test("Linux 6.12 in a virtual machine", { skip: missing() ?? false, timeout: p
   const disk = join(directory, "disk");
   makeDisk(disk);
   const steps: Step[] = [];
-  await boot({ directory, disk, processors: 2, patienceMs, background: true }, ["smoke"], (step) => steps.push(step));
+  await boot({ directory, disk, processors: 2, patienceMs }, ["smoke"], (step) => steps.push(step));
   for (const { ok, seconds, output } of steps) {
     t.comment(`${seconds} s`);
     for (const line of output) {
