@@ -231,21 +231,18 @@ void changed_meanwhile(const fs::path& at) {
     fs::create_directories(merged / "w");
     bench.watch(mask_of(FileEventKind::create));
     for (int i = 0; i < 5; ++i) {
-      const auto each = [&](const std::function<void(const fs::path&)>& what) {
-        elsewhere([&] {
-          for (int j = 0; j < kDirectories; ++j) what(merged / "w" / (std::to_string(i) + "-" + std::to_string(j)));
-        });
-      };
-      std::atomic<bool> made{false};
-      std::thread making([&] {
-        each([](const fs::path& path) { mkdir(path.c_str(), 0700); });
-        made = true;
-      });
-      while (!made) bench.watch(mask_of(FileEventKind::create));
-      making.join();
+      const auto path = [&](int j) { return merged / "w" / (std::to_string(i) + "-" + std::to_string(j)); };
+      const pid_t child = fork();
+      if (child == 0) {
+        for (int j = 0; j < kDirectories; ++j) mkdir(path(j).c_str(), 0700);
+        _exit(0);
+      }
+      while (waitpid(child, nullptr, WNOHANG) == 0) bench.watch(mask_of(FileEventKind::create));
       CHECK(bench.told(kDirectories).size() == kDirectories);
       CHECK(bench.observer.settle({bench.device}, std::chrono::seconds(10)));
-      each([](const fs::path& path) { file(path / "f"); });
+      elsewhere([&] {
+        for (int j = 0; j < kDirectories; ++j) file(path(j) / "f");
+      });
       CHECK(bench.told(kDirectories).size() == kDirectories);
     }
   }
