@@ -63,6 +63,32 @@ struct Generator {
   std::mt19937 random;
 };
 
+// A set of rules, and an object that they may be about.
+struct Case {
+  explicit Case(Generator& generate)
+      : table(std::make_shared<const SuperblockPolicy>(generate.rules(), std::vector<View>{})),
+        denials(table),
+        path(generate.path(4)),
+        directory(generate.one_in(2)) {}
+
+  struct Object {
+    std::string path;
+    bool directory = false;
+  };
+  // The object itself (1), one that it holds (2), or one below that (3).
+  Object somewhere(Generator& generate, std::size_t level) const {
+    std::string at = path;
+    for (std::size_t depth = level == 3 ? 2 + generate.below(2) : level - 1; depth > 0; --depth)
+      at += std::string("/") + "abc"[generate.below(3)];
+    return {std::move(at), level == 1 ? directory : generate.one_in(2)};
+  }
+
+  const std::shared_ptr<const SuperblockPolicy> table;
+  const CertainDenials denials;
+  const std::string path;
+  const bool directory;
+};
+
 std::size_t level_of(CertainDenial::Reach reach) { return reach; }
 
 // Of 100,000 sets of rules: no certain denial that the policy does not make. Returns how many there were.
@@ -70,23 +96,17 @@ std::size_t contradictions(std::size_t sets, std::size_t& certain) {
   Generator generate(12);
   std::size_t wrong = 0;
   for (std::size_t set = 0; set < sets; ++set) {
-    const auto table = std::make_shared<const SuperblockPolicy>(generate.rules(), std::vector<View>{});
-    const CertainDenials denials(table);
-    const std::string path = generate.path(4);
-    const bool directory = generate.one_in(2);
-    for (const CertainDenial& denial : denials.of(path, directory)) {
+    const Case one(generate);
+    for (const CertainDenial& denial : one.denials.of(one.path, one.directory)) {
       for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
         for (const ToWhom whom : {ToWhom::anybody, ToWhom::others}) {
           const auto& [entry, reach] = denial.of[kind][static_cast<std::size_t>(whom)];
           for (std::size_t level = 1; level <= level_of(reach); ++level) {
             ++certain;
-            std::string at = path;
-            for (std::size_t depth = level == 3 ? 2 + generate.below(2) : level - 1; depth > 0; --depth)
-              at += std::string("/") + "abc"[generate.below(3)];
-            const bool is_directory = level == 1 ? directory : generate.one_in(2);
+            const auto [at, is_directory] = one.somewhere(generate, level);
             for (const bool owner : {false, true}) {
               if (owner && whom == ToWhom::others) continue;
-              const Decision decision = table->decide(at, is_directory, kCertainKinds[kind], {denial.container, owner}, false);
+              const Decision decision = one.table->decide(at, is_directory, kCertainKinds[kind], {denial.container, owner}, false);
               if (!decision.deny || !(entry->subject->events & mask_of(kCertainKinds[kind]))) ++wrong;
             }
           }
@@ -103,22 +123,16 @@ std::size_t left_out(std::size_t sets, std::size_t& denied, std::size_t& asked) 
   Generator generate(13);
   std::size_t wrong = 0;
   for (std::size_t set = 0; set < sets; ++set) {
-    const auto table = std::make_shared<const SuperblockPolicy>(generate.rules(), std::vector<View>{});
-    const CertainDenials denials(table);
-    const std::string path = generate.path(4);
-    const bool directory = generate.one_in(2);
-    const std::vector<CertainDenial> all = denials.of(path, directory);
+    const Case one(generate);
+    const std::vector<CertainDenial> all = one.denials.of(one.path, one.directory);
     const Actor actor{kContainers[generate.below(2)], generate.one_in(2)};
     const auto denial = std::ranges::find(all, actor.container, &CertainDenial::container);
-    for (std::size_t level = 1; level <= (directory ? 3u : 1u); ++level) {
-      std::string at = path;
-      for (std::size_t depth = level == 3 ? 2 + generate.below(2) : level - 1; depth > 0; --depth)
-        at += std::string("/") + "abc"[generate.below(3)];
-      const bool is_directory = level == 1 ? directory : generate.one_in(2);
+    for (std::size_t level = 1; level <= (one.directory ? 3u : 1u); ++level) {
+      const auto [at, is_directory] = one.somewhere(generate, level);
       for (std::size_t kind = 0; kind < kAskedKinds.size(); ++kind) {
-        const Decision decision = table->decide(at, is_directory, kAskedKinds[kind], actor, false);
+        const Decision decision = one.table->decide(at, is_directory, kAskedKinds[kind], actor, false);
         // (What a rule names below it is known by itself.)
-        if (!decision.deny || decision.entry->subject->container != actor.container || decision.entry->path.size() > path.size()) continue;
+        if (!decision.deny || decision.entry->subject->container != actor.container || decision.entry->path.size() > one.path.size()) continue;
         ++denied;
         bool known = false, certainly = false;
         for (std::size_t whom = 0; denial != all.end() && whom < (actor.owner ? 1u : 2u); ++whom) {
