@@ -192,12 +192,15 @@ bool IdentityTable::mark(int fd, std::uint64_t mask, bool directory) const {
   return groups_.identity.try_mark(FAN_MARK_ADD, mask | FAN_ONDIR | (directory ? FAN_EVENT_ON_CHILD : 0), fd) == 0;
 }
 
+// Or one of which the policy says the same.
+bool IdentityTable::has_reason(const Identity& identity, const std::string& path, const SuperblockPolicy& table, bool directory) {
+  return std::ranges::any_of(identity.paths, [&](const std::string& held) { return table.alike(held, path, directory); });
+}
+
 void IdentityTable::add_reasons(Identity& identity, std::span<const std::string> paths, const SuperblockPolicy& table,
                                 bool directory) {
   for (const std::string& path : paths) {
-    if (std::any_of(identity.paths.begin(), identity.paths.end(),
-                    [&](const std::string& held) { return table.alike(held, path, directory); }))
-      continue;
+    if (has_reason(identity, path, table, directory)) continue;
     if (identity.paths.size() == kReasons) identity.cut = true;
     else identity.paths.push_back(path);
   }
@@ -208,6 +211,10 @@ void IdentityTable::join_links(const LowerInode& lower, const Identity& name, co
   const auto it = links_.find(lower);
   if (it == links_.end()) return;
   std::shared_ptr<const Identity>& joined = identities_.at(it->second.id);
+  // Each question about the name comes here: mostly there is nothing to say.
+  if (joined->cut >= name.cut && (joined->mask | name.mask) == joined->mask &&
+      std::ranges::all_of(name.paths, [&](const std::string& path) { return has_reason(*joined, path, table, false); }))
+    return;
   Identity all = *joined;
   add_reasons(all, name.paths, table, false);
   all.cut = all.cut || name.cut;

@@ -133,6 +133,7 @@ class IdentityTable {
                                       const SuperblockPolicy& table);
   bool charge_for(Held& held, std::span<const std::string> paths);
   void charge_another(Held& held, std::span<const std::string> paths, const SuperblockPolicy& table);
+  static bool has_reason(const Identity& identity, const std::string& path, const SuperblockPolicy& table, bool directory);
   static void add_reasons(Identity& identity, std::span<const std::string> paths, const SuperblockPolicy& table, bool directory);
   void join_links(const LowerInode& lower, const Identity& name, const SuperblockPolicy& table);
   void erase(ByInode::iterator held);
