@@ -181,6 +181,13 @@ IdentityScanner::Progress IdentityScanner::advance(Scan& scan, Locator& locator,
   return Progress::more;
 }
 
+Place::Step IdentityScanner::step_to(const Location& location, std::string name) const {
+  Place::Step step{.name = std::move(name), .former = {}, .inode = location.raw->inode};
+  if (location.stable())
+    each_former_path(parts_.identities, location, [&](std::string_view path) { step.former.emplace_back(path); });
+  return step;
+}
+
 // Completes the place of a directory: all, or all but the path by which it was opened.
 void IdentityScanner::find_out(Place& place, int directory, Locator& locator) const {
   const Location location = locator.locate(directory, 0, true);
@@ -189,10 +196,7 @@ void IdentityScanner::find_out(Place& place, int directory, Locator& locator) co
     const bool known = location.has_path();
     place.paths.push_back({.text = std::string(known ? location.path : ""), .cut = !known || location.cut()});
   }
-  Place::Step step{.name = {}, .former = {}, .inode = location.raw->inode};
-  if (location.stable())
-    each_former_path(parts_.identities, location, [&](std::string_view path) { step.former.emplace_back(path); });
-  place = place.after(step);
+  place = place.after(step_to(location, {}));
 }
 
 // Pins the entry of the directory if anybody is denied it, and has it listed where that goes
@@ -204,8 +208,7 @@ bool IdentityScanner::pin(UniqueFd object, const std::shared_ptr<const Place>& d
   if (!location.found() || !location.stable() || location.raw->dev != scan.device ||
       location.raw->parent_inode != directory->inode)
     return true;
-  Place::Step step{.name = std::string(location.path), .former = {}, .inode = location.raw->inode};
-  each_former_path(parts_.identities, location, [&](std::string_view path) { step.former.emplace_back(path); });
+  Place::Step step = step_to(location, std::string(location.path));
   const SuperblockPolicy& table = *superblock.table;
   std::vector<std::string> reasons;
   bool goes_on = false;

@@ -79,6 +79,7 @@ class IdentityScanner {
 
   Progress try_to_advance(Scan& scan, Locator& locator, std::size_t& left);
   Progress advance(Scan& scan, Locator& locator, std::size_t& left);
+  Place::Step step_to(const Location& location, std::string name) const;
   void find_out(Place& place, int directory, Locator& locator) const;
   bool pin(UniqueFd object, const std::shared_ptr<const Place>& directory, const Superblock& superblock, Scan& scan, Locator& locator);
   void finish(const Scan& scan, Progress how);
