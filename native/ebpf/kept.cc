@@ -67,7 +67,15 @@ void Kept::end() {
   syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
 }
 
-AwayCounts Kept::counts() const { return counts_ ? away_counts(counts_.get()) : AwayCounts{}; }
+AwayCounts Kept::counts() const {
+  AwayCounts counts{};
+  if (!counts_) return counts;
+  std::vector<std::uint64_t> of_processors(static_cast<std::size_t>(std::max(1, libbpf_num_possible_cpus())));
+  for (std::uint32_t which = 0; which < counts.size(); ++which)
+    if (bpf_map_lookup_elem(counts_.get(), &which, of_processors.data()) == 0)
+      counts[which] = std::accumulate(of_processors.begin(), of_processors.end(), std::uint64_t{0});
+  return counts;
+}
 
 std::vector<KeptState> look_at_kept(const std::string& base) {
   std::error_code failed;
@@ -83,15 +91,6 @@ std::vector<KeptState> look_at_kept(const std::string& base) {
     all.push_back(std::move(state));
   }
   return all;
-}
-
-AwayCounts away_counts(int map) {
-  AwayCounts counts{};
-  std::vector<std::uint64_t> of_processors(static_cast<std::size_t>(std::max(1, libbpf_num_possible_cpus())));
-  for (std::uint32_t which = 0; which < counts.size(); ++which)
-    if (bpf_map_lookup_elem(map, &which, of_processors.data()) == 0)
-      counts[which] = std::accumulate(of_processors.begin(), of_processors.end(), std::uint64_t{0});
-  return counts;
 }
 
 }  // namespace janus

@@ -36,6 +36,7 @@ class Kept {
   void name_heir();
   // It denies nothing more, and counts no more. Returns once no processor is about to.
   void end();
+  // What opens became while it was away.
   AwayCounts counts() const;
 
  private:
@@ -55,8 +56,5 @@ struct KeptState {
 
 // Of all daemons, in order. Changes nothing, never throws; nothing, if it may not be looked at.
 std::vector<KeptState> look_at_kept(const std::string& base);
-
-// What opens became while a daemon was away, from its map.
-AwayCounts away_counts(int map);
 
 }  // namespace janus
