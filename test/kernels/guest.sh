@@ -35,7 +35,7 @@ run() {
     no-btf) no_btf ;;
     bypass) node test/bypass/runner.js --tap --against janusd --iterations 5 --as unprivileged --place image --only "$attempts" ;;
     bypass-mounts) node test/bypass/runner.js --tap --against janusd --iterations 5 --as userns-admin --place image,disk --only mounts,namespaces ;;
-    # A part of `make test`, which goes on beside it: the machine's own patience ends it (smoke.test.ts).
+    # The machine's own patience ends it (smoke.test.ts).
     smoke) TEST_PATIENCE_MS=1200000 node test/kernels/smoke.js ;;
     hold-open | decide) node "test/kernels/$1.js" ;;
     bench-*) node bench/guest.js "${1#bench-}" ;;
