@@ -1,0 +1,106 @@
+// What was denied, for user space: the records of ring `denials`, and what it had no room for.
+#pragma once
+
+#include "kernel.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "event.h"
+#include "file.h"
+#include "rules.h"
+
+#define GATHER_NS 4000000  // the reader looks for so long after it was woken
+
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 20);
+} denials SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 4096);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct janus_lost_key);
+  __type(value, __u64);
+} lost SEC(".maps");
+
+struct denial_scratch {
+  struct {
+    struct janus_denial head;
+    char text[2 * JANUS_DENIAL_PATH];
+  } record;
+  char path[JANUS_DENIAL_PATH + NAME_MASK + 1];  // written backwards; the end is slack, for the verifier
+};
+// A program that runs on a processor isn't begun there again (see docs/tiers.md).
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct denial_scratch);
+} scratches SEC(".maps");
+
+__u64 lost_total;      // what map `lost` holds, and what it had no room for
+__u64 last_wake_ns;
+
+static long denied_step(__u32 index, struct name_walk *walk) { return add_name(walk, JANUS_DENIAL_PATH); }
+
+static __always_inline void count_lost(struct opening *opening) {
+  struct janus_lost_key key = {.subject = opening->subject, .kind = opening->kind};
+  __u64 none = 0;
+  bpf_map_update_elem(&lost, &key, &none, BPF_NOEXIST);
+  __u64 *count = bpf_map_lookup_elem(&lost, &key);
+  if (count) __sync_fetch_and_add(count, 1);
+  __sync_fetch_and_add(&lost_total, 1);
+}
+
+// By what path the caller asks for it: the lookup that it is in.
+static __always_inline __u64 add_asked(char *to, struct task_struct *task, struct file *file) {
+  struct nameidata *lookup = BPF_CORE_READ(task, nameidata);
+  if (!leads_to(lookup, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt))) return 0;
+  long size = bpf_probe_read_kernel_str(to, JANUS_DENIAL_PATH, BPF_CORE_READ(lookup, name, name));
+  return size > 1 && size <= JANUS_DENIAL_PATH ? size - 1 : 0;
+}
+
+// False: its path is too long to be told here, so that the gate tells it.
+static __always_inline bool record(struct opening *opening, struct task_struct *task, struct janus_task *entry,
+                                   struct file *file, struct inode *inode) {
+  __u32 zero = 0;
+  struct denial_scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
+  if (!scratch) return 0;
+  struct name_walk walk = {
+      .dentry = BPF_CORE_READ(file, f_path.dentry), .buffer = scratch->path, .off = JANUS_DENIAL_PATH, .whole = 0};
+  bpf_loop(LEVELS, denied_step, &walk, 0);
+  if (!walk.whole) return 0;
+  struct janus_denial *head = &scratch->record.head;
+  __u64 now_ns = bpf_ktime_get_ns();
+  head->container = opening->container;
+  head->start_ns = entry->start_ns;
+  head->time_ns = bpf_ktime_get_boot_ns();
+  head->inode = (__u64)inode;
+  head->device = BPF_CORE_READ(inode, i_sb, s_dev);
+  head->mode = BPF_CORE_READ(inode, i_mode);
+  head->subject = opening->subject;
+  head->kind = opening->kind;
+  head->task_flags = entry->flags;
+  head->tgid = BPF_CORE_READ(task, tgid);
+  head->ppid = BPF_CORE_READ(task, real_parent, tgid);
+  head->uid = BPF_CORE_READ(task, real_cred, uid.val);
+  bpf_probe_read_kernel(head->comm, sizeof(head->comm), &task->comm);
+  __u64 off = walk.off;
+  __u64 len = JANUS_DENIAL_PATH - off;
+  asm volatile("" : "+r"(off), "+r"(len));
+  if (off > JANUS_DENIAL_PATH || len > JANUS_DENIAL_PATH) return 1;
+  if (len) bpf_probe_read_kernel(scratch->record.text, len, scratch->path + off);
+  head->path_len = len;
+  head->asked_len = add_asked(scratch->record.text + len, task, file);
+  __u64 size = len + head->asked_len;
+  asm volatile("" : "+r"(size));
+  if (size > sizeof(scratch->record.text)) return 1;
+  // One wake-up costs several times what the denial does.
+  bool wakes = now_ns - last_wake_ns > GATHER_NS;
+  if (wakes) last_wake_ns = now_ns;
+  if (bpf_ringbuf_output(&denials, &scratch->record, sizeof(*head) + size, wakes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
+    count_lost(opening);
+  return 1;
+}
