@@ -4,6 +4,7 @@
  */
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Scope } from "../src/gen/janus_pb.js";
 import { type Container, startContainer } from "../test/support/container.js";
 import { type Daemon, type GuardInit, startDaemon } from "../test/support/daemon.js";
 import { Figures, median } from "./figures.js";
@@ -21,7 +22,7 @@ const guardOf = (container: Container, subject: GuardInit["subject"] = [], name 
   subject,
 });
 
-const denying = (path: string) => [{ deny: [path], event: ["open"], recursive: true }];
+const denying = (path: string) => [{ deny: [path], event: ["open"], recursive: true, scope: Scope.CONTAINER }];
 
 async function kernelDecides(daemon: Daemon): Promise<void> {
   if ((await daemon.metric("janusd_kernel_decides")) !== 1) throw new Error("this kernel decides nothing by itself");

@@ -4,10 +4,9 @@
 // kernel_rules.h): which inodes, to which container. Nothing is allowed here. Whatever
 // is not denied goes on to fanotify, so what is missing here costs time only.
 //
-// While the daemon is there it is only the object itself that is looked at. What is
-// denied since it lies below something that is denied is asked about once, so that the
-// gate sees it, and pins it: from then on it is denied here, wherever it goes. When the
-// daemon is away, the directories above are looked at, too, and what happens is counted.
+// What is denied for where it is, is told to user space, which pins it: from then on it is
+// denied wherever it goes. Until then it is kept in mind here. While the daemon is away
+// nobody is told, and what happens is counted.
 #include "kernel.h"
 
 #include <bpf/bpf_core_read.h>
@@ -48,8 +47,10 @@ static __always_inline void count_away(__u32 which) {
 static __always_inline int decide_away(struct opening *opening, struct file *file, struct dentry *dentry, struct inode *inode) {
   // Before 6.5 what an overlay opens in its layer has the overlay's path: it was judged as the overlay's own.
   bool counts = BPF_CORE_READ(file, f_inode) == inode;
-  if (!opening->denied) look_far_above(opening, dentry, inode);
+  bool itself = opening->denied;
+  if (!itself) look_far_above(opening, dentry, inode, 1);
   if (opening->denied) {
+    if (!itself) keep_in_mind(opening, inode);
     count_away(JANUS_AWAY_DENIED);
     if (opening->deep) count_away(JANUS_AWAY_DEEP);
     return -EPERM;
@@ -79,9 +80,15 @@ int BPF_PROG(decide_open, struct file *file, int result) {
       .reads = (BPF_CORE_READ(file, f_mode) & FMODE_READ) != 0,
       .asks = away,
   };
-  look_up_inode(&opening, inode, JANUS_REACH_ITSELF);
+  if (!look_up_inode(&opening, inode, JANUS_REACH_ITSELF)) was_found(&opening, inode);
   if (away) return decide_away(&opening, file, dentry, inode);
-  return opening.denied && record(&opening, task, entry, file, inode) ? -EPERM : 0;
+  // It has a mark that nothing silences: the gate tells a path that is too long.
+  if (opening.denied) return record(&opening, task, entry, file, inode, 0) ? -EPERM : 0;
+  look_far_above(&opening, dentry, inode, 0);
+  if (!opening.denied) return 0;
+  keep_in_mind(&opening, inode);
+  if (!record(&opening, task, entry, file, inode, 1)) count_lost(&opening);
+  return -EPERM;
 }
 
 // Before its fanotify groups go: they are let go after.

@@ -62,9 +62,9 @@ static __always_inline __u64 add_asked(char *to, struct task_struct *task, struc
   return size > 1 && size <= JANUS_DENIAL_PATH ? size - 1 : 0;
 }
 
-// False: its path is too long to be told here, so that the gate tells it.
+// False: its path is too long to be told here.
 static __always_inline bool record(struct opening *opening, struct task_struct *task, struct janus_task *entry,
-                                   struct file *file, struct inode *inode) {
+                                   struct file *file, struct inode *inode, bool unpinned) {
   __u32 zero = 0;
   struct denial_scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
   if (!scratch) return 0;
@@ -86,6 +86,7 @@ static __always_inline bool record(struct opening *opening, struct task_struct *
   head->tgid = BPF_CORE_READ(task, tgid);
   head->ppid = BPF_CORE_READ(task, real_parent, tgid);
   head->uid = BPF_CORE_READ(task, real_cred, uid.val);
+  head->unpinned = unpinned;
   bpf_probe_read_kernel(head->comm, sizeof(head->comm), &task->comm);
   __u64 off = walk.off;
   __u64 len = JANUS_DENIAL_PATH - off;

@@ -357,6 +357,28 @@ struct janus_rule {
   struct janus_ruling of[JANUS_DENIED_KINDS][JANUS_TO_WHOM];
   __u8 asked[JANUS_ASKED_KINDS][JANUS_TO_WHOM];  // janus_reach: how far somebody may be denied
   __u16 pad;
+  __u32 version;  // another one each time that the key comes anew
+};
+
+// Map `guarded`: where a container is denied anything for where it is.
+struct janus_guarded_key {
+  __u64 container;
+  __u32 device;  // s_dev of the superblock
+  __u32 pad;
+};
+
+// Map `names`: what is denied of whatever stands at a path, from the superblock's root down.
+#define JANUS_NAME 64    // bytes of a component, with the NUL: a rule's path has shorter ones only
+#define JANUS_LEVELS 32  // components of a rule's path at most
+struct janus_name_key {
+  __u64 container;
+  __u32 device;  // s_dev of the superblock
+  __u32 above;   // the directory's number, 0: the root
+  char name[JANUS_NAME];  // all after the NUL is 0
+};
+struct janus_name {
+  __u32 number;
+  struct janus_rule rule;  // of what is there, and below it
 };
 
 #define JANUS_DENIAL_PATH 4096  // bytes of a path that are kept
@@ -378,6 +400,8 @@ struct janus_denial {
   __u32 path_len;
   __u32 asked_len;
   char comm[16];
+  __u32 unpinned;   // 1: it was denied for where it is, and isn't known by itself
+  __u32 pad;
 };
 
 // Map `lost`: denials that found no room in the ring.

@@ -1,7 +1,10 @@
-// What is denied of an object to a container: the lookup of map `rules`.
+// What is denied of an object to a container, for what it is or for where it is.
 //
-// Owns: what an inode is known by, and how far above an object is looked. Must not decide
-// what happens then.
+// Owns: the maps that user space writes the rules to, what an inode is known by, and how far
+// above an object is looked. Must not decide what happens then.
+//
+// An object is denied by its own rule, by one of a directory above it (by what these *are*,
+// wherever they were moved), or by its path, whatever stands there by now.
 #pragma once
 
 #include "kernel.h"
@@ -25,6 +28,59 @@ struct {
   __type(key, struct janus_rule_key);
   __type(value, struct janus_rule);
 } rules SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 65536);
+  __type(key, struct janus_guarded_key);
+  __type(value, __u8);
+} guarded SEC(".maps");
+
+// Directories that may have a rule, by kernel address: as long as their marks hold them there,
+// which is as long as the daemon is. Others need not be looked up.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, __u8);
+} directories SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 65536);
+  __type(key, struct janus_name_key);
+  __type(value, struct janus_name);
+} names SEC(".maps");
+
+// What was denied since it was below a directory, and is not known by itself yet: it stays denied when it is
+// moved out. User space pins it soon; until then the oldest make room.
+struct found {
+  struct janus_rule_key below;
+  __u32 version;  // of that directory's rule
+  __u32 reach;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 16384);
+  __type(key, struct janus_rule_key);
+  __type(value, struct found);
+} founds SEC(".maps");
+
+__u32 founds_used;  // 1: there may be some
+
+// The way from an object up, of one open. (A program that runs on a processor isn't begun there again.)
+struct ways {
+  __u64 dentries[JANUS_LEVELS];  // those nearest to the root
+  struct janus_name_key key;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct ways);
+} ways SEC(".maps");
 
 // ---- what an inode is --------------------------------------------------------
 
@@ -61,6 +117,10 @@ struct opening {
   bool deep;  // since not all above it was looked at
   __u32 subject;
   __u32 kind;
+  // ... by which rule, and how far that one reaches it. No version: by no directory's.
+  struct janus_rule_key by;
+  __u32 version;
+  __u32 reach;
   // While the daemon is away. What is nearest to the object says whether anybody else could deny it.
   bool asks;   // nothing was found yet
   bool asked;  // somebody could
@@ -74,6 +134,12 @@ static __always_inline bool rules_out(struct opening *opening, const struct janu
   opening->kind = kind;
   opening->denied = 1;
   return 1;
+}
+
+// In the order in which fanotify asks.
+static __always_inline bool rules_any_out(struct opening *opening, const struct janus_rule *rule, __u32 reach) {
+  if (opening->exec && rules_out(opening, rule, JANUS_DENIED_EXEC, reach)) return 1;
+  return rules_out(opening, rule, JANUS_DENIED_OPEN, reach);
 }
 
 static __always_inline bool may_be_denied(const struct opening *opening, const struct janus_rule *rule, __u32 kind, __u32 reach) {
@@ -90,9 +156,11 @@ static __always_inline bool look_up_rule(struct opening *opening, struct janus_r
                      (opening->exec && may_be_denied(opening, rule, JANUS_DENIED_EXEC, reach)) ||
                      (opening->reads && may_be_denied(opening, rule, JANUS_ASKED_ACCESS, reach));
   }
-  // In the order in which fanotify asks.
-  if (opening->exec && rules_out(opening, rule, JANUS_DENIED_EXEC, reach)) return 1;
-  return rules_out(opening, rule, JANUS_DENIED_OPEN, reach);
+  if (!rules_any_out(opening, rule, reach)) return 0;
+  opening->by = *key;
+  opening->version = rule->version;
+  opening->reach = reach;
+  return 1;
 }
 
 static __noinline int look_up_inode(struct opening *opening, struct inode *inode, __u32 reach) {
@@ -103,11 +171,49 @@ static __noinline int look_up_inode(struct opening *opening, struct inode *inode
   return count > 1 && look_up_rule(opening, &second, reach);
 }
 
+static __always_inline bool look_up_found(struct opening *opening, struct janus_rule_key *key) {
+  key->container = opening->container;
+  struct found *found = bpf_map_lookup_elem(&founds, key);
+  if (!found) return 0;
+  struct janus_rule *rule = bpf_map_lookup_elem(&rules, &found->below);
+  return rule && rule->version == found->version && rules_any_out(opening, rule, found->reach);
+}
+
+// Whether it was denied for where it was.
+static __noinline int was_found(struct opening *opening, struct inode *inode) {
+  if (!opening || !founds_used) return 0;
+  struct janus_rule_key first = {}, second = {};
+  int count = real_keys(inode, &first, &second);
+  if (count > 0 && look_up_found(opening, &first)) return 1;
+  return count > 1 && look_up_found(opening, &second);
+}
+
+// It stays denied, wherever it goes.
+static __noinline int keep_in_mind(struct opening *opening, struct inode *inode) {
+  if (!opening || !opening->version) return 0;
+  struct janus_rule_key first = {}, second = {};
+  if (real_keys(inode, &first, &second) == 0) return 0;
+  first.container = opening->container;
+  struct found found = {.below = opening->by, .version = opening->version, .reach = opening->reach};
+  bpf_map_update_elem(&founds, &first, &found, BPF_ANY);
+  founds_used = 1;
+  return 0;
+}
+
+// ---- what lies above it ------------------------------------------------------
+
 struct ascent {
   struct dentry *dentry;
   struct opening *opening;
-  bool whole;  // it has come to the root
+  struct ways *ways;
+  __u32 levels;  // above the object
+  bool all;      // directories are looked up whether they are in `directories` or not
+  bool whole;    // it has come to the root
 };
+
+static __always_inline __u32 reach_of(__u32 levels) {
+  return levels == 0 ? JANUS_REACH_ITSELF : levels == 1 ? JANUS_REACH_ENTRIES : JANUS_REACH_DEEPER;
+}
 
 static long look_above(__u32 index, struct ascent *ascent) {
   struct dentry *dentry = ascent->dentry;
@@ -116,15 +222,52 @@ static long look_above(__u32 index, struct ascent *ascent) {
     ascent->whole = 1;
     return 1;
   }
+  ascent->ways->dentries[ascent->levels % JANUS_LEVELS] = (__u64)dentry;
   ascent->dentry = parent;
-  return look_up_inode(ascent->opening, BPF_CORE_READ(parent, d_inode), index == 0 ? JANUS_REACH_ENTRIES : JANUS_REACH_DEEPER);
+  ++ascent->levels;
+  struct inode *inode = BPF_CORE_READ(parent, d_inode);
+  __u64 address = (__u64)inode;
+  if (!ascent->all && !bpf_map_lookup_elem(&directories, &address)) return 0;
+  return look_up_inode(ascent->opening, inode, reach_of(ascent->levels));
 }
 
-// What lies above is not all known: it is denied if anything deeper is, there.
-static __always_inline void look_far_above(struct opening *opening, struct dentry *dentry, struct inode *inode) {
-  struct ascent ascent = {.dentry = dentry, .opening = opening, .whole = 0};
+struct descent {
+  struct opening *opening;
+  struct ways *ways;
+  __u32 levels;  // from where it is to the object
+};
+
+static long look_below(__u32 index, struct descent *descent) {
+  if (descent->levels == 0) return 1;
+  __u32 levels = --descent->levels;
+  struct janus_name_key *key = &descent->ways->key;
+  struct dentry *dentry = (struct dentry *)descent->ways->dentries[levels % JANUS_LEVELS];
+  __builtin_memset(key->name, 0, JANUS_NAME);
+  bpf_probe_read_kernel_str(key->name, JANUS_NAME, BPF_CORE_READ(dentry, d_name.name));
+  struct janus_name *name = bpf_map_lookup_elem(&names, key);
+  if (!name || rules_any_out(descent->opening, &name->rule, reach_of(levels))) return 1;
+  key->above = name->number;
+  return 0;
+}
+
+// What is denied of it for where it is. `all`: no mark holds a directory any more.
+static __always_inline void look_far_above(struct opening *opening, struct dentry *dentry, struct inode *inode, bool all) {
+  __u32 zero = 0;
+  struct ways *way = bpf_map_lookup_elem(&ways, &zero);
+  struct janus_guarded_key here = {.container = opening->container, .device = BPF_CORE_READ(inode, i_sb, s_dev)};
+  if (!way || !bpf_map_lookup_elem(&guarded, &here)) return;
+  struct ascent ascent = {.dentry = dentry, .opening = opening, .ways = way, .levels = 0, .all = all, .whole = 0};
   bpf_loop(LEVELS, look_above, &ascent, 0);
-  if (opening->denied || ascent.whole) return;
-  struct janus_rule_key anywhere = {.superblock = (__u64)BPF_CORE_READ(inode, i_sb)};
-  opening->deep = look_up_rule(opening, &anywhere, JANUS_REACH_DEEPER);
+  if (opening->denied) return;
+  if (!ascent.whole) {
+    // What lies above is not all known: it is denied if anything deeper is, there.
+    struct janus_rule_key anywhere = {.superblock = (__u64)BPF_CORE_READ(inode, i_sb)};
+    opening->deep = look_up_rule(opening, &anywhere, JANUS_REACH_DEEPER);
+    return;
+  }
+  way->key.container = opening->container;
+  way->key.device = here.device;
+  way->key.above = 0;
+  struct descent descent = {.opening = opening, .ways = way, .levels = ascent.levels};
+  bpf_loop(JANUS_LEVELS, look_below, &descent, 0);
 }

@@ -39,6 +39,9 @@ constexpr int kReads = 64;
 
 constexpr std::size_t kWhose = 4096;
 
+// What the kernel has denied, and nobody has taken in.
+constexpr std::size_t kSeen = 4096;
+
 }  // namespace
 
 IdentityScanner::IdentityScanner(Parts parts)
@@ -74,6 +77,23 @@ void IdentityScanner::sweep(const MarkPlanner::Before& before) {
   {
     const std::lock_guard lock(queue_mutex_);
     sweeps_.insert(sweeps_.end(), before.begin(), before.end());
+  }
+  wake();
+}
+
+// What finds no room here is denied again, and seen again.
+void IdentityScanner::see(std::uint64_t container, Device device, std::string_view path) {
+  const std::string_view directory = parent_of(path);
+  {
+    const std::lock_guard lock(queue_mutex_);
+    if (seen_.size() >= kSeen) return;
+    seen_.push_back({.container = container,
+                     .entry = {.device = device,
+                               .directory = {},
+                               .name = std::string(path.substr(directory.size() + 1)),
+                               .how = TreeWatch::Entry::by_path,
+                               .path = std::string(directory)},
+                     .seen = true});
   }
   wake();
 }
@@ -289,15 +309,23 @@ void IdentityScanner::take_in() {
     if (entries.empty()) break;
     for (TreeWatch::Entry& entry : entries) {
       const std::uint64_t container = whose(entry, *policy);
-      if (appeared_shares_.take(container)) {
-        appeared_.push_back(container, {container, std::move(entry)});
-        continue;
-      }
-      parts_.refusals.add(container, "trees");
-      scan_again(entry.device, container);
+      take_over({.container = container, .entry = std::move(entry), .seen = false});
     }
   }
   if (lost) queue(parts_.planner.scan_again());
+  std::deque<Appeared> seen;
+  {
+    const std::lock_guard lock(queue_mutex_);
+    seen.swap(seen_);
+  }
+  for (Appeared& each : seen) take_over(std::move(each));
+}
+
+void IdentityScanner::take_over(Appeared appeared) {
+  const std::uint64_t container = appeared.container;
+  if (appeared_shares_.take(container)) return appeared_.push_back(container, std::move(appeared));
+  parts_.refusals.add(container, "trees");
+  scan_again(appeared.entry.device, container);
 }
 
 // Pins what has appeared in guarded directories. True: there is more.
@@ -310,18 +338,20 @@ bool IdentityScanner::grow() {
     Appeared next = std::move(*first);
     appeared_.next(true);
     appeared_shares_.give_back(next.container);
-    pin_new(next.entry, left);
+    pin_new(next, left);
   }
   return appeared_.first() != nullptr;
 }
 
 // `left`: entries that may still be looked at; less by one at least.
-void IdentityScanner::pin_new(TreeWatch::Entry& entry, std::size_t& left) {
+void IdentityScanner::pin_new(Appeared& appeared, std::size_t& left) {
   --left;
+  TreeWatch::Entry& entry = appeared.entry;
   const auto policy = parts_.policy.get();
   const Superblock* superblock = policy->find(entry.device);
   if (superblock == nullptr) return;
   const UniqueFd directory = open_directory(*superblock, entry);
+  if (!directory && appeared.seen) return;
   if (!directory && entry.how != TreeWatch::Entry::by_handle) return scan_again(entry.device);
   if (!directory) {
     if (errno != ESTALE) parts_.counters.exposed_rescan.add();  // else it is gone

@@ -53,6 +53,8 @@ class IdentityScanner {
   void scan(const ScanJob& job);
   // Leaves all of it to the thread: for whoever must not wait for an answer.
   void queue(const MarkPlanner::ScanJobs& jobs);
+  // The kernel has denied what is at this path for where it is: it is to be pinned. Any thread.
+  void see(std::uint64_t container, Device device, std::string_view path);
   // Unpins what nobody guards any more; `before` tells where to find it.
   void sweep(const MarkPlanner::Before& before);
 
@@ -75,6 +77,11 @@ class IdentityScanner {
     bool begun = false;
   };
   using Sweep = std::pair<Device, std::shared_ptr<const Superblock>>;
+  struct Appeared {
+    std::uint64_t container = 0;  // whose guard it is in; 0: nobody knows
+    TreeWatch::Entry entry;
+    bool seen = false;  // not by the tree watch: where its directory is gone, nothing is missed
+  };
   enum class Progress { done, more, waits, incomplete };
 
   Progress try_to_advance(Scan& scan, Locator& locator, std::size_t& left);
@@ -89,7 +96,8 @@ class IdentityScanner {
   UniqueFd open_directory(const Superblock& superblock, TreeWatch::Entry& entry) const;
   void take_in();
   bool grow();
-  void pin_new(TreeWatch::Entry& entry, std::size_t& left);
+  void take_over(Appeared appeared);
+  void pin_new(Appeared& appeared, std::size_t& left);
   void sweep_now(const Sweep& sweep);
   void push(Scan scan, bool first);
   // The first, which stays in the queue; null: there is none. The thread's only.
@@ -109,11 +117,8 @@ class IdentityScanner {
   std::mutex queue_mutex_;
   Turns<Scan> scans_;  // the thread alone pushes to the front, and goes on
   std::deque<Sweep> sweeps_;
+  std::deque<Appeared> seen_;
   // What has appeared and was not looked at yet; the thread's.
-  struct Appeared {
-    std::uint64_t container = 0;  // whose guard it is in; 0: nobody knows
-    TreeWatch::Entry entry;
-  };
   Turns<Appeared> appeared_;
   Shares appeared_shares_;
   // Whose guard a directory is in. Just what was asked lately.

@@ -19,11 +19,11 @@ void IgnoreLearner::learn(bool observed, Locator& locator, Location location, co
   if (unsupported_.load(std::memory_order_relaxed) || !location.has_path() || location.path.empty() ||
       location.raw->parent_inode == 0)
     return;
-  const bool settled = location.raw->flags & JANUS_LOCATE_SETTLED;
-  // An observer that misses an event denies nobody less.
-  if (!settled && !observed && !is_patient(location.raw->parent_inode)) return;
   const Superblock* superblock = decided_by.find(location.raw->dev);
   if (superblock == nullptr || !superblock->learn) return;
+  const bool settled = (location.raw->flags & JANUS_LOCATE_SETTLED) || (superblock->by_kernel && !observed);
+  // An observer that misses an event denies nobody less.
+  if (!settled && !observed && !is_patient(location.raw->parent_inode)) return;
   const std::string directory(parent_of(location.path));
   const std::uint64_t inode = location.raw->parent_inode;
   const Device device = location.raw->dev;

@@ -8,7 +8,8 @@
 // be wrong as soon as that directory, or one above it, were renamed into a
 // guarded place: its entries would be silent there. A directory of the image
 // cannot be renamed (see settled() in bpf/janusd.bpf.c), so by default we learn
-// about those at once. Any other directory is learned when it has been asked
+// about those at once; and where the kernel denies by itself whatever is moved
+// (Superblock::by_kernel), about all. Elsewhere any other directory is learned when it has been asked
 // about `patience` times; it and all above it get a MOVE_SELF mark, and a rename
 // makes us forget everything. That is told after the fact: for some 50 us an
 // open in a busy directory that was moved in goes unasked (counted as exposure).

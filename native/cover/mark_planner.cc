@@ -122,9 +122,27 @@ void MarkPlanner::publish_learning(const Devices& devices) {
     if (it == next->superblocks.end()) continue;
     auto changed = std::make_shared<Superblock>(*it->second);
     changed->learn = may_learn(device);
+    changed->by_kernel = parts_.identities.decided_by_kernel(device);
     it->second = std::move(changed);
   }
   parts_.policy.publish(std::move(next));
+  std::vector<Device> no_more;
+  for (const Device device : devices) {
+    if (parts_.identities.decided_by_kernel(device)) by_kernel_.insert(device);
+    else if (by_kernel_.erase(device) > 0) no_more.push_back(device);
+  }
+  parts_.learner.forget(no_more);
+}
+
+void MarkPlanner::update_learning(const Devices& devices) {
+  const auto policy = parts_.policy.get();
+  Devices changed;
+  for (const Device device : devices) {
+    const Superblock* superblock = policy->find(device);
+    const bool by_kernel = superblock != nullptr && superblock->by_kernel;
+    if (by_kernel != parts_.identities.decided_by_kernel(device) || (!by_kernel && by_kernel_.contains(device))) changed.insert(device);
+  }
+  if (!changed.empty()) publish_learning(changed);
 }
 
 UniqueFd MarkPlanner::find(const Pin& pin) {
@@ -354,6 +372,7 @@ MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
     drop(was->second);
   }
   applied.jobs = pin(pins, {}, true);
+  update_learning(devices);
   applied.devices = std::move(devices);
   return applied;
 }
@@ -393,6 +412,7 @@ MarkPlanner::Before MarkPlanner::retire(const Devices& devices) {
     scans_.erase(device);
     incomplete_.erase(device);
   }
+  update_learning(devices);
   return before;
 }
 
@@ -570,7 +590,9 @@ bool MarkPlanner::recompile(CompiledGuard& guard, std::uint64_t container, Again
 MarkPlanner::ScanJobs MarkPlanner::commit(const Again& again, bool renew, bool elsewhere) {
   settle(again.gone, again.come);
   commit(again.devices, renew, elsewhere);
-  return pin(again.pins, again.known);
+  ScanJobs jobs = pin(again.pins, again.known);
+  update_learning(again.devices);
+  return jobs;
 }
 
 // Null if the number is not, or no longer, a process's or a thread's of the container.

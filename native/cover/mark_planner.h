@@ -169,6 +169,8 @@ class MarkPlanner {
   void publish(const MarkPlan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
   bool may_learn(Device device) const;
+  // Whether anything else may be ignored than what is published.
+  void update_learning(const Devices& devices);
   // Empty: it has just gone.
   UniqueFd find(const Pin& pin);
   // Room for what the guard is about to pin. Throws Error(exhausted) with the path
@@ -209,6 +211,7 @@ class MarkPlanner {
   std::map<Device, std::set<std::uint64_t>> scans_;  // under way, by token
   std::uint64_t next_scan_ = 1;
   std::map<Device, bool> incomplete_;  // not everything could be pinned
+  Devices by_kernel_;                  // where more may be ignored, since the kernel decides
   SubjectBook book_;
   std::function<void(const std::set<Device>& devices)> published_;
 };

@@ -52,6 +52,7 @@ std::size_t KernelDenials::record() {
 
 void KernelDenials::record(const KernelDenial& denial) {
   const janus_denial& raw = *denial.raw;
+  if (raw.unpinned != 0) unpinned_(raw.container, raw.device, denial.path);
   const auto subject = parts_.rules.subject(raw.subject);
   if (subject == nullptr) return parts_.ring.lose(1);
   janus_locate seen{};

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 #include "decide/recorder.h"
@@ -30,7 +31,9 @@ class KernelDenials {
     Recorder& recorder;
     EventRing& ring;
   };
-  explicit KernelDenials(Parts parts) : parts_(parts), epoch_ns_(boot_epoch_ns()) {}
+  // Is told of what was denied for where it is, and isn't pinned: whose guard denies it, and its path.
+  using Unpinned = std::function<void(std::uint64_t container, Device device, std::string_view path)>;
+  KernelDenials(Parts parts, Unpinned unpinned) : parts_(parts), unpinned_(std::move(unpinned)), epoch_ns_(boot_epoch_ns()) {}
 
   // `beat` is called twice a second or more.
   void run(const std::atomic<bool>& stop, int stop_fd, const std::function<void()>& beat);
@@ -44,6 +47,7 @@ class KernelDenials {
   void count_lost();
 
   const Parts parts_;
+  const Unpinned unpinned_;
   const std::uint64_t epoch_ns_;  // from CLOCK_BOOTTIME to CLOCK_REALTIME
   Heartbeat heartbeat_;
   std::mutex mutex_;

@@ -23,6 +23,7 @@ Decider::Decider(const BpfPrograms& programs, Mode mode, const Self& self) {
   if (skeleton_ == nullptr) throw refused_by_libbpf("open the programs", "bpf/decide.bpf.o");
   // An inode of an overlay may be known by two.
   bpf_map__set_max_entries(skeleton_->maps.rules, 2 * programs.sizes().identities);
+  bpf_map__set_max_entries(skeleton_->maps.directories, programs.sizes().identities);
   janus_presence& presence = skeleton_->data_presence->presence;
   presence.denies = self.away_denies;
   self.version.copy(presence.version, sizeof(presence.version));
@@ -91,15 +92,50 @@ std::vector<janus_rule_key> Decider::keys_of(int fd) const {
   return {args.keys, args.keys + std::min<std::size_t>(args.count, std::size(args.keys))};
 }
 
-bool Decider::set(const janus_rule_key& key, const janus_rule& rule) {
-  if (skeleton_ == nullptr) return true;
-  if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.rules), &key, &rule, BPF_ANY) == 0) return true;
+bool Decider::put(const bpf_map* map, const void* key, const void* value) {
+  if (bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY) == 0) return true;
   full_.add();
   return false;
 }
 
+bool Decider::set(const janus_rule_key& key, const janus_rule& rule) {
+  return skeleton_ == nullptr || put(skeleton_->maps.rules, &key, &rule);
+}
+
 void Decider::remove(const janus_rule_key& key) {
   if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.rules), &key);
+}
+
+bool Decider::set_directory(std::uint64_t inode) {
+  const std::uint8_t known = 1;
+  return skeleton_ == nullptr || put(skeleton_->maps.directories, &inode, &known);
+}
+
+void Decider::remove_directory(std::uint64_t inode) {
+  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.directories), &inode);
+}
+
+bool Decider::set(const janus_name_key& key, const janus_name& name) {
+  return skeleton_ == nullptr || put(skeleton_->maps.names, &key, &name);
+}
+
+void Decider::remove(const janus_name_key& key) {
+  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.names), &key);
+}
+
+std::optional<janus_name> Decider::name(const janus_name_key& key) const {
+  janus_name name{};
+  if (skeleton_ == nullptr || bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.names), &key, &name) != 0) return std::nullopt;
+  return name;
+}
+
+bool Decider::set(const janus_guarded_key& key) {
+  const std::uint8_t anything = 1;
+  return skeleton_ == nullptr || put(skeleton_->maps.guarded, &key, &anything);
+}
+
+void Decider::remove(const janus_guarded_key& key) {
+  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.guarded), &key);
 }
 
 std::optional<janus_rule> Decider::rule(const janus_rule_key& key) const {

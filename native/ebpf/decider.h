@@ -17,6 +17,7 @@
 #include "ebpf/bpf_programs.h"
 #include "ebpf/record_stream.h"
 
+struct bpf_map;
 struct decide_bpf;
 struct ring_buffer;
 
@@ -62,6 +63,15 @@ class Decider {
   bool set(const janus_rule_key& key, const janus_rule& rule);
   void remove(const janus_rule_key& key);
   std::optional<janus_rule> rule(const janus_rule_key& key) const;
+  // A directory that may have a rule, by its kernel address: it has a mark that keeps it there.
+  bool set_directory(std::uint64_t inode);
+  void remove_directory(std::uint64_t inode);
+  // What is denied at a path, and where anything is denied for its path.
+  bool set(const janus_name_key& key, const janus_name& name);
+  std::optional<janus_name> name(const janus_name_key& key) const;
+  void remove(const janus_name_key& key);
+  bool set(const janus_guarded_key& key);
+  void remove(const janus_guarded_key& key);
 
   // Readable when denials wait; -1: never. For kGatherMs after that more may come without a word:
   // look once more then. One consumer at a time.
@@ -77,12 +87,13 @@ class Decider {
   std::uint64_t lost_total() const;
   std::vector<Lost> lost() const;
 
-  std::uint64_t full() const { return full_.get(); }  // rules that found no room
+  std::uint64_t full() const { return full_.get(); }  // entries that found no room
   std::vector<MapUse> maps() const;                   // its own
   std::vector<std::string> attached() const { return attachments_.present(); }
 
  private:
   void close();
+  bool put(const bpf_map* map, const void* key, const void* value);
   static int on_denial(void* context, void* data, std::size_t size);
 
   decide_bpf* skeleton_ = nullptr;

@@ -85,6 +85,9 @@ class IdentityTable {
   // question can tell that it is opened by one of them.
   bool has_unknown_names(Device device) const;
 
+  // Whether the kernel denies by itself all that is denied on the superblock (KernelRules::alone).
+  bool decided_by_kernel(Device device) const { return rules_of_kernel_ != nullptr && rules_of_kernel_->alone(device); }
+
   // Null: nobody's.
   std::shared_ptr<const Identity> find(std::uint32_t id) const;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "os/clock.h"
@@ -42,6 +43,25 @@ static_assert(kCertainKinds.size() == JANUS_DENIED_KINDS && kAskedKinds.size() =
 constexpr std::uint32_t kReaches[] = {0, JANUS_REACH_ITSELF, JANUS_REACH_ITSELF | JANUS_REACH_ENTRIES,
                                       JANUS_REACH_ITSELF | JANUS_REACH_ENTRIES | JANUS_REACH_DEEPER};
 
+void add(janus_rule& rule, const CertainDenial& denial) {
+  for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
+    for (std::size_t whom = 0; whom < denial.of[kind].size(); ++whom) {
+      const CertainDenial::Ruling& ruling = denial.of[kind][whom];
+      janus_ruling& to = rule.of[kind][whom];
+      if (kReaches[ruling.reach] > to.reach) to = {ruling.entry->subject->id, kReaches[ruling.reach]};
+    }
+  }
+  for (std::size_t kind = 0; kind < kAskedKinds.size(); ++kind)
+    for (std::size_t whom = 0; whom < denial.asked[kind].size(); ++whom) rule.asked[kind][whom] |= denial.asked[kind][whom];
+}
+
+janus_name_key name_key(Device device, const std::tuple<std::uint64_t, std::uint32_t, std::string>& of) {
+  const auto& [container, above, name] = of;
+  janus_name_key key{.container = container, .device = device, .above = above, .name = {}};
+  name.copy(key.name, sizeof(key.name) - 1);
+  return key;
+}
+
 }  // namespace
 
 // By the policy that is published now.
@@ -63,12 +83,12 @@ void KernelRules::hold(int fd, std::uint64_t inode, Device device, bool director
   if (!decider_.works()) return;
   std::vector<janus_rule_key> keys = decider_.keys_of(fd);
   const std::lock_guard lock(mutex_);
-  if (const auto before = held_.find(inode); before != held_.end()) {
-    unwrite(inode, before->second);
-    by_device_[before->second.device].erase(inode);
-    held_.erase(before);
+  if (const auto before = held_.find(inode); before != held_.end()) drop(before);
+  if (keys.empty()) {
+    unknown_.insert(device);
+    return;
   }
-  if (keys.empty()) return;
+  if (directory) decider_.set_directory(inode);
   Held& held = held_[inode];
   held = {.device = device, .directory = directory, .keys = std::move(keys), .paths = {paths.begin(), paths.end()}, .denials = {}};
   by_device_[device].insert(inode);
@@ -87,13 +107,7 @@ void KernelRules::change(std::uint64_t inode, std::span<const std::string> paths
 void KernelRules::release(std::uint64_t inode) {
   if (!decider_.works()) return;
   const std::lock_guard lock(mutex_);
-  const auto it = held_.find(inode);
-  if (it == held_.end()) return;
-  unwrite(inode, it->second);
-  const auto of = by_device_.find(it->second.device);
-  of->second.erase(inode);
-  if (of->second.empty()) by_device_.erase(of);
-  held_.erase(it);
+  if (const auto it = held_.find(inode); it != held_.end()) drop(it);
 }
 
 // Whoever holds an inode meanwhile judges it by the policy that is published already.
@@ -103,6 +117,7 @@ void KernelRules::changed(Device device) {
   const auto before = judged_.find(device);
   const CertainDenials* const was = before == judged_.end() ? nullptr : before->second.certain.get();
   if (was != nullptr && certain_of(device) == was) return;
+  write_paths(device);
   std::uint64_t from = 0;
   for (bool more = true; more;) {
     more = false;
@@ -123,7 +138,74 @@ void KernelRules::changed(Device device) {
   }
 }
 
-// What is to be denied no more goes before what is new comes.
+bool KernelRules::alone(Device device) const {
+  const std::lock_guard lock(mutex_);
+  const auto paths = paths_.find(device);
+  return paths != paths_.end() && paths->second.whole && decider_.works() && decider_.full() == 0 && !unknown_.contains(device);
+}
+
+void KernelRules::write_paths(Device device) {
+  const CertainDenials* const certain = certain_of(device);
+  Paths& before = paths_[device];
+  Paths now;
+  now.whole = certain != nullptr && certain->plain();
+  std::set<std::string_view> seen;
+  if (certain != nullptr) {
+    certain->table()->rules().each([&](const Rule& rule) {
+      if (!rule.answered || rule.entry->action != Action::deny || !seen.insert(rule.entry->path).second) return false;
+      for (CertainDenial& denial : certain->of(rule.entry->path, true)) {
+        now.containers.insert(denial.container);
+        const bool follows = add_path(before, now, denial, rule.entry->path);
+        now.whole = now.whole && follows && denial.asked == decltype(denial.asked){};
+        now.denials.push_back(std::move(denial));
+      }
+      return false;
+    });
+  }
+  swap_paths(device, before, now);
+  if (certain != nullptr) return;
+  paths_.erase(device);
+  unknown_.erase(device);
+}
+
+// False: the kernel doesn't follow such a path.
+bool KernelRules::add_path(const Paths& before, Paths& paths, const CertainDenial& denial, std::string_view path) {
+  std::uint32_t above = 0;
+  std::size_t levels = 0;
+  for (std::size_t from = 0; from < path.size(); ++levels) {
+    const std::size_t end = std::min(path.find('/', from + 1), path.size());
+    const std::string_view name = path.substr(from + 1, end - from - 1);
+    if (levels == JANUS_LEVELS || name.size() + 2 > JANUS_NAME) return false;
+    const Paths::Prefix prefix{denial.container, path.substr(0, end)};
+    const auto known = before.numbers.find(prefix);
+    const auto number = paths.numbers.try_emplace(prefix, known == before.numbers.end() ? next_number_ : known->second).first;
+    if (number->second == next_number_) ++next_number_;
+    janus_name& at = paths.names[{denial.container, above, std::string(name)}];
+    at.number = above = number->second;
+    from = end;
+    if (end == path.size()) add(at.rule, denial);
+  }
+  return true;
+}
+
+// What is new comes before what is denied no more goes.
+void KernelRules::swap_paths(Device device, Paths& before, Paths& now) {
+  for (const CertainDenial& denial : now.denials) name(denial, 1);
+  for (const std::uint64_t container : now.containers)
+    if (!before.containers.contains(container)) decider_.set(janus_guarded_key{.container = container, .device = device, .pad = 0});
+  for (const auto& [key, name] : now.names) {
+    const auto was = before.names.find(key);
+    if (was == before.names.end() || std::memcmp(&was->second, &name, sizeof(name)) != 0) decider_.set(name_key(device, key), name);
+  }
+  for (const auto& [key, name] : before.names)
+    if (!now.names.contains(key)) decider_.remove(name_key(device, key));
+  for (const std::uint64_t container : before.containers)
+    if (!now.containers.contains(container)) decider_.remove(janus_guarded_key{.container = container, .device = device, .pad = 0});
+  for (const CertainDenial& denial : before.denials) name(denial, -1);
+  before = std::move(now);
+}
+
+// What is denied before and after is, all the while.
 void KernelRules::judge(std::uint64_t inode, Held& held) {
   std::vector<CertainDenial> denials;
   if (const CertainDenials* certain = certain_of(held.device)) {
@@ -131,17 +213,21 @@ void KernelRules::judge(std::uint64_t inode, Held& held) {
       for (const CertainDenial& denial : certain->of(path, held.directory)) add(denials, denial);
   }
   if (std::ranges::equal(held.denials, denials, [](const auto& one, const auto& other) { return same(one, other); })) return;
-  unwrite(inode, held);
-  held.denials = std::move(denials);
+  denials.swap(held.denials);
   for (const CertainDenial& denial : held.denials) {
     name(denial, 1);
     for (janus_rule_key key : held.keys) {
       key.container = denial.container;
       Written& written = written_[key_of(key)];
       written.key = key;
-      written.of.emplace(inode, &denial);
+      written.of.insert_or_assign(inode, &denial);
       write(written);
     }
+  }
+  for (const CertainDenial& denial : denials) {
+    name(denial, -1);
+    const bool goes_on = std::ranges::find(held.denials, denial.container, &CertainDenial::container) != held.denials.end();
+    if (!goes_on) unwrite(inode, held, denial.container);
   }
 }
 
@@ -157,39 +243,39 @@ void KernelRules::name(const CertainDenial& denial, int by) {
   }
 }
 
-void KernelRules::unwrite(std::uint64_t inode, Held& held) {
+void KernelRules::unwrite(std::uint64_t inode, const Held& held, std::uint64_t container) {
+  for (janus_rule_key key : held.keys) {
+    key.container = container;
+    const auto written = written_.find(key_of(key));
+    if (written == written_.end()) continue;
+    written->second.of.erase(inode);
+    if (!written->second.of.empty()) {
+      write(written->second);
+      continue;
+    }
+    decider_.remove(key);
+    set_deeper(key, written->second.rule, {});
+    written_.erase(written);
+  }
+}
+
+void KernelRules::drop(std::map<std::uint64_t, Held>::iterator it) {
+  const auto& [inode, held] = *it;
   for (const CertainDenial& denial : held.denials) {
     name(denial, -1);
-    for (janus_rule_key key : held.keys) {
-      key.container = denial.container;
-      const auto written = written_.find(key_of(key));
-      if (written == written_.end()) continue;
-      written->second.of.erase(inode);
-      if (!written->second.of.empty()) {
-        write(written->second);
-        continue;
-      }
-      decider_.remove(key);
-      set_deeper(key, written->second.rule, {});
-      written_.erase(written);
-    }
+    unwrite(inode, held, denial.container);
   }
-  held.denials.clear();
+  if (held.directory) decider_.remove_directory(inode);
+  const auto of = by_device_.find(held.device);
+  of->second.erase(inode);
+  if (of->second.empty()) by_device_.erase(of);
+  held_.erase(it);
 }
 
 void KernelRules::write(Written& written) {
   janus_rule rule{};
-  for (const auto& [inode, denial] : written.of) {
-    for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
-      for (std::size_t whom = 0; whom < denial->of[kind].size(); ++whom) {
-        const CertainDenial::Ruling& ruling = denial->of[kind][whom];
-        janus_ruling& to = rule.of[kind][whom];
-        if (kReaches[ruling.reach] > to.reach) to = {ruling.entry->subject->id, kReaches[ruling.reach]};
-      }
-    }
-    for (std::size_t kind = 0; kind < kAskedKinds.size(); ++kind)
-      for (std::size_t whom = 0; whom < denial->asked[kind].size(); ++whom) rule.asked[kind][whom] |= denial->asked[kind][whom];
-  }
+  for (const auto& [inode, denial] : written.of) add(rule, *denial);
+  rule.version = written.rule.version != 0 ? written.rule.version : next_version_++;
   decider_.set(written.key, rule);
   set_deeper(written.key, std::exchange(written.rule, rule), rule);
 }

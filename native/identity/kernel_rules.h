@@ -1,6 +1,7 @@
-// Which pinned inodes the kernel denies by itself, to whom.
+// What the kernel denies by itself, to whom: pinned inodes for what they are, and whatever
+// stands at a path.
 //
-// Owns: the rules of the decider's map. A rule is there only as long as the published policy
+// Owns: the rules of the decider's maps. A rule is there only as long as the published policy
 // is certain of it (policy/certain.h): changed() is to be called after each publishing, and
 // before anybody is told that a guard is gone. Thread-safe.
 #pragma once
@@ -13,6 +14,8 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -35,6 +38,9 @@ class KernelRules {
 
   // The policy of the superblock was published.
   void changed(Device device);
+  // Whether the kernel denies all that its policy denies anybody, wherever things are moved: as long as what is
+  // guarded there is pinned.
+  bool alone(Device device) const;
 
   // What it was guarded as; empty: it isn't held.
   std::vector<std::string> paths_of(std::uint64_t inode) const;
@@ -67,10 +73,23 @@ class KernelRules {
   static Key key_of(const janus_rule_key& key) {
     return {key.container, key.superblock, key.ino, key.generation, key.dev};
   }
+  // What is denied at the paths of a superblock.
+  struct Paths {
+    using Prefix = std::pair<std::uint64_t, std::string>;                          // container, path
+    std::map<Prefix, std::uint32_t> numbers;                                       // of those that lead to a rule
+    std::map<std::tuple<std::uint64_t, std::uint32_t, std::string>, janus_name> names;  // by container, directory, name
+    std::set<std::uint64_t> containers;
+    std::vector<CertainDenial> denials;
+    bool whole = false;  // nothing else is denied
+  };
   const CertainDenials* certain_of(Device device);
+  void write_paths(Device device);
+  bool add_path(const Paths& before, Paths& paths, const CertainDenial& denial, std::string_view path);
+  void swap_paths(Device device, Paths& before, Paths& now);
   void judge(std::uint64_t inode, Held& held);
   void name(const CertainDenial& denial, int by);
-  void unwrite(std::uint64_t inode, Held& held);
+  void unwrite(std::uint64_t inode, const Held& held, std::uint64_t container);
+  void drop(std::map<std::uint64_t, Held>::iterator held);
   void write(Written& written);
   void set_deeper(const janus_rule_key& key, const janus_rule& before, const janus_rule& now);
 
@@ -87,6 +106,10 @@ class KernelRules {
     std::unique_ptr<const CertainDenials> certain;
   };
   std::map<Device, Judged> judged_;
+  std::map<Device, Paths> paths_;
+  std::set<Device> unknown_;  // its inodes can't be told apart
+  std::uint32_t next_number_ = 1;
+  std::uint32_t next_version_ = 1;
   struct Named {
     std::shared_ptr<const Subject> subject;
     std::size_t by = 0;          // rulings

@@ -35,6 +35,7 @@ CertainDenials::CertainDenials(std::shared_ptr<const SuperblockPolicy> table) : 
     const Entry& entry = *rule.entry;
     if (!rule.answered) return false;
     audited_ = audited_ || entry.subject->audit;
+    plain_ = plain_ && entry.action == Action::deny && entry.subject->only_container && is_plain(*entry.subject);
     if (entry.action == Action::allow) doubts_[entry.subject->guard].allowed.push_back(entry.path);
     else if (entry.subject->auto_allow_owner) doubts_[entry.subject->guard].owners.push_back(entry.path);
     return false;

@@ -46,6 +46,10 @@ class CertainDenials {
   // Of an object at this path, one for each container that is denied anything.
   std::vector<CertainDenial> of(std::string_view path, bool directory) const;
 
+  // Whether all rules deny, each for a container's own processes, and where they deny depends on place, event
+  // and actor alone. If then nothing is `asked` at the rules' own paths, all that is denied anywhere is certain.
+  bool plain() const { return plain_ && !audited_; }
+
   const SuperblockPolicy* table() const { return table_.get(); }
 
  private:
@@ -59,6 +63,7 @@ class CertainDenials {
   CertainDenial::Reach reach(const Entry& entry, std::string_view path, std::string_view at, std::uint32_t levels, bool directory) const;
 
   const std::shared_ptr<const SuperblockPolicy> table_;
+  bool plain_ = true;
   bool audited_ = false;  // something leaves traces in the kernel's audit log: nothing is certain
   std::unordered_map<std::uint32_t, Doubts> doubts_;  // by guard
 };

@@ -182,6 +182,9 @@ struct Superblock {
   // False while (or because) not all guarded inodes are pinned: then nothing
   // may be ignored, since an inode that is moved or linked would go unseen.
   bool learn = false;
+  // What is denied here is denied by the kernel itself, wherever it is moved: so directories that can be
+  // renamed may be ignored, too.
+  bool by_kernel = false;
   // Which permission events anybody is denied here: what a pinned inode asks.
   std::uint64_t deny_mask = 0;
   // Whose guards are here, in order.

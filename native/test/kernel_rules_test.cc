@@ -95,6 +95,23 @@ struct Bench {
     return ruling.reach == JANUS_REACH_DEEPER ? ruling.subject : 0;
   }
 
+  // What is denied at a path, as the kernel goes there: by its components.
+  std::optional<janus_name> named(std::vector<std::string> path, std::uint64_t container = 7) {
+    std::optional<janus_name> at = janus_name{};
+    for (const std::string& name : path) {
+      janus_name_key key{.container = container, .device = device, .above = at->number, .name = {}};
+      name.copy(key.name, sizeof(key.name) - 1);
+      if (!(at = decider.name(key))) break;
+    }
+    return at;
+  }
+  std::uint32_t denier_at(std::vector<std::string> path, std::uint32_t reach) {
+    const auto at = named(std::move(path));
+    if (!at) return 0;
+    const janus_ruling& ruling = at->rule.of[JANUS_DENIED_OPEN][JANUS_TO_ANYBODY];
+    return ruling.reach & reach ? ruling.subject : 0;
+  }
+
   BpfPrograms programs;
   PolicyBox policies;
   Decider decider{programs, Decider::Mode::rules};
@@ -221,6 +238,87 @@ void many_are_judged_again() {
   CHECK(denied() == 0);
 }
 
+std::shared_ptr<Subject> of_container(std::uint32_t id) {
+  auto made = subject(id, kOpen);
+  made->only_container = true;
+  return made;
+}
+
+void a_path_is_denied_whatever_stands_there() {
+  Bench bench;
+  const auto flat = of_container(2);
+  flat->recursive = false;
+  bench.publish({deny("/a/b", of_container(1)), deny("/a/b/c/d", flat), deny("/e", subject(3, kOpen, 8))});
+  CHECK(bench.denier_at({"a"}, JANUS_REACH_ITSELF) == 0 && bench.named({"a"}));
+  for (const std::uint32_t reach : {JANUS_REACH_ITSELF, JANUS_REACH_ENTRIES, JANUS_REACH_DEEPER}) CHECK(bench.denier_at({"a", "b"}, reach) == 1);
+  CHECK(bench.named({"a", "b", "c", "d"}) && !bench.named({"a", "c"}) && !bench.named({"b"}));
+  CHECK(!bench.named({"e"}) && bench.named({"e"}, 8) && !bench.named({"a"}, 8));
+  // Directories keep their numbers: whoever is on the way goes on.
+  const std::uint32_t number = bench.named({"a"})->number;
+  bench.publish({deny("/a/x", of_container(4))});
+  CHECK(bench.named({"a"})->number == number && !bench.named({"a", "b"}) && !bench.named({"e"}, 8));
+  CHECK(bench.denier_at({"a", "x"}, JANUS_REACH_DEEPER) == 4);
+  bench.publish({deny("", of_container(5))});
+  CHECK(!bench.named({"a"}));
+  bench.publish({});
+  CHECK(!bench.named({"a"}));
+}
+
+void the_kernel_decides_alone_where_all_is_certain() {
+  Bench bench;
+  bench.file("a/f");
+  const auto alone = [&](std::vector<Rule> rules) {
+    bench.publish(std::move(rules));
+    return bench.rules.alone(bench.device);
+  };
+  CHECK(!bench.rules.alone(bench.device));
+  CHECK(alone({deny("/a", of_container(1)), deny("/a/f", of_container(2))}));
+  CHECK(!alone({deny("/a", of_container(1)), deny("/b", subject(2, kOpen))}));  // to everyone
+  const auto allowed = std::make_shared<Entry>(Entry{.action = Action::allow, .depth = 0, .path = "/a/n", .relative = "", .subject = of_container(2)});
+  CHECK(!alone({deny("/a", of_container(1)), {allowed, true}}));
+  const auto reads = of_container(3);
+  reads->events = mask_of(Kind::access);
+  CHECK(!alone({deny("/a", reads)}));
+  const auto audits = of_container(3);
+  audits->enforced = false;
+  CHECK(!alone({deny("/a", of_container(1)), deny("/a", audits)}));
+  const std::string longest(JANUS_NAME - 2, 'n'), longer(JANUS_NAME - 1, 'n');
+  CHECK(alone({deny(("/" + longest).c_str(), of_container(1))}));
+  CHECK(bench.denier_at({longest}, JANUS_REACH_ITSELF) == 1);
+  CHECK(!alone({deny(("/" + longer).c_str(), of_container(1))}));
+  std::string deep;
+  for (int level = 0; level < JANUS_LEVELS; ++level) deep += "/d";
+  CHECK(alone({deny(deep.c_str(), of_container(1))}));
+  CHECK(!alone({deny((deep + "/d").c_str(), of_container(1))}));
+  // An inode that can't be told from others.
+  CHECK(alone({deny("/a", of_container(1))}));
+  const UniqueFd proc(::open("/proc/self/status", O_PATH | O_CLOEXEC));
+  const std::string path = "/a";
+  bench.rules.hold(proc.get(), 4711, bench.device, false, {&path, 1});
+  CHECK(!bench.rules.alone(bench.device));
+  bench.publish({});
+  CHECK(alone({deny("/a", of_container(1))}));
+}
+
+void a_rule_that_comes_anew_has_another_version() {
+  Bench bench;
+  bench.file("d/f");
+  const auto version = [&] {
+    janus_rule_key key = bench.decider.keys_of(bench.open("d").get()).at(0);
+    key.container = 7;
+    return bench.decider.rule(key)->version;
+  };
+  bench.publish({deny("/d", subject(1, kOpen))});
+  bench.hold("d", {"/d"});
+  const std::uint32_t first = version();
+  CHECK(first != 0);
+  bench.publish({deny("/d", subject(2, kExec))});
+  CHECK(version() == first);
+  bench.publish({});
+  bench.publish({deny("/d", subject(3, kOpen))});
+  CHECK(version() > first);
+}
+
 // By an overlay: the inodes of its layers, through it alone.
 void an_overlay_is_known_by_its_layers() {
   Bench bench;
@@ -266,6 +364,9 @@ int main() {
   what_it_is_guarded_as_counts_and_each_of_two_that_share_an_inode();
   what_is_too_deep_is_denied_as_long_as_anything_deep_is();
   many_are_judged_again();
+  a_path_is_denied_whatever_stands_there();
+  the_kernel_decides_alone_where_all_is_certain();
+  a_rule_that_comes_anew_has_another_version();
   an_overlay_is_known_by_its_layers();
   what_has_no_sure_number_is_not_known();
   return tap::done();
