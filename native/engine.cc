@@ -661,6 +661,7 @@ EngineTroubles Engine::troubles() {
                        {"away", counters.exposed_away.get()},
                        {"thread_failed", counters.thread_failures.get()}};
   troubles.full = all.programs.full();
+  troubles.full.merge(all.decider.full());
   troubles.refused = all.refusals.all();
   return troubles;
 }

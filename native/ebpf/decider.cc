@@ -92,14 +92,14 @@ std::vector<janus_rule_key> Decider::keys_of(int fd) const {
   return {args.keys, args.keys + std::min<std::size_t>(args.count, std::size(args.keys))};
 }
 
-bool Decider::put(const bpf_map* map, const void* key, const void* value) {
+bool Decider::put(const bpf_map* map, const void* key, const void* value, Counter& full) {
   if (bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY) == 0) return true;
-  full_.add();
+  full.add();
   return false;
 }
 
 bool Decider::set(const janus_rule_key& key, const janus_rule& rule) {
-  return skeleton_ == nullptr || put(skeleton_->maps.rules, &key, &rule);
+  return skeleton_ == nullptr || put(skeleton_->maps.rules, &key, &rule, rules_full_);
 }
 
 void Decider::remove(const janus_rule_key& key) {
@@ -108,7 +108,7 @@ void Decider::remove(const janus_rule_key& key) {
 
 bool Decider::set_directory(std::uint64_t inode) {
   const std::uint8_t known = 1;
-  return skeleton_ == nullptr || put(skeleton_->maps.directories, &inode, &known);
+  return skeleton_ == nullptr || put(skeleton_->maps.directories, &inode, &known, directories_full_);
 }
 
 void Decider::remove_directory(std::uint64_t inode) {
@@ -116,7 +116,7 @@ void Decider::remove_directory(std::uint64_t inode) {
 }
 
 bool Decider::set(const janus_name_key& key, const janus_name& name) {
-  return skeleton_ == nullptr || put(skeleton_->maps.names, &key, &name);
+  return skeleton_ == nullptr || put(skeleton_->maps.names, &key, &name, names_full_);
 }
 
 void Decider::remove(const janus_name_key& key) {
@@ -131,7 +131,7 @@ std::optional<janus_name> Decider::name(const janus_name_key& key) const {
 
 bool Decider::set(const janus_guarded_key& key) {
   const std::uint8_t anything = 1;
-  return skeleton_ == nullptr || put(skeleton_->maps.guarded, &key, &anything);
+  return skeleton_ == nullptr || put(skeleton_->maps.guarded, &key, &anything, guarded_full_);
 }
 
 void Decider::remove(const janus_guarded_key& key) {
@@ -178,12 +178,22 @@ std::vector<Decider::Lost> Decider::lost() const {
   return all;
 }
 
+std::map<std::string, std::uint64_t> Decider::full() const {
+  if (skeleton_ == nullptr) return {};
+  return {{"rules", rules_full_.get()}, {"directories", directories_full_.get()}, {"names", names_full_.get()}, {"guarded", guarded_full_.get()}};
+}
+
+bool Decider::has_room() const {
+  return std::ranges::all_of(full(), [](const auto& map) { return map.second == 0; });
+}
+
 std::vector<MapUse> Decider::maps() const {
   if (skeleton_ == nullptr) return {};
+  const auto known = full();
   std::vector<MapUse> maps = maps_of(skeleton_->obj);
   std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks"; });
   for (MapUse& map : maps)
-    if (map.name == "rules") map.full = full_.get();
+    if (const auto it = known.find(map.name); it != known.end()) map.full = it->second;
   return maps;
 }
 

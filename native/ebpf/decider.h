@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -87,20 +88,22 @@ class Decider {
   std::uint64_t lost_total() const;
   std::vector<Lost> lost() const;
 
-  std::uint64_t full() const { return full_.get(); }  // entries that found no room
+  // Entries that found no room, by map.
+  std::map<std::string, std::uint64_t> full() const;
+  bool has_room() const;  // each found some, so far
   std::vector<MapUse> maps() const;                   // its own
   std::vector<std::string> attached() const { return attachments_.present(); }
 
  private:
   void close();
-  bool put(const bpf_map* map, const void* key, const void* value);
+  static bool put(const bpf_map* map, const void* key, const void* value, Counter& full);
   static int on_denial(void* context, void* data, std::size_t size);
 
   decide_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
   Attachments attachments_;
   std::string refusal_;
-  Counter full_;
+  Counter rules_full_, directories_full_, names_full_, guarded_full_;
   const std::function<void(const KernelDenial&)>* visit_ = nullptr;  // during consume()
   std::size_t visited_ = 0;
 };

@@ -141,7 +141,7 @@ void KernelRules::changed(Device device) {
 bool KernelRules::alone(Device device) const {
   const std::lock_guard lock(mutex_);
   const auto paths = paths_.find(device);
-  return paths != paths_.end() && paths->second.whole && decider_.works() && decider_.full() == 0 && !unknown_.contains(device);
+  return paths != paths_.end() && paths->second.whole && decider_.works() && decider_.has_room() && !unknown_.contains(device);
 }
 
 void KernelRules::write_paths(Device device) {
