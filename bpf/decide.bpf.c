@@ -50,7 +50,7 @@ static __always_inline int decide_away(struct opening *opening, struct file *fil
   bool itself = opening->denied;
   if (!itself) look_far_above(opening, dentry, inode, 1);
   if (opening->denied) {
-    if (!itself) keep_in_mind(opening, inode);
+    if (!itself) keep_in_mind(opening, (__u64)inode);
     count_away(JANUS_AWAY_DENIED);
     if (opening->deep) count_away(JANUS_AWAY_DEEP);
     return -EPERM;
@@ -80,13 +80,13 @@ int BPF_PROG(decide_open, struct file *file, int result) {
       .reads = (BPF_CORE_READ(file, f_mode) & FMODE_READ) != 0,
       .asks = away,
   };
-  if (!look_up_inode(&opening, inode, JANUS_REACH_ITSELF)) was_found(&opening, inode);
+  if (!look_up_inode(&opening, (__u64)inode, JANUS_REACH_ITSELF)) was_found(&opening, (__u64)inode);
   if (away) return decide_away(&opening, file, dentry, inode);
   // It has a mark that nothing silences: the gate tells a path that is too long.
   if (opening.denied) return record(&opening, task, entry, file, inode, 0) ? -EPERM : 0;
   look_far_above(&opening, dentry, inode, 0);
   if (!opening.denied) return 0;
-  keep_in_mind(&opening, inode);
+  keep_in_mind(&opening, (__u64)inode);
   if (!record(&opening, task, entry, file, inode, 1)) count_lost(&opening);
   return -EPERM;
 }
@@ -115,7 +115,7 @@ int real_inodes(struct janus_real_inodes_args *ctx) {
   ctx->count = 0;
   if (!file) return 0;
   struct janus_rule_key first = {}, second = {};
-  int count = real_keys(BPF_CORE_READ(file, f_path.dentry, d_inode), &first, &second);
+  int count = real_keys((__u64)BPF_CORE_READ(file, f_path.dentry, d_inode), &first, &second);
   ctx->keys[0] = first;
   ctx->keys[1] = second;
   ctx->count = count;

@@ -1,6 +1,6 @@
 // A file, as the kernel has it: by a descriptor, and by its names up to its file system's root.
 //
-// Owns: how a path is written backwards. No maps.
+// Owns: how a path is written backwards, and whether a rename went on meanwhile. No maps.
 #pragma once
 
 #include "kernel.h"
@@ -12,6 +12,15 @@
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define S_IFDIR 0040000
+
+// Bumped by every rename on the node (fs/dcache.c). Odd: one is under way.
+extern const void rename_lock __ksym __weak;
+
+static __always_inline __u32 rename_sequence(void) {
+  __u32 sequence = 0;
+  if (&rename_lock) bpf_probe_read_kernel(&sequence, sizeof(sequence), &rename_lock);
+  return sequence;
+}
 
 // The caller's open files, by descriptor.
 static __always_inline struct file **own_files(void) {

@@ -100,9 +100,6 @@ static struct iter_cgroup {
   char path[2 * JANUS_CGROUP_MAX];  // the second half is slack: a name, and for the verifier
 } iter_cgroups[JANUS_TASK_CGROUPS];
 
-// Bumped by every rename on the node (fs/dcache.c). Odd: one is under way.
-extern const void rename_lock __ksym __weak;
-
 // Bytes of the ring that waited at once, at most.
 __u64 ring_peak;
 
@@ -112,12 +109,6 @@ int identity_group_fd = -1;
 static __always_inline void count(__u32 which) {
   __u64 *value = bpf_map_lookup_elem(&counters, &which);
   if (value) __sync_fetch_and_add(value, 1);
-}
-
-static __always_inline __u32 rename_sequence(void) {
-  __u32 sequence = 0;
-  if (&rename_lock) bpf_probe_read_kernel(&sequence, sizeof(sequence), &rename_lock);
-  return sequence;
 }
 
 // ---- executables ----------------------------------------------------------

@@ -13,9 +13,11 @@
 #include <bpf/bpf_helpers.h>
 
 #include "event.h"
+#include "file.h"
 #include "overlay.h"
 
 #define LEVELS 4096  // above an object that are looked at
+#define TRIES 4      // looks around it, as long as each is crossed by a rename, which could hide what is above
 
 // File systems on which a number and a generation say which inode it is, as long as the superblock lives.
 #define EXT4_SUPER_MAGIC 0xef53
@@ -83,6 +85,7 @@ struct {
 } ways SEC(".maps");
 
 // ---- what an inode is --------------------------------------------------------
+// Functions that are not static are verified by themselves, once. They take no kernel pointer, but its address.
 
 static __always_inline bool add_key(struct inode *inode, struct janus_rule_key *key) {
   if (!inode) return 0;
@@ -96,7 +99,8 @@ static __always_inline bool add_key(struct inode *inode, struct janus_rule_key *
 
 // The inode itself; of an overlay's, those of its layers: a directory may be in both, and what is
 // copied up keeps its lower one (unless that has other names, which have nothing to do with the copy).
-static __noinline int real_keys(struct inode *inode, struct janus_rule_key *first, struct janus_rule_key *second) {
+__noinline int real_keys(__u64 address, struct janus_rule_key *first, struct janus_rule_key *second) {
+  struct inode *inode = (struct inode *)address;
   if (!inode || !first || !second) return 0;
   first->superblock = second->superblock = (__u64)BPF_CORE_READ(inode, i_sb);
   if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC) return add_key(inode, first);
@@ -163,7 +167,7 @@ static __always_inline bool look_up_rule(struct opening *opening, struct janus_r
   return 1;
 }
 
-static __noinline int look_up_inode(struct opening *opening, struct inode *inode, __u32 reach) {
+__noinline int look_up_inode(struct opening *opening, __u64 inode, __u32 reach) {
   if (!opening) return 0;
   struct janus_rule_key first = {}, second = {};
   int count = real_keys(inode, &first, &second);
@@ -180,7 +184,7 @@ static __always_inline bool look_up_found(struct opening *opening, struct janus_
 }
 
 // Whether it was denied for where it was.
-static __noinline int was_found(struct opening *opening, struct inode *inode) {
+__noinline int was_found(struct opening *opening, __u64 inode) {
   if (!opening || !founds_used) return 0;
   struct janus_rule_key first = {}, second = {};
   int count = real_keys(inode, &first, &second);
@@ -189,7 +193,7 @@ static __noinline int was_found(struct opening *opening, struct inode *inode) {
 }
 
 // It stays denied, wherever it goes.
-static __noinline int keep_in_mind(struct opening *opening, struct inode *inode) {
+__noinline int keep_in_mind(struct opening *opening, __u64 inode) {
   if (!opening || !opening->version) return 0;
   struct janus_rule_key first = {}, second = {};
   if (real_keys(inode, &first, &second) == 0) return 0;
@@ -203,9 +207,11 @@ static __noinline int keep_in_mind(struct opening *opening, struct inode *inode)
 // ---- what lies above it ------------------------------------------------------
 
 struct ascent {
-  struct dentry *dentry;
+  struct dentry *dentry;  // where it has come to
+  struct dentry *from;
   struct opening *opening;
   struct ways *ways;
+  __u64 superblock;
   __u32 levels;  // above the object
   bool all;      // directories are looked up whether they are in `directories` or not
   bool whole;    // it has come to the root
@@ -225,10 +231,9 @@ static long look_above(__u32 index, struct ascent *ascent) {
   ascent->ways->dentries[ascent->levels % JANUS_LEVELS] = (__u64)dentry;
   ascent->dentry = parent;
   ++ascent->levels;
-  struct inode *inode = BPF_CORE_READ(parent, d_inode);
-  __u64 address = (__u64)inode;
-  if (!ascent->all && !bpf_map_lookup_elem(&directories, &address)) return 0;
-  return look_up_inode(ascent->opening, inode, reach_of(ascent->levels));
+  __u64 inode = (__u64)BPF_CORE_READ(parent, d_inode);
+  if (!ascent->all && !bpf_map_lookup_elem(&directories, &inode)) return 0;
+  return look_up_inode(ascent->opening, inode, reach_of(ascent->levels)) != 0;
 }
 
 struct descent {
@@ -250,24 +255,36 @@ static long look_below(__u32 index, struct descent *descent) {
   return 0;
 }
 
+// Once more, if something was renamed meanwhile.
+static long look_around(__u32 index, struct ascent *ascent) {
+  __u32 sequence = rename_sequence();
+  ascent->dentry = ascent->from;
+  ascent->levels = 0;
+  ascent->whole = 0;
+  bpf_loop(LEVELS, look_above, ascent, 0);
+  struct opening *opening = ascent->opening;
+  if (opening->denied) return 1;
+  if (!ascent->whole) {
+    // What lies above is not all known: it is denied if anything deeper is, there.
+    struct janus_rule_key anywhere = {.superblock = ascent->superblock};
+    opening->deep = look_up_rule(opening, &anywhere, JANUS_REACH_DEEPER);
+    return 1;
+  }
+  ascent->ways->key.above = 0;
+  struct descent descent = {.opening = opening, .ways = ascent->ways, .levels = ascent->levels};
+  bpf_loop(JANUS_LEVELS, look_below, &descent, 0);
+  return opening->denied || (!(sequence & 1) && sequence == rename_sequence());
+}
+
 // What is denied of it for where it is. `all`: no mark holds a directory any more.
 static __always_inline void look_far_above(struct opening *opening, struct dentry *dentry, struct inode *inode, bool all) {
   __u32 zero = 0;
   struct ways *way = bpf_map_lookup_elem(&ways, &zero);
   struct janus_guarded_key here = {.container = opening->container, .device = BPF_CORE_READ(inode, i_sb, s_dev)};
   if (!way || !bpf_map_lookup_elem(&guarded, &here)) return;
-  struct ascent ascent = {.dentry = dentry, .opening = opening, .ways = way, .levels = 0, .all = all, .whole = 0};
-  bpf_loop(LEVELS, look_above, &ascent, 0);
-  if (opening->denied) return;
-  if (!ascent.whole) {
-    // What lies above is not all known: it is denied if anything deeper is, there.
-    struct janus_rule_key anywhere = {.superblock = (__u64)BPF_CORE_READ(inode, i_sb)};
-    opening->deep = look_up_rule(opening, &anywhere, JANUS_REACH_DEEPER);
-    return;
-  }
-  way->key.container = opening->container;
+  way->key.container = here.container;
   way->key.device = here.device;
-  way->key.above = 0;
-  struct descent descent = {.opening = opening, .ways = way, .levels = ascent.levels};
-  bpf_loop(JANUS_LEVELS, look_below, &descent, 0);
+  struct ascent ascent = {
+      .from = dentry, .opening = opening, .ways = way, .superblock = (__u64)BPF_CORE_READ(inode, i_sb), .all = all};
+  bpf_loop(TRIES, look_around, &ascent, 0);
 }

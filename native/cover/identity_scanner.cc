@@ -39,8 +39,9 @@ constexpr int kReads = 64;
 
 constexpr std::size_t kWhose = 4096;
 
-// What the kernel has denied, and nobody has taken in.
+// What the kernel has denied for where it is: so much is looked at in so long.
 constexpr std::size_t kSeen = 4096;
+constexpr std::uint64_t kSeenAgainNs = 1'000'000'000;
 
 }  // namespace
 
@@ -86,7 +87,11 @@ void IdentityScanner::see(std::uint64_t container, Device device, std::string_vi
   const std::string_view directory = parent_of(path);
   {
     const std::lock_guard lock(queue_mutex_);
-    if (seen_.size() >= kSeen) return;
+    if (const std::uint64_t now = monotonic_ns(); now - seen_since_ns_ > kSeenAgainNs) {
+      seen_lately_.clear();
+      seen_since_ns_ = now;
+    }
+    if (seen_lately_.size() >= kSeen || !seen_lately_.emplace(device, path).second) return;
     seen_.push_back({.container = container,
                      .entry = {.device = device,
                                .directory = {},
@@ -309,7 +314,7 @@ void IdentityScanner::take_in() {
     if (entries.empty()) break;
     for (TreeWatch::Entry& entry : entries) {
       const std::uint64_t container = whose(entry, *policy);
-      take_over({.container = container, .entry = std::move(entry), .seen = false});
+      enqueue({.container = container, .entry = std::move(entry), .seen = false});
     }
   }
   if (lost) queue(parts_.planner.scan_again());
@@ -318,10 +323,10 @@ void IdentityScanner::take_in() {
     const std::lock_guard lock(queue_mutex_);
     seen.swap(seen_);
   }
-  for (Appeared& each : seen) take_over(std::move(each));
+  for (Appeared& each : seen) enqueue(std::move(each));
 }
 
-void IdentityScanner::take_over(Appeared appeared) {
+void IdentityScanner::enqueue(Appeared appeared) {
   const std::uint64_t container = appeared.container;
   if (appeared_shares_.take(container)) return appeared_.push_back(container, std::move(appeared));
   parts_.refusals.add(container, "trees");

@@ -12,8 +12,9 @@
 #include <cstddef>
 #include <deque>
 #include <map>
-#include <mutex>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -96,7 +97,7 @@ class IdentityScanner {
   UniqueFd open_directory(const Superblock& superblock, TreeWatch::Entry& entry) const;
   void take_in();
   bool grow();
-  void take_over(Appeared appeared);
+  void enqueue(Appeared appeared);
   void pin_new(Appeared& appeared, std::size_t& left);
   void sweep_now(const Sweep& sweep);
   void push(Scan scan, bool first);
@@ -118,6 +119,9 @@ class IdentityScanner {
   Turns<Scan> scans_;  // the thread alone pushes to the front, and goes on
   std::deque<Sweep> sweeps_;
   std::deque<Appeared> seen_;
+  // Each is tried once a second: one that can't be pinned is denied, and so seen, again and again.
+  std::set<std::pair<Device, std::string>> seen_lately_;
+  std::uint64_t seen_since_ns_ = 0;
   // What has appeared and was not looked at yet; the thread's.
   Turns<Appeared> appeared_;
   Shares appeared_shares_;

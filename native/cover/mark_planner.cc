@@ -139,8 +139,9 @@ void MarkPlanner::update_learning(const Devices& devices) {
   Devices changed;
   for (const Device device : devices) {
     const Superblock* superblock = policy->find(device);
-    const bool by_kernel = superblock != nullptr && superblock->by_kernel;
-    if (by_kernel != parts_.identities.decided_by_kernel(device) || (!by_kernel && by_kernel_.contains(device))) changed.insert(device);
+    const bool by_kernel = parts_.identities.decided_by_kernel(device);
+    const bool published = superblock != nullptr && superblock->by_kernel;
+    if (by_kernel != published || by_kernel != by_kernel_.contains(device)) changed.insert(device);
   }
   if (!changed.empty()) publish_learning(changed);
 }

@@ -62,16 +62,19 @@ export class RpcError extends Error {
 export class JanusClient {
   readonly #client: Client;
   readonly #diagnose: () => Promise<string | undefined>;
+  readonly #deadlineMs: number;
 
-  /** `diagnose` says why nobody answers, if it knows. */
+  /** `diagnose` says why nobody answers, if it knows. A call that isn't answered after `deadlineMs` fails. */
   constructor(
     address: string,
     credentials: ChannelCredentials,
     diagnose: () => Promise<string | undefined> = async () => undefined,
+    deadlineMs = DEADLINE_MS,
   ) {
     // A guard as it was applied may be as large as a request, and comes with more.
     this.#client = new Client(address, credentials, { "grpc.max_receive_message_length": -1 });
     this.#diagnose = diagnose;
+    this.#deadlineMs = deadlineMs;
   }
 
   createGuard(guard: MessageInitShape<typeof JanusdConfigSchema>): Promise<JanusdHandle> {
@@ -156,7 +159,7 @@ export class JanusClient {
         (bytes) => fromBinary(method.output, bytes),
         create(method.input, request),
         new Metadata(),
-        { deadline: Date.now() + DEADLINE_MS },
+        { deadline: Date.now() + this.#deadlineMs },
         (error, response) => {
           if (error !== null) this.#explain(error).then(reject, reject);
           else if (response !== undefined) resolve(response);
@@ -172,7 +175,7 @@ export class JanusClient {
     return new Promise((resolve, reject) => {
       const responses: MessageShape<O>[] = [];
       let failed = false;
-      this.#open(method, request, { deadline: Date.now() + DEADLINE_MS })
+      this.#open(method, request, { deadline: Date.now() + this.#deadlineMs })
         .on("data", (response: MessageShape<O>) => responses.push(response))
         .on("error", (error: ServiceError) => {
           failed = true;

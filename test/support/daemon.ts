@@ -121,7 +121,12 @@ export class Daemon {
         for (const watcher of this.#watchers) watcher();
       });
     }
-    this.client = new JanusClient(this.grpcAddress, options.credentials ?? credentials.createInsecure());
+    this.client = new JanusClient(
+      this.grpcAddress,
+      options.credentials ?? credentials.createInsecure(),
+      undefined,
+      patienceMs,
+    );
   }
 
   /** Resolves when /readyz says so; rejects, with what it wrote, if the daemon ends first. */
