@@ -82,12 +82,11 @@ int BPF_PROG(decide_open, struct file *file, int result) {
   };
   if (!look_up_inode(&opening, (__u64)inode, JANUS_REACH_ITSELF)) was_found(&opening, (__u64)inode);
   if (away) return decide_away(&opening, file, dentry, inode);
-  // It has a mark that nothing silences: the gate tells a path that is too long.
-  if (opening.denied) return record(&opening, task, entry, file, inode, 0) ? -EPERM : 0;
-  look_far_above(&opening, dentry, inode, 0);
+  bool itself = opening.denied;
+  if (!itself) look_far_above(&opening, dentry, inode, 0);
   if (!opening.denied) return 0;
-  keep_in_mind(&opening, (__u64)inode);
-  if (!record(&opening, task, entry, file, inode, 1)) count_lost(&opening);
+  if (!itself) keep_in_mind(&opening, (__u64)inode);
+  if (!record(&opening, task, entry, file, inode, !itself)) count_lost(&opening);
   return -EPERM;
 }
 

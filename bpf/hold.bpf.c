@@ -288,7 +288,9 @@ static long look_up_name(__u32 index, struct names *names) {
     names->denied = 0;
     return 1;
   }
-  struct ascent ascent = {.dentry = (void *)name - bpf_core_field_offset(struct dentry, d_u.d_alias), .denied = 1};
+  __u64 offset = bpf_core_field_exists(struct dentry___old, d_u) ? bpf_core_field_offset(struct dentry___old, d_u.d_alias)
+                                                                 : bpf_core_field_offset(struct dentry, d_alias);
+  struct ascent ascent = {.dentry = (void *)name - offset, .denied = 1};
   bpf_loop(LEVELS, look_up, &ascent, 0);
   names->next = BPF_CORE_READ(name, next);
   return ascent.denied;

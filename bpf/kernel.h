@@ -95,6 +95,12 @@ struct dentry {
   struct inode *d_inode;
   union {
     struct hlist_node d_alias;
+  };
+};
+// Before Linux 7.0.
+struct dentry___old {
+  union {
+    struct hlist_node d_alias;
   } d_u;
 };
 
