@@ -69,7 +69,7 @@ static __always_inline bool record(struct opening *opening, struct task_struct *
   struct denial_scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
   if (!scratch) return 0;
   struct name_walk walk = {
-      .dentry = BPF_CORE_READ(file, f_path.dentry), .buffer = scratch->path, .off = JANUS_DENIAL_PATH, .whole = 0};
+      .dentry = BPF_CORE_READ(file, f_path.dentry), .buffer = scratch->path, .off = UNKNOWN(JANUS_DENIAL_PATH), .whole = 0};
   bpf_loop(LEVELS, denied_step, &walk, 0);
   if (!walk.whole) return 0;
   struct janus_denial *head = &scratch->record.head;

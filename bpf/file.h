@@ -8,6 +8,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "loop.h"
+
 #define NAME_MASK 0xff  // a directory entry's name has at most 255 bytes
 #define S_IFMT 0170000
 #define S_IFREG 0100000
@@ -44,7 +46,7 @@ static __always_inline bool leads_to(struct nameidata *lookup, struct dentry *de
 struct name_walk {
   struct dentry *dentry;
   char *buffer;  // written backwards from `size`; 255 bytes after that are slack, for the verifier
-  __u32 off;
+  __u32 off;     // begins as UNKNOWN(size)
   bool whole;    // it has come to the root
 };
 

@@ -119,7 +119,7 @@ static long exe_step(__u32 index, struct name_walk *walk) { return add_name(walk
 // Writes the executable's path, as its file system names it, into `buffer` of 2 *
 // JANUS_EXE_MAX bytes; returns where it starts there (it ends at JANUS_EXE_MAX).
 static __always_inline __u32 exe_path(struct file *file, char *buffer) {
-  struct name_walk walk = {.buffer = buffer, .off = JANUS_EXE_MAX};
+  struct name_walk walk = {.buffer = buffer, .off = UNKNOWN(JANUS_EXE_MAX)};
   if (!file) return JANUS_EXE_MAX;
   walk.dentry = BPF_CORE_READ(file, f_path.dentry);
   bpf_loop(64, exe_step, &walk, 0);
@@ -664,13 +664,13 @@ struct asker_walk {
   struct path of;             // what is asked about
   struct task_struct *thread; // who is opening it
   struct nameidata *lookup;
-  bool several;
+  __u32 found;  // threads; begins as UNKNOWN(0)
 };
 
 static __always_inline void look_at_lookup(struct task_struct *thread, struct asker_walk *walk) {
   struct nameidata *lookup = BPF_CORE_READ(thread, nameidata);
   if (!leads_to(lookup, walk->of.dentry, walk->of.mnt)) return;
-  walk->several = walk->thread != 0;
+  ++walk->found;
   walk->thread = thread;
   walk->lookup = lookup;
 }
@@ -680,7 +680,7 @@ static long asker_step(__u32 index, struct asker_walk *walk) {
   if (!at || at == walk->head) return 1;
   look_at_lookup((void *)at - bpf_core_field_offset(struct task_struct, thread_node), walk);
   walk->at = BPF_CORE_READ(at, next);
-  return walk->several;
+  return walk->found > 1;
 }
 
 // By what path the actor asks for the file: the kernel's own copy, which nobody can
@@ -689,7 +689,8 @@ static long asker_step(__u32 index, struct asker_walk *walk) {
 static __noinline int read_asked(struct janus_slot *slot, struct task_struct *task, struct file *file) {
   if (!slot || !task || !file) return 0;
   slot->locate.asked_len = 0;
-  struct asker_walk walk = {.of = {.mnt = BPF_CORE_READ(file, f_path.mnt), .dentry = BPF_CORE_READ(file, f_path.dentry)}};
+  struct asker_walk walk = {.of = {.mnt = BPF_CORE_READ(file, f_path.mnt), .dentry = BPF_CORE_READ(file, f_path.dentry)},
+                            .found = UNKNOWN(0)};
   if (BPF_CORE_READ(task, signal, nr_threads) == 1) {
     look_at_lookup(task, &walk);
   } else {
@@ -700,7 +701,7 @@ static __noinline int read_asked(struct janus_slot *slot, struct task_struct *ta
   }
   struct task_struct *thread = walk.thread;
   struct nameidata *lookup = walk.lookup;
-  if (!thread || walk.several) return 0;
+  if (walk.found != 1) return 0;
   long size = bpf_probe_read_kernel_str(slot->asked, sizeof(slot->asked), BPF_CORE_READ(lookup, name, name));
   // Nothing holds it: it was its name if it is still looked up now.
   if (size > 1 && BPF_CORE_READ(thread, nameidata) == lookup && BPF_CORE_READ(lookup, path.dentry) == walk.of.dentry)

@@ -75,6 +75,7 @@ __u32 founds_used;  // 1: there may be some
 // The way from an object up, of one open. (A program that runs on a processor isn't begun there again.)
 struct ways {
   __u64 dentries[JANUS_LEVELS];  // those nearest to the root
+  __u32 levels;                  // from the object to where a look has come
   struct janus_name_key key;
 };
 struct {
@@ -212,7 +213,6 @@ struct ascent {
   struct opening *opening;
   struct ways *ways;
   __u64 superblock;
-  __u32 levels;  // above the object
   bool all;      // directories are looked up whether they are in `directories` or not
   bool whole;    // it has come to the root
 };
@@ -228,23 +228,22 @@ static long look_above(__u32 index, struct ascent *ascent) {
     ascent->whole = 1;
     return 1;
   }
-  ascent->ways->dentries[ascent->levels % JANUS_LEVELS] = (__u64)dentry;
+  ascent->ways->dentries[ascent->ways->levels % JANUS_LEVELS] = (__u64)dentry;
   ascent->dentry = parent;
-  ++ascent->levels;
+  ++ascent->ways->levels;
   __u64 inode = (__u64)BPF_CORE_READ(parent, d_inode);
   if (!ascent->all && !bpf_map_lookup_elem(&directories, &inode)) return 0;
-  return look_up_inode(ascent->opening, inode, reach_of(ascent->levels)) != 0;
+  return look_up_inode(ascent->opening, inode, reach_of(ascent->ways->levels)) != 0;
 }
 
 struct descent {
   struct opening *opening;
   struct ways *ways;
-  __u32 levels;  // from where it is to the object
 };
 
 static long look_below(__u32 index, struct descent *descent) {
-  if (descent->levels == 0) return 1;
-  __u32 levels = --descent->levels;
+  if (descent->ways->levels == 0) return 1;
+  __u32 levels = --descent->ways->levels;
   struct janus_name_key *key = &descent->ways->key;
   struct dentry *dentry = (struct dentry *)descent->ways->dentries[levels % JANUS_LEVELS];
   __builtin_memset(key->name, 0, JANUS_NAME);
@@ -259,7 +258,7 @@ static long look_below(__u32 index, struct descent *descent) {
 static long look_around(__u32 index, struct ascent *ascent) {
   __u32 sequence = rename_sequence();
   ascent->dentry = ascent->from;
-  ascent->levels = 0;
+  ascent->ways->levels = 0;
   ascent->whole = 0;
   bpf_loop(LEVELS, look_above, ascent, 0);
   struct opening *opening = ascent->opening;
@@ -271,7 +270,7 @@ static long look_around(__u32 index, struct ascent *ascent) {
     return 1;
   }
   ascent->ways->key.above = 0;
-  struct descent descent = {.opening = opening, .ways = ascent->ways, .levels = ascent->levels};
+  struct descent descent = {.opening = opening, .ways = ascent->ways};
   bpf_loop(JANUS_LEVELS, look_below, &descent, 0);
   return opening->denied || (!(sequence & 1) && sequence == rename_sequence());
 }
