@@ -1,29 +1,40 @@
 #!/usr/bin/env bash
-# Makes what QEMU boots of one of Debian's kernels: kernel.sh META-PACKAGE DIRECTORY
-# leaves DIRECTORY/{vmlinuz,initrd,release}. Installs nothing: the package is kept outside the checkout, in
-# $JANUSD_KERNELS_CACHE, or ~/.cache/janusd/kernels. Without a network the newest one that is there is taken.
-# Exit status 69: there is none, and apt gives none.
+# Makes what QEMU boots of one of Debian's kernels: kernel.sh META-PACKAGE DIRECTORY [SUITE]
+# leaves DIRECTORY/{vmlinuz,initrd,release}. Installs nothing: the packages are kept outside the checkout, in
+# $JANUSD_KERNELS_CACHE, or ~/.cache/janusd/kernels. With a SUITE, of that one, whatever this machine's are.
+# Without a network the newest kernel that is there is taken. Exit status 69: there is none, and apt gives none.
 set -euo pipefail
-meta=$1 directory=$2 self=$(realpath "$0")
-cache=${JANUSD_KERNELS_CACHE:-$HOME/.cache/janusd/kernels}/$meta
+meta=$1 directory=$2 suite=${3-} self=$(realpath "$0")
+cache=${JANUSD_KERNELS_CACHE:-$HOME/.cache/janusd/kernels}/$meta${suite:+-$suite}
 mkdir -p "$directory" "$cache"
 exec 9>"$cache/lock"
 flock 9
 
-# The meta package names the package of the newest kernel, and that its version.
+apt_options=(-o APT::Sandbox::User=root)
+if [ -n "$suite" ]; then
+  mkdir -p "$cache"/apt/{lists,cache/archives}/partial
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" >"$cache/apt/sources.list"
+  apt_options+=(-o "Dir::Etc::SourceList=$cache/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o "Dir::State::Lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt/cache")
+fi
+
+# What a package depends on, by the beginning of its name.
+depends() { apt-cache "${apt_options[@]}" depends "$1" 2>/dev/null | awk -v prefix="$2" '$1 == "Depends:" && index($2, prefix) == 1 { print $2 }'; }
+
+# The meta package names the package of the newest kernel, and that its version. From 6.17 on it has its files in others.
 download() {
   local package
-  package=$(apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image-/ { print $2; exit }')
+  package=$(depends "$meta" linux-image- | head -n 1)
   [ -n "$package" ] || return 1
   [ -z "$(find "$cache" -maxdepth 1 -name "${package}_*.deb")" ] || return 0
   rm -rf "$cache/new"
   mkdir "$cache/new"
-  (cd "$cache/new" && apt-get download -qq -o APT::Sandbox::User=root "$package") || return 1
+  (cd "$cache/new" && apt-get download -qq "${apt_options[@]}" "$package" $(depends "$package" linux-binary-) $(depends "$package" linux-modules-)) || return 1
   rm -f "$cache"/*.deb
   mv "$cache"/new/*.deb "$cache/"
 }
-download || { apt-get update -qq && download; } || echo "kernel.sh: apt doesn't give $meta" >&2
-deb=$(find "$cache" -maxdepth 1 -name '*.deb' | sort --version-sort | tail -n 1)
+download || { apt-get update -qq "${apt_options[@]}" && download; } || echo "kernel.sh: apt doesn't give $meta${suite:+ of $suite}" >&2
+deb=$(find "$cache" -maxdepth 1 -name 'linux-image-*.deb' | sort --version-sort | tail -n 1)
 [ -n "$deb" ] || exit 69
 
 release=$(basename "$deb")
@@ -34,10 +45,14 @@ cd "$directory"
 
 rm -rf tree root
 mkdir -p tree root/{bin,dev,proc,sys,disk}
-dpkg-deb --fsys-tarfile "$deb" | tar -x -C tree --wildcards "./boot/vmlinuz-*" "./lib/modules/*/modules.*" \
-  "./lib/modules/*/kernel/drivers/virtio/*" "./lib/modules/*/kernel/drivers/block/virtio_blk.ko*" \
-  "./lib/modules/*/kernel/fs/overlayfs/*"
-cp "tree/boot/vmlinuz-$release" vmlinuz
+modules='*/lib/modules/*'
+for package in "$cache"/*.deb; do
+  # (tar minds a pattern that fits nothing.)
+  dpkg-deb --fsys-tarfile "$package" | tar -x -C tree --wildcards "./boot/vmlinuz-*" "$modules/vmlinuz" "$modules/modules.*" \
+    "$modules/kernel/drivers/virtio/*" "$modules/kernel/drivers/block/virtio_blk.ko*" "$modules/kernel/fs/overlayfs/*" 2>/dev/null || true
+done
+[ ! -d tree/usr/lib ] || mv tree/usr/lib tree/
+mv tree/boot/vmlinuz-* vmlinuz 2>/dev/null || mv tree/lib/modules/*/vmlinuz vmlinuz
 find tree -name '*.ko.xz' -exec xz --decompress {} +
 busybox depmod -b tree "$release"
 

@@ -13,10 +13,12 @@ import { staticProgram } from "../support/container.js";
 
 const here = new URL(".", import.meta.url).pathname;
 
-/** Series, and the package that names its newest kernel. */
+/** Series, and the package that names its newest kernel; of what suite, if not of this machine's. */
 const PACKAGES = {
-  "6.1": "linux-image-cloud-amd64",
-  "6.12": "linux-image-6.12-cloud-amd64",
+  "6.1": ["linux-image-cloud-amd64"],
+  "6.12": ["linux-image-6.12-cloud-amd64"],
+  /** What the next Debian may have. */
+  newest: ["linux-image-cloud-amd64", "sid"],
 } as const;
 
 export type Series = keyof typeof PACKAGES;
@@ -30,7 +32,8 @@ const NO_KERNEL = 69;
 
 /** What is booted, in a directory of its own. Returns its release; undefined if apt has no such kernel. */
 export function makeKernel(series: Series, directory: string): string | undefined {
-  const { status } = spawnSync(join(here, "kernel.sh"), [PACKAGES[series], directory], {
+  const [package_, ...suite] = PACKAGES[series];
+  const { status } = spawnSync(join(here, "kernel.sh"), [package_, directory, ...suite], {
     stdio: ["ignore", "ignore", "inherit"],
   });
   if (status === NO_KERNEL) return undefined;
