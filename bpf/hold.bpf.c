@@ -282,14 +282,17 @@ struct names {
   bool denied;
 };
 
+// Where a dentry has its place in the list of its inode's names.
+static __noinline __u64 alias_offset(void) { return bpf_core_field_offset(struct dentry, d_alias); }
+static __noinline __u64 alias_offset_old(void) { return bpf_core_field_offset(struct dentry___old, d_u.d_alias); }
+
 static long look_up_name(__u32 index, struct names *names) {
   struct hlist_node *name = names->next;
   if (!name) {
     names->denied = 0;
     return 1;
   }
-  __u64 offset = bpf_core_field_exists(struct dentry___old, d_u) ? bpf_core_field_offset(struct dentry___old, d_u.d_alias)
-                                                                 : bpf_core_field_offset(struct dentry, d_alias);
+  __u64 offset = bpf_core_field_exists(struct dentry___old, d_u) ? alias_offset_old() : alias_offset();
   struct ascent ascent = {.dentry = (void *)name - offset, .denied = 1};
   bpf_loop(LEVELS, look_up, &ascent, 0);
   names->next = BPF_CORE_READ(name, next);
