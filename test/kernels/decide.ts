@@ -253,6 +253,9 @@ t.test("SIGKILL: what was denied stays denied, until the next daemon has taken o
   t.equal(await actor.rename("/vol/top", "/vol/elsewhere"), 0);
   t.equal(await actor.open("/vol/elsewhere/keys/key"), EPERM, "below an ancestor that is renamed now");
   t.equal(await actor.write("/vol/elsewhere/keys/new", "x"), EPERM);
+  t.equal(await actor.mkdir("/vol/top"), 0);
+  t.equal(await actor.mkdir("/vol/top/keys"), 0);
+  t.equal(await actor.write("/vol/top/keys/key", "x"), EPERM, "what stands at the guarded path now");
   t.equal(await actor.open("/data/open"), 0, "what nobody guards");
   t.equal((await actor.command("child", "open", "/data/keys/key", 0))[0], EPERM, "a process that is forked now");
   const late = await container.actor();
