@@ -30,17 +30,26 @@ t.test("replacing a guard has no unguarded moment", async (t) => {
   const actor = await container.actor();
   await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
   let over = false;
-  const storm = actor.repeat("/etc/secret", 1_000_000, 3000).finally(() => {
-    over = true;
-  });
+  const storm = (async () => {
+    const sum = { opened: 0, denied: 0 };
+    while (!over) {
+      const { opened, denied } = await actor.repeat("/etc/secret", 1_000_000, 100);
+      sum.opened += opened;
+      sum.denied += denied;
+    }
+    return sum;
+  })();
+  const start = performance.now();
   let replaced = 0;
-  while (!over) {
+  // (Where the kernel denies by itself, the storm leaves an emulated machine's only processor to nobody for long.)
+  while (replaced <= 10 || performance.now() - start < 3000) {
     await daemon.createGuard(
       guardOn(container, { deny: ["/etc/secret", "/etc/other"], tags: { round: String(replaced++) } }),
     );
     await daemon.createGuard(guardOn(container, { deny: ["/etc/secret"] }));
   }
+  over = true;
   const { opened, denied } = await storm;
-  t.ok(replaced > 10 && denied > 1000, `${replaced} replacements, ${denied} denied`);
+  t.ok(denied > 1000, `${replaced} replacements, ${denied} denied`);
   t.equal(opened, 0);
 });

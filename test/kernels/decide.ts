@@ -265,7 +265,7 @@ t.test("SIGKILL: what was denied stays denied, until the next daemon has taken o
 
   const second = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
   t.equal(pins().length, 1, "the new one's");
-  t.match(second.stderr, /took over/);
+  await eventually("it has taken over", () => /took over/.test(second.stderr));
   t.equal(await actor.open("/data/keys/key"), EPERM);
   await second.stop();
   t.equal(await late.open("/data/keys/key"), EPERM, "an ordered end keeps it as well");
