@@ -80,13 +80,15 @@ int BPF_PROG(decide_open, struct file *file, int result) {
       .reads = (BPF_CORE_READ(file, f_mode) & FMODE_READ) != 0,
       .asks = away,
   };
-  if (!look_up_inode(&opening, (__u64)inode, JANUS_REACH_ITSELF)) was_found(&opening, (__u64)inode);
+  bool pinned = look_up_inode(&opening, (__u64)inode, JANUS_REACH_ITSELF);
+  if (!pinned) was_found(&opening, (__u64)inode);
   if (away) return decide_away(&opening, file, dentry, inode);
-  bool itself = opening.denied;
-  if (!itself) look_far_above(&opening, dentry, inode, 0);
+  // It has a mark that nothing silences: the gate tells a path that is too long.
+  if (pinned) return record(&opening, task, entry, file, inode, 0) ? -EPERM : 0;
+  if (!opening.denied) look_far_above(&opening, dentry, inode, 0);
   if (!opening.denied) return 0;
-  if (!itself) keep_in_mind(&opening, (__u64)inode);
-  if (!record(&opening, task, entry, file, inode, !itself)) count_lost(&opening);
+  keep_in_mind(&opening, (__u64)inode);
+  if (!record(&opening, task, entry, file, inode, 1)) count_lost(&opening);
   return -EPERM;
 }
 
