@@ -40,7 +40,7 @@ constexpr int kReads = 64;
 constexpr std::size_t kWhose = 4096;
 
 // What the kernel has denied for where it is: so much is looked at in so long.
-constexpr std::size_t kSeen = 4096;
+constexpr std::size_t kSeen = 1024;
 constexpr std::uint64_t kSeenAgainNs = 1'000'000'000;
 
 }  // namespace
