@@ -1,8 +1,9 @@
 // Denies opens and execs of guarded containers in the kernel.
 //
 // Owns: the decision about what user space has said is certain (native/identity/
-// kernel_rules.h): which inodes, to which container. Nothing is allowed here. Whatever
-// is not denied goes on to fanotify, so what is missing here costs time only.
+// kernel_rules.h): which inodes and paths, to which container. Nothing is allowed here. Whatever
+// is not denied goes on to fanotify: so what is missing here costs time only, but in directories
+// that are ignored since all is certain (docs/tiers.md).
 //
 // What is denied for where it is, is told to user space, which pins it: from then on it is
 // denied wherever it goes. Until then it is kept in mind here. While the daemon is away

@@ -97,7 +97,7 @@ struct dentry {
     struct hlist_node d_alias;
   };
 };
-// Before Linux 7.0.
+// In 6.12 and before; 7.2 has the above.
 struct dentry___old {
   union {
     struct hlist_node d_alias;

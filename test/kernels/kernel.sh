@@ -21,7 +21,7 @@ fi
 # What a package depends on, by the beginning of its name.
 depends() { apt-cache "${apt_options[@]}" depends "$1" 2>/dev/null | awk -v prefix="$2" '$1 == "Depends:" && index($2, prefix) == 1 { print $2 }'; }
 
-# The meta package names the package of the newest kernel, and that its version. From 6.17 on it has its files in others.
+# The meta package names the package of the newest kernel, and that its version. Those of sid have their files in others.
 download() {
   local package
   package=$(depends "$meta" linux-image- | head -n 1)

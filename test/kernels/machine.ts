@@ -32,8 +32,8 @@ const NO_KERNEL = 69;
 
 /** What is booted, in a directory of its own. Returns its release; undefined if apt has no such kernel. */
 export function makeKernel(series: Series, directory: string): string | undefined {
-  const [package_, ...suite] = PACKAGES[series];
-  const { status } = spawnSync(join(here, "kernel.sh"), [package_, directory, ...suite], {
+  const [meta, ...suite] = PACKAGES[series];
+  const { status } = spawnSync(join(here, "kernel.sh"), [meta, directory, ...suite], {
     stdio: ["ignore", "ignore", "inherit"],
   });
   if (status === NO_KERNEL) return undefined;
