@@ -117,20 +117,20 @@ bool MarkPlanner::may_learn(Device device) const {
 void MarkPlanner::publish_learning(const Devices& devices) {
   auto next = std::make_shared<Policy>(*parts_.policy.get());
   ++next->generation;
-  for (const Device device : devices) {
-    const auto it = next->superblocks.find(device);
-    if (it == next->superblocks.end()) continue;
-    auto changed = std::make_shared<Superblock>(*it->second);
-    changed->learn = may_learn(device);
-    changed->by_kernel = parts_.identities.decided_by_kernel(device);
-    it->second = std::move(changed);
-  }
-  parts_.policy.publish(std::move(next));
   std::vector<Device> no_more;
   for (const Device device : devices) {
-    if (parts_.identities.decided_by_kernel(device)) by_kernel_.insert(device);
+    bool by_kernel = false;
+    if (const auto it = next->superblocks.find(device); it != next->superblocks.end()) {
+      auto changed = std::make_shared<Superblock>(*it->second);
+      changed->learn = may_learn(device);
+      // Asked once: what is pinned meanwhile may end it.
+      changed->by_kernel = by_kernel = parts_.identities.decided_by_kernel(device);
+      it->second = std::move(changed);
+    }
+    if (by_kernel) by_kernel_.insert(device);
     else if (by_kernel_.erase(device) > 0) no_more.push_back(device);
   }
+  parts_.policy.publish(std::move(next));
   parts_.learner.forget(no_more);
 }
 

@@ -92,6 +92,12 @@ std::vector<janus_rule_key> Decider::keys_of(int fd) const {
   return {args.keys, args.keys + std::min<std::size_t>(args.count, std::size(args.keys))};
 }
 
+template <typename Value>
+std::optional<Value> Decider::get(const bpf_map* map, const void* key) {
+  Value value{};
+  return bpf_map_lookup_elem(bpf_map__fd(map), key, &value) == 0 ? std::optional(value) : std::nullopt;
+}
+
 bool Decider::put(const bpf_map* map, const void* key, const void* value, Counter& full) {
   if (bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY) == 0) return true;
   full.add();
@@ -124,9 +130,7 @@ void Decider::remove(const janus_name_key& key) {
 }
 
 std::optional<janus_name> Decider::name(const janus_name_key& key) const {
-  janus_name name{};
-  if (skeleton_ == nullptr || bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.names), &key, &name) != 0) return std::nullopt;
-  return name;
+  return skeleton_ == nullptr ? std::nullopt : get<janus_name>(skeleton_->maps.names, &key);
 }
 
 bool Decider::set(const janus_guarded_key& key) {
@@ -139,9 +143,7 @@ void Decider::remove(const janus_guarded_key& key) {
 }
 
 std::optional<janus_rule> Decider::rule(const janus_rule_key& key) const {
-  janus_rule rule{};
-  if (skeleton_ == nullptr || bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.rules), &key, &rule) != 0) return std::nullopt;
-  return rule;
+  return skeleton_ == nullptr ? std::nullopt : get<janus_rule>(skeleton_->maps.rules, &key);
 }
 
 int Decider::fd() const { return ring_ == nullptr ? -1 : ring_buffer__epoll_fd(ring_); }

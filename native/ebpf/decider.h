@@ -96,6 +96,8 @@ class Decider {
 
  private:
   void close();
+  template <typename Value>
+  static std::optional<Value> get(const bpf_map* map, const void* key);
   static bool put(const bpf_map* map, const void* key, const void* value, Counter& full);
   static int on_denial(void* context, void* data, std::size_t size);
 
