@@ -284,6 +284,25 @@ export class Actor {
     return { opened, denied, other, p50, p99, max, total };
   }
 
+  /** Opens the path over and over, until what it returns is called: that tells how the opens ended. */
+  storm(path: string): () => Promise<Pick<RepeatResult, "opened" | "denied" | "other">> {
+    let over = false;
+    const stormed = (async () => {
+      const sum = { opened: 0, denied: 0, other: 0 };
+      while (!over) {
+        const { opened, denied, other } = await this.repeat(path, 1_000_000, 100);
+        sum.opened += opened;
+        sum.denied += denied;
+        sum.other += other;
+      }
+      return sum;
+    })();
+    return () => {
+      over = true;
+      return stormed;
+    };
+  }
+
   stop(): Promise<void> {
     return this.#process.stop();
   }
