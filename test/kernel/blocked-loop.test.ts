@@ -5,8 +5,9 @@ import { workspaceDirectory } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
 import { eventually, startDaemon } from "../support/daemon.js";
 import { guardOn } from "../support/guard.js";
+import { SLOW } from "../support/times.js";
 
-const blockMs = 5000;
+const blockMs = 5000 * SLOW;
 const opens = 50_000;
 
 t.test(

@@ -12,12 +12,10 @@ import { type Container, startContainer, staticProgram } from "../support/contai
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { standStill } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
+import { SLOW } from "../support/times.js";
 
 /** Of each case. `make soak` asks for 20. */
 const RUNS = Number(process.env["ENDING_RUNS"] ?? 2);
-
-/** How much slower than a machine this one is: `make kernels` has emulated processors. */
-const SLOW = Math.max(1, Number(process.env["TEST_PATIENCE_MS"] ?? 0) / 20_000);
 
 t.setTimeout(150_000 * (RUNS + 1) * SLOW);
 

@@ -6,10 +6,11 @@ import { endWith } from "../support/cleanup.js";
 import { startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
+import { SLOW } from "../support/times.js";
 
 /** What the kubelet waits, by default. */
-const PROBE_MS = 1000;
-const FLOOD_MS = 8000;
+const PROBE_MS = 1000 * SLOW;
+const FLOOD_MS = 8000 * SLOW;
 /** Opens between two probes. The ring has room for some 14,000 records: what a loop that stands for 3 s loses shows. */
 const OPENS = 500;
 const RING = "2M";

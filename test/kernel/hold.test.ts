@@ -13,6 +13,7 @@ import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { freeze, standStill } from "../support/freeze.js";
 import { guardOn } from "../support/guard.js";
 import { CLONE_NEWNS, neverUnseen, seen, volumeContainer } from "../support/new-mounts.js";
+import { SLOW } from "../support/times.js";
 
 const TRACEFS = "/sys/kernel/tracing";
 
@@ -43,8 +44,10 @@ function isStopped(pid: number): boolean {
   return field(pid, "State").startsWith("T");
 }
 
-/** Long enough to find who is held; by a stop, as it is done on every kernel. */
-const PATIENT = { flags: ["--hold=scheduler", "--hold-limit=3000"] };
+/** Long enough to find who is held, and no more than the daemon takes. */
+const LIMIT = `--hold-limit=${Math.min(10_000, 3000 * SLOW)}`;
+/** By a stop, as it is done on every kernel. */
+const PATIENT = { flags: ["--hold=scheduler", LIMIT] };
 
 /** Starts a process that is held at its exec, and waits until it stands still. */
 async function startHeld(container: Container): Promise<{ pid: number; done: Promise<unknown> }> {
@@ -161,7 +164,7 @@ t.test("with the event loop blocked, who is held is marked and goes on", async (
   const daemon = await startDaemon({ flags: PATIENT.flags, env }, t);
   const container = await volumeContainer(t);
   await daemon.createGuard(seen(container));
-  writeFileSync(`${file}.new`, "5000");
+  writeFileSync(`${file}.new`, String(5000 * SLOW));
   renameSync(`${file}.new`, file);
   await eventually("the loop is blocked", () => !existsSync(file));
   const result = await container.exec(["unshare", "-m", "cat", "/data/file"], { capabilities: "sys_admin" });
@@ -257,7 +260,7 @@ t.test("a thread with a mount namespace of its own is found", async (t) => {
 t.test("a new namespace without an exec: syscall tracepoints tell, where they are allowed", async (t) => {
   const mounted = existsSync(`${TRACEFS}/events`);
   if (!mounted) execFileSync("mount", ["-t", "tracefs", "tracefs", TRACEFS]);
-  const daemon = await startDaemon({ flags: ["--hold=syscalls", "--hold-limit=3000"] }, t).finally(() => {
+  const daemon = await startDaemon({ flags: ["--hold=syscalls", LIMIT] }, t).finally(() => {
     if (!mounted) execFileSync("umount", [TRACEFS]);
   });
   await neverUnseen(t, daemon);

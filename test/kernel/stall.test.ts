@@ -11,9 +11,7 @@ import { type Actor, startContainer } from "../support/container.js";
 import { type Daemon, eventually, runToEnd, startDaemon } from "../support/daemon.js";
 import { freeze, standStill } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
-
-/** How much slower than a machine this one is: `make kernels` has emulated processors. */
-const SLOW = Math.max(1, Number(process.env["TEST_PATIENCE_MS"] ?? 0) / 20_000);
+import { SLOW } from "../support/times.js";
 
 t.setTimeout(300_000 * SLOW);
 

@@ -18,6 +18,7 @@ import { type ChannelCredentials, credentials } from "@grpc/grpc-js";
 import { JanusClient, RpcError } from "../../src/cli/client.js";
 import type { JanusdConfigSchema, JanusdHandle } from "../../src/gen/janus_pb.js";
 import { killAtExit, workspaceDirectory } from "./cleanup.js";
+import { SLOW } from "./times.js";
 
 export type GuardInit = MessageInitShape<typeof JanusdConfigSchema>;
 
@@ -27,10 +28,7 @@ const program = new URL("../../bin/janusd", import.meta.url).pathname;
 export const realEnvironment: readonly [string, string] = ["env", "--unset=NODE_OPTIONS"];
 
 /** Generous: it fails a hung test, it does not measure. `make kernels` runs on emulated processors and gives it more. */
-const PATIENCE_MS = 20_000;
-const patienceMs = Number(process.env["TEST_PATIENCE_MS"] ?? PATIENCE_MS);
-/** How many times as long as on a machine of its own everything takes. */
-const slowness = Math.max(1, patienceMs / PATIENCE_MS);
+const patienceMs = Number(process.env["TEST_PATIENCE_MS"] ?? 20_000);
 
 export interface DaemonOptions {
   /** After --listen, --insecure, --http, --state-file, --node-name and --keep=false, so that they win, or listen at more. */
@@ -298,7 +296,7 @@ export async function eventually(
   check: () => boolean | Promise<boolean>,
   withinMs?: number,
 ): Promise<void> {
-  const limitMs = withinMs === undefined ? patienceMs : (withinMs + LOOK_MS) * slowness;
+  const limitMs = withinMs === undefined ? patienceMs : (withinMs + LOOK_MS) * SLOW;
   const deadline = Date.now() + limitMs;
   while (!(await check())) {
     if (Date.now() > deadline) throw new Error(`not within ${limitMs} ms: ${what}`);

@@ -1,3 +1,6 @@
+/** How many times as long as on a machine of its own everything takes: `make kernels` has emulated processors. */
+export const SLOW = Math.max(1, Number(process.env["TEST_PATIENCE_MS"] ?? 0) / 20_000);
+
 /**
  * Within what time the documentation says that something happens: the limits of `eventually` where a test waits for it.
  * Milliseconds.
