@@ -18,6 +18,7 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
 ip link set lo up
+modprobe loop # for /dev/loop-control
 
 # One clear line, exit status 1: what libbpf would find elsewhere isn't there, either.
 no_btf() {

@@ -49,7 +49,8 @@ modules='*/lib/modules/*'
 for package in "$cache"/*.deb; do
   # (tar minds a pattern that fits nothing.)
   dpkg-deb --fsys-tarfile "$package" | tar -x -C tree --wildcards "./boot/vmlinuz-*" "$modules/vmlinuz" "$modules/modules.*" \
-    "$modules/kernel/drivers/virtio/*" "$modules/kernel/drivers/block/virtio_blk.ko*" "$modules/kernel/fs/overlayfs/*" 2>/dev/null || true
+    "$modules/kernel/drivers/virtio/*" "$modules/kernel/drivers/block/virtio_blk.ko*" "$modules/kernel/fs/overlayfs/*" \
+    "$modules/kernel/drivers/block/loop.ko*" "$modules/kernel/fs/xfs/*" "$modules/kernel/lib/libcrc32c.ko*" "$modules/kernel/fs/fuse/fuse.ko*" 2>/dev/null || true
 done
 [ ! -d tree/usr/lib ] || mv tree/usr/lib tree/
 mv tree/boot/vmlinuz-* vmlinuz 2>/dev/null || mv tree/lib/modules/*/vmlinuz vmlinuz
