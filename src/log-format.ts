@@ -75,9 +75,12 @@ const EVENT_NAMES = [
   "MOVED_TO",
   "MOVE_SELF",
   "MOVE",
+  "LINK",
+  "TRUNCATE",
+  "WRITE",
 ] as const;
 
-/** The kinds that allow and deny paths ask about; the rest are only ever seen. */
+/** The kinds that allow and deny paths ask about. Fanotify has no such names of the rest, also where they are denied. */
 const PERMISSION_NAMES = ["OPEN_PERM", "ACCESS_PERM", "OPEN_EXEC_PERM"] as const;
 
 /**

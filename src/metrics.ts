@@ -244,7 +244,7 @@ const DEFINITIONS: readonly Definition[] = [
   {
     name: "janusd_decisions_total",
     type: "counter",
-    help: "Permission events of a guard that were answered while the actor waited. From 0, as soon as the guard is held.",
+    help: "Permission events of a guard that were answered while the actor waited, and changes that the kernel denied. From 0, as soon as the guard is held.",
     labels: ["namespace", "guard", "response"],
     read: ({ totals }) => totals.decisions(),
   },
@@ -819,7 +819,8 @@ ${rows.join("\n")}
   its labels; then they end. A guard of that name that comes back starts from 0.
 - \`event\` is one of
   ${kinds.slice(0, 7).join(", ")},
-  ${kinds.slice(7).join(", ")}.
+  ${kinds.slice(7, 14).join(", ")},
+  ${kinds.slice(14).join(", ")}.
 - \`response\` is \`allow\`, \`deny\`, or \`audit\`: allowed, and a guard in mode \`audit\` would have
   denied it. An open counts once, for the guard that its record is of.
 - Counters by guard are kept natively and by guard, not by subject: they stay exact when event

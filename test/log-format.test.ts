@@ -82,9 +82,9 @@ t.test("every specifier", (t) => {
   t.end();
 });
 
-t.test("permission names for what allow and deny paths judge, plain names for what is only watched", (t) => {
-  const names = (flags: number) => Array.from({ length: 13 }, (_, kind) => render("{event}", { kind, flags }));
-  const seenOnly = [
+t.test("permission names for what allow and deny paths judge, plain names for all else", (t) => {
+  const names = (flags: number) => Array.from({ length: 17 }, (_, kind) => render("{event}", { kind, flags }));
+  const others = [
     "MODIFY",
     "CLOSE_WRITE",
     "CLOSE_NOWRITE",
@@ -95,10 +95,14 @@ t.test("permission names for what allow and deny paths judge, plain names for wh
     "MOVED_FROM",
     "MOVED_TO",
     "MOVE_SELF",
+    "MOVE",
+    "LINK",
+    "TRUNCATE",
+    "WRITE",
   ];
-  t.same(names(FLAG.answered), ["OPEN_PERM", "ACCESS_PERM", "OPEN_EXEC_PERM", ...seenOnly]);
-  t.same(names(0), ["OPEN_PERM", "ACCESS_PERM", "OPEN_EXEC_PERM", ...seenOnly], "also where no answer was needed");
-  t.same(names(FLAG.watched), ["OPEN", "ACCESS", "OPEN_EXEC", ...seenOnly]);
+  t.same(names(FLAG.answered), ["OPEN_PERM", "ACCESS_PERM", "OPEN_EXEC_PERM", ...others]);
+  t.same(names(0), ["OPEN_PERM", "ACCESS_PERM", "OPEN_EXEC_PERM", ...others], "also where no answer was needed");
+  t.same(names(FLAG.watched), ["OPEN", "ACCESS", "OPEN_EXEC", ...others]);
   t.equal(render("{event}", { kind: 200 }), "UNKNOWN_200");
   t.end();
 });

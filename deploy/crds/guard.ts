@@ -5,17 +5,20 @@
  * CEL rules have a budget: the API server multiplies what a rule may cost by how often it may be
  * asked, so every list that rules look into has an upper limit.
  */
-import { flag, list, object, type Schema, string, text } from "./schema.ts";
+import { flag, list, object, type Rule, type Schema, string, text } from "./schema.ts";
 
 /** Of one resource. A guard over gRPC, or in a file, has no such limits. */
 export const LIMITS = { subjects: 32, paths: 512, globs: 256, path: 1023, logFormat: 4096 } as const;
 
-/** src/guard/guard.ts, and the events that only watch paths can have. */
+/** As src/guard/guard.ts has them: what allow and deny paths can have, what watch paths can, and what only deny paths can. */
 const ANSWERED = ["open", "access", "exec", "all"] as const;
 const SEEN = [
   ...["modify", "closewrite", "closenowrite", "close", "attrib", "create", "delete", "deleteself"],
   ...["move", "movedfrom", "movedto", "moveself"],
 ] as const;
+const DENIED = ["link", "truncate", "write"] as const;
+/** What deny paths can have, and no allow paths. */
+const CHANGES = ["create", "delete", "move", "movedfrom", "movedto", "attrib", ...DENIED] as const;
 
 const SPECIFIERS = [
   ...["pod", "node", "tags", "name", "namespace", "container", "response", "event", "path", "oldPath", "newPath"],
@@ -59,8 +62,20 @@ const glob: Schema = {
   ],
 };
 
-const has = (field: string): string => `(has(self.${field}) && size(self.${field}) > 0)`;
-const ANSWERS = `(${has("allow")} || ${has("deny")})`;
+const has = (field: string, of = "self"): string => `(has(${of}.${field}) && size(${of}.${field}) > 0)`;
+const answers = (of = "self"): string => `(${has("allow", of)} || ${has("deny", of)})`;
+const oneOf = (names: readonly string[]): string => `['${names.join("', '")}']`;
+/** Of a subject: it denies a change. */
+const changes = (of = "self"): string =>
+  `(${answers(of)} && has(${of}.events) && ${of}.events.exists(e, e in ${oneOf(CHANGES)}))`;
+const BESIDES = `can't be with ${CHANGES.join(", ")}, which the kernel decides by itself`;
+
+/** A field of a subject that the kernel can't heed where it decides by itself. `given`: whether it says anything. */
+const besides = (field: string, given: string, why: string): Rule => ({
+  rule: `!(${given}) || !${changes()}`,
+  message: `${BESIDES}: ${why}`,
+  fieldPath: `.${field}`,
+});
 
 const subject: Schema = object(
   text(
@@ -71,7 +86,7 @@ const subject: Schema = object(
   {
     allow: paths("Paths that may be opened, although a path above them is denied."),
     deny: paths(
-      "Paths that may not be opened: it fails with EPERM. By any name: links, mounts and renames don't matter.",
+      "Paths that may not be opened, or changed: it fails with EPERM. By any name: links, mounts and renames don't matter.",
     ),
     watch: paths("Paths that are only observed and never answered. Give them a subject of their own."),
     exclude: list(
@@ -84,8 +99,11 @@ const subject: Schema = object(
         `What is judged. Of allow and deny paths: open, access (reads), exec, all (open and access; not exec).
         Of watch paths also what can only be seen: modify, closewrite, closenowrite, close, attrib, create, delete,
         deleteself, move, movedfrom, movedto, moveself.`,
+        `Of deny paths also changes, on nodes whose kernel can: create (any new entry), delete, move (movedfrom and
+        movedto), attrib, link (a further hard link), truncate, write (opens for writing). Then scope must be
+        container, and allow, watch, exclude, maxDepth, onlyDir and audit must be left out.`,
       ),
-      { type: "string", enum: [...ANSWERED, ...SEEN] },
+      { type: "string", enum: [...ANSWERED, ...SEEN, ...DENIED] },
       { minItems: 1, maxItems: 64 },
     ),
     onlyDir: flag("Judge directories only, and no files."),
@@ -120,10 +138,15 @@ const subject: Schema = object(
   {
     required: ["events"],
     "x-kubernetes-validations": [
-      { rule: `${ANSWERS} || ${has("watch")}`, message: "has no path: give allow, deny or watch" },
+      { rule: `${answers()} || ${has("watch")}`, message: "has no path: give allow, deny or watch" },
       {
-        rule: `!${ANSWERS} || !has(self.events) || self.events.all(e, e in ['${ANSWERED.join("', '")}'])`,
-        message: `allow and deny can have the events ${ANSWERED.join(", ")}; the others can only be seen: use a subject of its own with watch`,
+        rule: `!${answers()} || !has(self.events) || self.events.all(e, e in ${oneOf([...ANSWERED, ...CHANGES])})`,
+        message: `allow can have the events ${ANSWERED.join(", ")}, deny these and ${CHANGES.join(", ")}; the others can only be seen: use a subject of its own with watch`,
+        fieldPath: ".events",
+      },
+      {
+        rule: `${answers()} || !has(self.events) || !self.events.exists(e, e in ${oneOf(DENIED)})`,
+        message: `${DENIED.join(", ")} can only be denied, not seen: nothing tells of them`,
         fieldPath: ".events",
       },
       {
@@ -131,6 +154,25 @@ const subject: Schema = object(
         message: "limits nothing without recursive",
         fieldPath: ".maxDepth",
       },
+      besides("allow", has("allow"), "it makes no exceptions; deny narrower paths, and allow in a subject of its own"),
+      besides("watch", has("watch"), "use a subject of its own with watch"),
+      besides("exclude", has("exclude"), "it compares no globs; deny narrower paths"),
+      besides(
+        "maxDepth",
+        "has(self.maxDepth) && self.maxDepth > 0",
+        "it counts no levels; leave it out, and deny narrower paths",
+      ),
+      besides("onlyDir", "has(self.onlyDir) && self.onlyDir", "it treats files and directories alike; leave it out"),
+      besides(
+        "audit",
+        "has(self.audit) && self.audit",
+        "it writes no audit records; leave it out, each denial is in the event log",
+      ),
+      besides(
+        "scope",
+        "!has(self.scope) || self.scope == 'everyone'",
+        "it does so for the container's own processes only; say container",
+      ),
     ],
   },
 );
@@ -237,6 +279,12 @@ const spec: Readonly<Record<string, Schema>> = {
   ),
 };
 
+const ENFORCES: Rule = {
+  rule: `!has(self.mode) || self.mode != 'audit' || !has(self.subjects) || !self.subjects.exists(s, ${changes("s")})`,
+  message: `audit ${BESIDES}: it denies, or has no say; use a guard of its own, in mode enforce`,
+  fieldPath: ".mode",
+};
+
 export const guardSpec: Schema = object(
   "Which pods are guarded, and what in them.",
   {
@@ -245,7 +293,7 @@ export const guardSpec: Schema = object(
     ),
     ...spec,
   },
-  { required: ["selector", "subjects"] },
+  { required: ["selector", "subjects"], "x-kubernetes-validations": [ENFORCES] },
 );
 
 export const clusterGuardSpec: Schema = object(
@@ -260,5 +308,5 @@ export const clusterGuardSpec: Schema = object(
     selector: selector("Pods in these namespaces, by their labels. An empty selector ({}) selects all of them."),
     ...spec,
   },
-  { required: ["namespaceSelector", "selector", "subjects"] },
+  { required: ["namespaceSelector", "selector", "subjects"], "x-kubernetes-validations": [ENFORCES] },
 );

@@ -28,8 +28,12 @@ enum class FileEventKind : std::uint8_t {
   movedto = 11,
   moveself = 12,
   move = 13,  // of one who watches both names: movedfrom and movedto in one
+  // These are only denied: nothing tells of them.
+  link = 14,      // a further name for what is there
+  truncate = 15,
+  write = 16,     // opened for writing
 };
-inline constexpr int kFileEventKinds = 14;
+inline constexpr int kFileEventKinds = 17;
 
 // The canary's (native/cover/canary.h). No guard's subject has it: those are below.
 inline constexpr std::uint32_t kCanarySubject = 1u << 31;

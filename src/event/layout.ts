@@ -85,6 +85,9 @@ export const EVENT_KINDS = [
   "movedto",
   "moveself",
   "move",
+  "link",
+  "truncate",
+  "write",
 ] as const;
 
 /** A guard's event names of renames, and which kinds each stands for: of one who watches both names, one event says both. */
@@ -97,6 +100,12 @@ export const RENAME_KINDS: Readonly<Record<"move" | "movedfrom" | "movedto", rea
 
 /** Those that a permission event asks about. */
 export const ANSWERED_KINDS = ["open", "access", "exec"] as const satisfies readonly (typeof EVENT_KINDS)[number][];
+
+/** Those of changes, which the kernel denies by itself where it can: nothing asks about them (docs/tiers.md). */
+export const CHANGE_KINDS = [
+  ...["create", "delete", "movedfrom", "movedto", "attrib"],
+  ...["link", "truncate", "write"],
+] as const satisfies readonly (typeof EVENT_KINDS)[number][];
 
 /** Throws if the addon was built from another `struct FileEvent` than this file describes. */
 export function assertLayout(native: NativeLayout): void {

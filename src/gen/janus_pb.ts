@@ -100,6 +100,12 @@ export type JanusGuardSubject = Message<"janus.JanusGuardSubject"> & {
   deny: string[];
 
   /**
+   * open, access, exec, all (open and access). Of `watch` also modify, closewrite, closenowrite, close,
+   * attrib, create, delete, deleteself, move, movedfrom, movedto, moveself. Of `deny` also changes, which
+   * the kernel decides by itself, where it can (docs/tiers.md): create, delete, move, movedfrom, movedto,
+   * attrib, link, truncate, write. With any of them: SCOPE_CONTAINER, GUARD_MODE_ENFORCE, and no allow,
+   * watch, exclude, maxDepth, onlyDir, audit.
+   *
    * @generated from field: repeated string event = 3;
    */
   event: string[];

@@ -41,7 +41,7 @@ export interface Subject extends SubjectPolicy {
 /** Event names that an allow or deny path can answer. `exec` is not in `all`: the original has no exec. */
 const ANSWERED_EVENTS: Readonly<Record<string, EventMask>> = { open: 1 << 0, access: 1 << 1, exec: 1 << 2, all: 0b11 };
 
-/** Event names that can only be seen, by a watch path. */
+/** Event names that a watch path can have besides. */
 const SEEN_EVENTS: Readonly<Record<string, EventMask>> = {
   modify: 1 << 3,
   closewrite: 1 << 4,
@@ -57,12 +57,22 @@ const SEEN_EVENTS: Readonly<Record<string, EventMask>> = {
   moveself: 1 << 12,
 };
 
+/** Event names that only a deny path can have: nothing tells a watch of them. */
+const DENIED_EVENTS: Readonly<Record<string, EventMask>> = { link: 1 << 14, truncate: 1 << 15, write: 1 << 16 };
+
+/** Event names that a deny path can have, and no allow path: the kernel decides by itself (docs/tiers.md). */
+export const CHANGES: ReadonlySet<string> = new Set([
+  ...["create", "delete", "move", "movedfrom", "movedto", "attrib"],
+  ...Object.keys(DENIED_EVENTS),
+]);
+
 /** By event name: the bits of native/record/file_event.h's kinds. */
 export const EVENT_MASKS: ReadonlyMap<string, EventMask> = new Map(
-  Object.entries({ ...ANSWERED_EVENTS, ...SEEN_EVENTS }),
+  Object.entries({ ...ANSWERED_EVENTS, ...SEEN_EVENTS, ...DENIED_EVENTS }),
 );
 
 const ANSWERED_NAMES = Object.keys(ANSWERED_EVENTS).join(", ");
+const CHANGE_NAMES = [...CHANGES].join(", ");
 const ALL_NAMES = [...EVENT_MASKS.keys()].join(", ");
 
 /** What a Kubernetes name can have at most. */
@@ -93,6 +103,12 @@ export function parseGuard(config: JanusdConfig): Guard {
 
   const mode = modeOf(config);
   if (mode === undefined) refuse("mode", "unknown; known are GUARD_MODE_ENFORCE and GUARD_MODE_AUDIT");
+  if (mode === "audit") {
+    const change = config.subject.map(deniedChange).find((name) => name !== undefined);
+    if (change !== undefined) {
+      refuse("mode", `audit ${besides(change)}: it denies, or has no say; use a guard of its own, in mode enforce`);
+    }
+  }
 
   if (violations.length > 0 || mode === undefined) throw JanusdError.invalid(violations);
   const { name, namespace, podName, podUid, nodeName, logFormat } = config;
@@ -164,6 +180,9 @@ function parseSubject(subject: JanusGuardSubject, at: string, refuse: Refuse): S
     refuse(`${at}.scope`, "unknown; known are SCOPE_EVERYONE and SCOPE_CONTAINER");
   }
 
+  const change = deniedChange(subject);
+  if (change !== undefined) refuseBesides(change, subject, at, refuse);
+
   const { onlyDir, autoAllowOwner, audit, recursive, maxDepth, exact } = subject;
   return {
     ...{ allow, deny, watch, exclude: [...new Set(subject.exclude)] },
@@ -181,15 +200,46 @@ function parseEvents(names: readonly string[], answers: boolean, at: string, ref
     const bits = EVENT_MASKS.get(name);
     if (bits === undefined) {
       refuse(`${at}.event[${index}]`, `unknown event ${JSON.stringify(name)}; known are ${ALL_NAMES}`);
-    } else if (answers && !Object.hasOwn(ANSWERED_EVENTS, name)) {
+    } else if (answers && !Object.hasOwn(ANSWERED_EVENTS, name) && !CHANGES.has(name)) {
       refuse(
         `${at}.event[${index}]`,
-        `${name} can only be seen, not allowed or denied (${ANSWERED_NAMES} can): use a subject of its own with watch`,
+        `${name} can only be seen: use a subject of its own with watch ` +
+          `(allow can have ${ANSWERED_NAMES}; deny these, or ${CHANGE_NAMES})`,
       );
+    } else if (!answers && Object.hasOwn(DENIED_EVENTS, name)) {
+      refuse(`${at}.event[${index}]`, `${name} can only be denied, not seen: nothing tells of it`);
     }
     mask |= bits ?? 0;
   }
   return mask;
+}
+
+/** The first change among the events of a subject that doesn't only watch. */
+function deniedChange({ allow, deny, event }: JanusGuardSubject): string | undefined {
+  return allow.length + deny.length > 0 ? event.find((name) => CHANGES.has(name)) : undefined;
+}
+
+function besides(change: string): string {
+  return `can't be with ${change}, which the kernel decides by itself`;
+}
+
+/** What the kernel can't heed where it decides by itself. */
+function refuseBesides(change: string, subject: JanusGuardSubject, at: string, refuse: Refuse): void {
+  const { allow, watch, exclude, maxDepth, onlyDir, audit, scope } = subject;
+  const refuseIf = (given: boolean, field: string, why: string): void => {
+    if (given) refuse(`${at}.${field}`, `${besides(change)}: ${why}`);
+  };
+  refuseIf(allow.length > 0, "allow", "it makes no exceptions; deny narrower paths, and allow in a subject of its own");
+  refuseIf(watch.length > 0, "watch", "use a subject of its own with watch");
+  refuseIf(exclude.length > 0, "exclude", "it compares no globs; deny narrower paths");
+  refuseIf(maxDepth > 0, "maxDepth", "it counts no levels; leave it out, and deny narrower paths");
+  refuseIf(onlyDir, "onlyDir", "it treats files and directories alike; leave it out");
+  refuseIf(audit, "audit", "it writes no audit records; leave it out, each denial is in the event log");
+  refuseIf(
+    scope === Scope.EVERYONE,
+    "scope",
+    "it does so for the container's own processes only; say container (SCOPE_CONTAINER)",
+  );
 }
 
 /** What is wrong with a path in a container. Undefined: nothing. */

@@ -5,7 +5,7 @@
 import type { FieldViolation } from "../errors.js";
 import type { JanusdConfig, JanusGuardSubject } from "../gen/janus_pb.js";
 import type { PathNote } from "../native.js";
-import { normalisePath } from "./guard.js";
+import { CHANGES, normalisePath } from "./guard.js";
 
 /** A note of the engine's on one container, and the subject of the guard that it is about. */
 export interface SubjectNote {
@@ -62,8 +62,10 @@ function misread(path: string): string[] {
   return warnings;
 }
 
-function everything({ allow, recursive, maxDepth }: JanusGuardSubject, path: string): string[] {
+function everything({ allow, event, recursive, maxDepth }: JanusGuardSubject, path: string): string[] {
   if (normalisePath(path) !== "/" || !recursive || maxDepth !== 0 || allow.length > 0) return [];
+  // A container that may change nothing still runs.
+  if (event.every((name) => CHANGES.has(name))) return [];
   return ["denies every file of the container: nothing in it can start any more"];
 }
 

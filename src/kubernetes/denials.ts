@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { FileEventView } from "../event/decode.js";
-import { ANSWERED_KINDS, FLAG, RESPONSES } from "../event/layout.js";
+import { type ANSWERED_KINDS, type CHANGE_KINDS, EVENT_KINDS, FLAG, RESPONSES } from "../event/layout.js";
 import type { Sink } from "../event/sink.js";
 import { type Deniers, guardName, guardNames, type SubjectContext } from "../subject.js";
 import { Allowance } from "./allowance.js";
@@ -32,8 +32,29 @@ const QUIET_MS = 5 * 60_000;
 
 const DENY = RESPONSES.indexOf("deny");
 
-/** Of Events, by what was asked. */
-const REASONS: readonly string[] = ANSWERED_KINDS.map((kind) => `${kind[0]?.toUpperCase()}${kind.slice(1)}Denied`);
+type DeniedKind = (typeof ANSWERED_KINDS | typeof CHANGE_KINDS)[number];
+
+/** Of what is denied: an Event's reason, and what its message says was not to be done to the path. */
+const DEEDS: Readonly<Record<DeniedKind, { readonly reason: string; readonly deed: string }>> = {
+  open: { reason: "OpenDenied", deed: "open" },
+  access: { reason: "AccessDenied", deed: "access" },
+  exec: { reason: "ExecDenied", deed: "exec" },
+  create: { reason: "CreateDenied", deed: "create" },
+  delete: { reason: "DeleteDenied", deed: "delete" },
+  movedfrom: { reason: "MoveDenied", deed: "rename" },
+  movedto: { reason: "MoveDenied", deed: "rename something to" },
+  attrib: { reason: "AttribDenied", deed: "change attributes of" },
+  link: { reason: "LinkDenied", deed: "link" },
+  truncate: { reason: "TruncateDenied", deed: "truncate" },
+  write: { reason: "WriteDenied", deed: "write to" },
+};
+
+function isDenied(kind: (typeof EVENT_KINDS)[number]): kind is DeniedKind {
+  return Object.hasOwn(DEEDS, kind);
+}
+
+/** By kind; undefined: nobody denies it. */
+const DEEDS_BY_KIND = EVENT_KINDS.map((kind) => (isDenied(kind) ? DEEDS[kind] : undefined));
 
 /** What a guard has of what there is for all. */
 interface Share {
@@ -41,7 +62,7 @@ interface Share {
   denials: number;
 }
 
-/** All denials by one guard, in one pod, of one kind: an Event. */
+/** All denials by one guard, in one pod, for one reason: an Event. */
 export class Denial {
   readonly subject: SubjectContext;
   readonly reason: string;
@@ -118,10 +139,10 @@ export class Denials implements Sink {
   }
 
   write(view: FileEventView, subject: SubjectContext, deniers: Deniers): void {
-    const reason = view.response === DENY ? REASONS[view.kind] : undefined;
+    const denied = view.response === DENY ? DEEDS_BY_KIND[view.kind] : undefined;
     // Nobody could say which pod it is about.
-    if (reason === undefined || subject.podUid === "") return;
-    const denial = this.#denialOf(subject, reason);
+    if (denied === undefined || subject.podUid === "") return;
+    const denial = this.#denialOf(subject, denied.reason);
     if (denial === undefined) {
       this.#suppressed++;
       return;
@@ -130,7 +151,7 @@ export class Denials implements Sink {
     denial.lastMs = Date.now();
     if (denial.count++ === 0) denial.firstMs = denial.lastMs;
     if (this.#untold.has(denial)) return;
-    denial.message = messageOf(view, subject, deniers);
+    denial.message = messageOf(view, denied.deed, subject, deniers);
     this.#untold.add(denial);
   }
 
@@ -215,10 +236,10 @@ function newName(pod: string): string {
 }
 
 /** Names of files and programs are somebody else's: escaped. */
-function messageOf(view: FileEventView, subject: SubjectContext, deniers: Deniers): string {
+function messageOf(view: FileEventView, deed: string, subject: SubjectContext, deniers: Deniers): string {
   const guards = guardNames(subject, deniers)?.all ?? [guardName(subject)];
   const isInside = (view.flags & FLAG.inside) !== 0;
   const who = `${view.commText} (uid ${view.uid})${isInside ? "" : ", which is not the container's,"}`;
   const where = `'${view.pathText}' in container ${subject.containerName || subject.containerId}`;
-  return cut(`${who} was denied to ${ANSWERED_KINDS[view.kind]} ${where} by ${guards.join(", ")}`);
+  return cut(`${who} was denied to ${deed} ${where} by ${guards.join(", ")}`);
 }

@@ -171,7 +171,7 @@ function questionOf({ container, path, event, pid }: ExplainRequest) {
     { field: "path", description: pathProblem(path) },
     {
       field: "event",
-      description: kind === undefined ? `is answered by nobody; these are: ${ANSWERED_KINDS.join(", ")}` : undefined,
+      description: kind === undefined ? `can't be explained; these can: ${ANSWERED_KINDS.join(", ")}` : undefined,
     },
     { field: "pid", description: pid < 0 ? "must be a process's number, or 0 for none" : undefined },
   ].flatMap(({ field, description }) => (description === undefined ? [] : { field, description }));

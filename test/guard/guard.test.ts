@@ -2,7 +2,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import t from "tap";
 import { JanusdError } from "../../src/errors.js";
 import { EVENT_KINDS } from "../../src/event/layout.js";
-import { JanusdConfigSchema, Scope } from "../../src/gen/janus_pb.js";
+import { GuardMode, JanusdConfigSchema, Scope } from "../../src/gen/janus_pb.js";
 import { containerId, EVENT_MASKS, parseGuard } from "../../src/guard/guard.js";
 
 type Init = MessageInitShape<typeof JanusdConfigSchema>;
@@ -127,6 +127,10 @@ t.test("event names become the bits of the native kinds", async (t) => {
   t.equal(EVENT_MASKS.get("move"), bit("movedfrom") | bit("movedto"));
   t.equal(EVENT_MASKS.size, EVENT_KINDS.length + 2);
   t.equal(
+    parse({ deny: ["/a"], event: ["move", "write"], scope: Scope.CONTAINER })?.events,
+    bit("movedfrom") | bit("movedto") | bit("write"),
+  );
+  t.equal(
     parse({ watch: ["/a"], event: ["move", "open", "open"] })?.events,
     bit("movedfrom") | bit("movedto") | bit("open"),
   );
@@ -140,11 +144,57 @@ t.test("unknown, upper-case and inherited names are refused, with the known ones
 });
 
 t.test("an event that can only be seen needs a watch path", async (t) => {
-  for (const event of ["modify", "close", "delete", "moveself"]) {
+  for (const event of ["modify", "close", "closenowrite", "deleteself", "moveself"]) {
     t.same(fields(subject({ watch: ["/a"], event: [event] })), [], event);
     t.same(fields(subject({ watch: ["/a"], deny: ["/b"], event: ["open", event] })), ["subject[0].event[1]"], event);
   }
   for (const event of ["open", "access", "exec", "all"]) t.same(fields(subject({ deny: ["/a"], event: [event] })), []);
+});
+
+const CHANGES = ["create", "delete", "move", "movedfrom", "movedto", "attrib", "link", "truncate", "write"];
+
+t.test("changes may be denied, alone and beside opens, to the container's own processes", async (t) => {
+  const denied = { deny: ["/a"], scope: Scope.CONTAINER };
+  for (const event of CHANGES) {
+    t.same(fields(subject({ ...denied, event: [event] })), [], event);
+    t.same(fields(subject({ ...denied, event: ["open", event, "exec", "access"] })), [], event);
+    t.same(fields(subject({ deny: ["/a"], event: [event] })), ["subject[0].scope"], event);
+  }
+  const heeded = { recursive: true, autoAllowOwner: true, exact: true, tags: { a: "b" } };
+  t.same(fields(subject({ ...denied, ...heeded, event: CHANGES })), []);
+  t.same(fields(subject({ ...denied, event: [] })), ["subject[0].event"]);
+});
+
+t.test("what the kernel can't heed with changes is refused, and what to do is said", async (t) => {
+  const denied = { deny: ["/a"], scope: Scope.CONTAINER, event: ["open", "attrib"], recursive: true };
+  const refused: Record<string, [init: SubjectInit, advice: RegExp]> = {
+    allow: [{ allow: ["/a/b"] }, /deny narrower paths/],
+    watch: [{ watch: ["/b"] }, /a subject of its own/],
+    exclude: [{ exclude: ["*.tmp"] }, /compares no globs/],
+    maxDepth: [{ maxDepth: 1 }, /counts no levels/],
+    onlyDir: [{ onlyDir: true }, /files and directories alike/],
+    audit: [{ audit: true }, /no audit records/],
+    scope: [{ scope: Scope.EVERYONE }, /SCOPE_CONTAINER/],
+  };
+  for (const [field, [init, advice]] of Object.entries(refused)) {
+    const found = violations(subject({ ...denied, ...init }));
+    t.same(Object.keys(found), [`subject[0].${field}`]);
+    t.match(found[`subject[0].${field}`], /^can't be with attrib, which the kernel decides by itself: /);
+    t.match(found[`subject[0].${field}`], advice);
+    t.same(fields(subject({ ...denied, ...init, event: ["open"] })), [], `${field} with opens only`);
+  }
+  t.same(fields(subject({ allow: ["/a"], event: ["create"], scope: Scope.CONTAINER })), ["subject[0].allow"]);
+});
+
+t.test("changes can't be denied in mode audit; a watch has those that something tells of", async (t) => {
+  const changes = { deny: ["/a"], scope: Scope.CONTAINER, event: ["create"] };
+  const audits = (...subject: SubjectInit[]) => config({ mode: GuardMode.AUDIT, subject });
+  t.match(violations(audits(valid, changes)), { mode: /^audit can't be with create, .* in mode enforce$/ });
+  t.same(fields(audits(valid, { watch: ["/a"], event: ["create"] })), []);
+  for (const event of CHANGES) {
+    const told = !["link", "truncate", "write"].includes(event);
+    t.same(fields(subject({ watch: ["/a"], event: ["open", event] })), told ? [] : ["subject[0].event[1]"], event);
+  }
 });
 
 t.test("globs: the syntax that the native matcher knows", async (t) => {

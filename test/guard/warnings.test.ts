@@ -62,10 +62,15 @@ t.test("no such path yet: in all containers, or in which", async (t) => {
 });
 
 t.test("everything denied", async (t) => {
-  const everything = { deny: ["/x", "//"], recursive: true };
+  const everything = { deny: ["/x", "//"], event: ["write", "open"], recursive: true };
   t.match(warningsOf(guard(everything)), [{ field: "subject[0].deny[1]", description: /^denies every file/ }]);
   t.same(warningsOf(guard({ ...everything, allow: ["/bin"] })), []);
   t.same(warningsOf(guard({ ...everything, maxDepth: 1 })), []);
+  t.same(
+    warningsOf(guard({ ...everything, event: ["write", "create"] })),
+    [],
+    "what only may change nothing still runs",
+  );
   t.same(warningsOf(guard({ deny: ["/"] })), []);
   t.same(warningsOf(guard({ watch: ["/"], recursive: true })), []);
 });

@@ -334,9 +334,14 @@ t.test("on an overlay, what was in a new directory before it was watched is foun
   t.comment(`${found} found`);
 });
 
-t.test("allow and deny take none of these events", async (t) => {
+t.test("the path itself can only be watched; an allow path takes none of these events", async (t) => {
   const container = await startContainer({}, t);
-  await t.rejects(daemon.createGuard(guardOn(container, { deny: ["/etc"], event: ["create"] })), /can only be seen/);
+  for (const event of ["deleteself", "moveself"])
+    await t.rejects(daemon.createGuard(guardOn(container, { deny: ["/etc"], event: [event] })), /can only be seen/);
+  await t.rejects(
+    daemon.createGuard(guardOn(container, { allow: ["/etc"], event: ["create"] })),
+    /makes no exceptions/,
+  );
 });
 
 t.test("the kernel's own file systems are refused", async (t) => {

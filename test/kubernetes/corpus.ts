@@ -36,6 +36,11 @@ const guard = (name: string, fields: Spec, ...refused: readonly string[]): Case 
 
 const only = (by: readonly Judge[], since: string, one: Case): Case => ({ ...one, only: { by, since } });
 
+const CHANGES = ["create", "delete", "move", "movedfrom", "movedto", "attrib", "link", "truncate", "write"];
+const CHANGE = { deny: ["/a"], events: ["create"], scope: "container" };
+const ALLOWED = { allow: ["/a"], scope: "container" };
+const OPENS = { deny: ["/a"], events: ["open"] };
+
 const NAMES = "a schema counts characters, the kernel bytes";
 const SIZE = "a resource is stored as one object, and its rules have a budget";
 
@@ -80,6 +85,22 @@ const GOOD: readonly Case[] = [
       ...["deleteself", "move", "movedfrom", "movedto", "moveself"],
     ],
   }),
+  subject("all changes denied", { events: CHANGES, scope: "container" }),
+  subject("opens and changes denied", { events: ["exec", "create", "all", "write"], scope: "container" }),
+  subject("a change denied, with all that is heeded", {
+    ...{ events: ["delete"], scope: "container" },
+    ...{ recursive: true, maxDepth: 0, exclude: [], allow: [], watch: [], onlyDir: false, audit: false },
+    ...{ autoAllowOwner: true, exact: true, tags: { a: "b" }, deny: ["/a"] },
+  }),
+  guard("a change denied, and others watched and allowed in subjects of their own", {
+    mode: "enforce",
+    subjects: [
+      { deny: ["/a"], events: ["create"], scope: "container" },
+      { watch: ["/a"], events: ["create", "deleteself"], onlyDir: true },
+      { deny: ["/b"], allow: ["/b/c"], exclude: ["*.tmp"], events: ["open"], audit: true },
+    ],
+  }),
+  guard("changes watched in mode audit", { mode: "audit", subjects: [{ watch: ["/a"], events: ["create", "move"] }] }),
   subject("watched beside denied", { deny: ["/a"], watch: ["/b"], events: ["open"] }),
   subject("an event twice", { events: ["open", "open"] }),
   subject("a path twice", { deny: ["/a", "/a"] }),
@@ -128,19 +149,37 @@ const BAD: readonly Case[] = [
   subject("an unknown event", { events: ["open", "read"] }, ".events[1]"),
   subject("an event in capitals", { events: ["OPEN"] }, ".events[0]"),
   subject("an empty event", { events: [""] }, ".events[0]"),
-  ...[
-    "modify",
-    "closewrite",
-    "closenowrite",
-    "close",
-    "attrib",
-    "create",
-    "delete",
-    "deleteself",
-    "move",
-    "movedfrom",
-  ].map((event) => subject(`denied, but can only be seen: ${event}`, { events: ["open", event] }, ".events[1]")),
-  subject("allowed, but can only be seen", { allow: ["/a"], events: ["movedto"] }, ".events[0]"),
+  ...["modify", "closewrite", "closenowrite", "close", "deleteself", "moveself"].map((event) =>
+    subject(`denied, but can only be seen: ${event}`, { events: ["open", event] }, ".events[1]"),
+  ),
+  subject("allowed, but can only be seen", { allow: ["/a"], events: ["deleteself"] }, ".events[0]"),
+  ...CHANGES.flatMap((event) => [
+    subject(`allowed, but can only be denied: ${event}`, { ...ALLOWED, events: [event] }, ".allow"),
+    subject(`denied to everyone, but decided by the kernel: ${event}`, { events: ["open", event] }, ".scope"),
+    subject(`the same, said: ${event}`, { events: [event], scope: "everyone" }, ".scope"),
+    guard(
+      `denied in mode audit: ${event}`,
+      { mode: "audit", subjects: [OPENS, { ...CHANGE, events: [event] }] },
+      "mode",
+    ),
+  ]),
+  ...["link", "truncate", "write"].map((event) =>
+    subject(`watched, but can only be denied: ${event}`, { watch: ["/a"], events: ["open", event] }, ".events[1]"),
+  ),
+  subject("exceptions from a denied change", { ...CHANGE, allow: ["/a/b"] }, ".allow"),
+  subject("watched beside a denied change", { ...CHANGE, watch: ["/b"] }, ".watch"),
+  subject("globs with a denied change", { ...CHANGE, exclude: ["*.tmp"] }, ".exclude"),
+  subject("a depth with a denied change", { ...CHANGE, recursive: true, maxDepth: 1 }, ".maxDepth"),
+  subject("only directories with a denied change", { ...CHANGE, onlyDir: true }, ".onlyDir"),
+  subject("an audit record of a denied change", { ...CHANGE, audit: true }, ".audit"),
+  subject(
+    "all of these at once",
+    {
+      ...{ deny: ["/a"], events: ["write"], allow: ["/a/b"], watch: ["/c"], exclude: ["b"] },
+      ...{ recursive: true, maxDepth: 2, onlyDir: true, audit: true },
+    },
+    ...[".allow", ".watch", ".exclude", ".maxDepth", ".onlyDir", ".audit", ".scope"],
+  ),
   subject(
     "watched beside denied, and can only be seen",
     { deny: ["/a"], watch: ["/b"], events: ["moveself"] },

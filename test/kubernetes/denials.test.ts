@@ -6,7 +6,7 @@ import { NO_DENIERS, type SubjectContext } from "../../src/subject.js";
 import { type RecordFields, subjectOf, viewOf } from "../support/records.js";
 
 const [ALLOW, DENY, AUDIT] = [0, 1, 2];
-const [OPEN, EXEC, MODIFY] = [0, 2, 3];
+const [OPEN, EXEC, MODIFY, DELETE, MOVEDFROM, MOVEDTO, WRITE] = [0, 2, 3, 8, 10, 11, 16];
 
 function setUp() {
   const clock = { now: 0 };
@@ -49,6 +49,20 @@ t.test("what is denied, by guard, pod and what was asked", async (t) => {
     { count: 1, reason: "ExecDenied", message: /^cat \(uid 0\), which is not the container's, was denied to exec / },
     { count: 1, reason: "OpenDenied", subject: { podUid: "uid-2" } },
     { count: 1, reason: "OpenDenied", message: /by shop\/more$/ },
+  ]);
+});
+
+t.test("a change that is denied; renames of both kinds are one Event", async (t) => {
+  const { deny, tell } = setUp();
+  for (const kind of [DELETE, MOVEDFROM, MOVEDTO, WRITE]) deny({}, { kind, path: "/etc/s" });
+  t.match(tell(), [
+    {
+      count: 1,
+      reason: "DeleteDenied",
+      message: /was denied to delete '\/etc\/s' in container main by shop\/secrets$/,
+    },
+    { count: 2, reason: "MoveDenied", message: /was denied to rename '\/etc\/s' / },
+    { count: 1, reason: "WriteDenied", message: /was denied to write to '\/etc\/s' / },
   ]);
 });
 

@@ -319,7 +319,7 @@ export type Event = Message<"janus.v1.Event"> & {
   process?: EventProcess | undefined;
 
   /**
-   * The actor waited for the answer.
+   * The actor waited for the answer; or a change was denied.
    *
    * @generated from field: bool answered = 10;
    */

@@ -588,7 +588,7 @@ export type ExplainRequest = Message<"janus.v1.ExplainRequest"> & {
   path: string;
 
   /**
-   * open, access or exec; empty is open.
+   * open, access or exec; empty is open. Changes can't be explained.
    *
    * @generated from field: string event = 3;
    */
@@ -913,7 +913,8 @@ export const RehearseRequestSchema: GenMessage<RehearseRequest> = /*@__PURE__*/
 
 /**
  * Paths are taken for what the containers' first processes see there now. Only what guards record is in
- * the history: an open that no guard is about is not.
+ * the history: an open that no guard is about is not. Opens, reads and execs are judged: what the guard
+ * says of changes is not, and neither is what was denied as one.
  *
  * @generated from message janus.v1.RehearseResponse
  */
