@@ -722,6 +722,10 @@ spec:
       tags: { team: payments }
     - watch: [/var/log]        # only observed; modify, close and open events too
       events: [modify, closewrite]
+    - deny: [/usr]             # not to be changed, where the kernel can deny that (docs/tiers.md)
+      events: [create, delete, move, attrib, link, truncate, write]
+      recursive: true
+      scope: container         # needed here; no allow, exclude, maxDepth, onlyDir, audit then
 \`\`\`
 
 Errors name the file, the line, the document and the field. Unknown fields are errors.
