@@ -31,11 +31,13 @@ struct denial_scratch {
     char text[2 * JANUS_DENIAL_PATH];
   } record;
   char path[JANUS_DENIAL_PATH + NAME_MASK + 1];  // written backwards; the end is slack, for the verifier
+  __u32 taken;
 };
-// A program that runs on a processor isn't begun there again (see docs/tiers.md).
+// One for opens, one for changes. A program that runs on a processor isn't begun there again (see docs/tiers.md),
+// but another one that denies a change may be.
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, 1);
+  __uint(max_entries, 2);
   __type(key, __u32);
   __type(value, struct denial_scratch);
 } scratches SEC(".maps");
@@ -45,8 +47,8 @@ __u64 last_wake_ns;
 
 static long denied_step(__u32 index, struct name_walk *walk) { return add_name(walk, JANUS_DENIAL_PATH); }
 
-static __always_inline void count_lost(struct opening *opening) {
-  struct janus_lost_key key = {.subject = opening->subject, .kind = opening->kind};
+static __always_inline void count_lost(struct attempt *attempt) {
+  struct janus_lost_key key = {.subject = attempt->subject, .kind = attempt->kind};
   __u64 none = 0;
   bpf_map_update_elem(&lost, &key, &none, BPF_NOEXIST);
   __u64 *count = bpf_map_lookup_elem(&lost, &key);
@@ -62,31 +64,42 @@ static __always_inline __u64 add_asked(char *to, struct task_struct *task, struc
   return size > 1 && size <= JANUS_DENIAL_PATH ? size - 1 : 0;
 }
 
+// Who is denied what.
+struct denial {
+  struct attempt *attempt;
+  struct task_struct *task;
+  struct janus_task *entry;
+  struct dentry *dentry;
+  struct inode *inode;  // null: nothing is there yet
+  struct file *file;    // null: it is no open
+  bool unpinned;
+};
+
 // False: its path is too long to be told here.
-static __always_inline bool record(struct opening *opening, struct task_struct *task, struct janus_task *entry,
-                                   struct file *file, struct inode *inode, bool unpinned) {
-  __u32 zero = 0;
-  struct denial_scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
-  if (!scratch) return 0;
-  struct name_walk walk = {
-      .dentry = BPF_CORE_READ(file, f_path.dentry), .buffer = scratch->path, .off = UNKNOWN(JANUS_DENIAL_PATH), .whole = 0};
+static __always_inline bool write_record(struct denial_scratch *scratch, struct denial *denial) {
+  struct attempt *attempt = denial->attempt;
+  struct task_struct *task = denial->task;
+  struct janus_task *entry = denial->entry;
+  struct dentry *dentry = denial->dentry;
+  struct inode *inode = denial->inode;
+  struct name_walk walk = {.dentry = dentry, .buffer = scratch->path, .off = UNKNOWN(JANUS_DENIAL_PATH), .whole = 0};
   bpf_loop(LEVELS, denied_step, &walk, 0);
   if (!walk.whole) return 0;
   struct janus_denial *head = &scratch->record.head;
   __u64 now_ns = bpf_ktime_get_ns();
-  head->container = opening->container;
+  head->container = attempt->container;
   head->start_ns = entry->start_ns;
   head->time_ns = bpf_ktime_get_boot_ns();
   head->inode = (__u64)inode;
-  head->device = BPF_CORE_READ(inode, i_sb, s_dev);
-  head->mode = BPF_CORE_READ(inode, i_mode);
-  head->subject = opening->subject;
-  head->kind = opening->kind;
+  head->device = BPF_CORE_READ(dentry, d_sb, s_dev);
+  head->mode = inode ? BPF_CORE_READ(inode, i_mode) : 0;
+  head->subject = attempt->subject;
+  head->kind = attempt->kind;
   head->task_flags = entry->flags;
   head->tgid = BPF_CORE_READ(task, tgid);
   head->ppid = BPF_CORE_READ(task, real_parent, tgid);
   head->uid = BPF_CORE_READ(task, real_cred, uid.val);
-  head->unpinned = unpinned;
+  head->unpinned = denial->unpinned;
   bpf_probe_read_kernel(head->comm, sizeof(head->comm), &task->comm);
   __u64 off = walk.off;
   __u64 len = JANUS_DENIAL_PATH - off;
@@ -94,7 +107,7 @@ static __always_inline bool record(struct opening *opening, struct task_struct *
   if (off > JANUS_DENIAL_PATH || len > JANUS_DENIAL_PATH) return 1;
   if (len) bpf_probe_read_kernel(scratch->record.text, len, scratch->path + off);
   head->path_len = len;
-  head->asked_len = add_asked(scratch->record.text + len, task, file);
+  head->asked_len = denial->file ? add_asked(scratch->record.text + len, task, denial->file) : 0;
   __u64 size = len + head->asked_len;
   asm volatile("" : "+r"(size));
   if (size > sizeof(scratch->record.text)) return 1;
@@ -102,6 +115,18 @@ static __always_inline bool record(struct opening *opening, struct task_struct *
   bool wakes = now_ns - last_wake_ns > GATHER_NS;
   if (wakes) last_wake_ns = now_ns;
   if (bpf_ringbuf_output(&denials, &scratch->record, sizeof(*head) + size, wakes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
-    count_lost(opening);
+    count_lost(attempt);
   return 1;
+}
+
+static __always_inline bool record(struct denial *denial) {
+  __u32 slot = denial->attempt->changes ? 1 : 0;
+  struct denial_scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+  if (!scratch || __sync_val_compare_and_swap(&scratch->taken, 0, 1) != 0) {
+    count_lost(denial->attempt);
+    return 1;
+  }
+  bool told = write_record(scratch, denial);
+  scratch->taken = 0;
+  return told;
 }

@@ -348,19 +348,40 @@ struct janus_ruling {
   __u32 reach;  // janus_reach; 0: nothing is denied
 };
 
-enum { JANUS_DENIED_OPEN = 0, JANUS_DENIED_EXEC = 1, JANUS_DENIED_KINDS = 2 };
-enum { JANUS_ASKED_ACCESS = JANUS_DENIED_KINDS, JANUS_ASKED_KINDS };  // after those
+enum janus_denied {
+  JANUS_DENIED_OPEN = 0,
+  JANUS_DENIED_EXEC = 1,
+  JANUS_OPENS = 2,
+  // Changes.
+  JANUS_DENIED_CREATE = JANUS_OPENS,
+  JANUS_DENIED_DELETE = 3,
+  JANUS_DENIED_MOVEDFROM = 4,
+  JANUS_DENIED_MOVEDTO = 5,
+  JANUS_DENIED_ATTRIB = 6,
+  JANUS_DENIED_LINK = 7,
+  JANUS_DENIED_TRUNCATE = 8,
+  JANUS_DENIED_WRITE = 9,
+  JANUS_DENIED_KINDS = 10,
+};
+enum { JANUS_CHANGES = JANUS_DENIED_KINDS - JANUS_OPENS };
+#define JANUS_CHANGE(denied) (1u << (denied))
+enum { JANUS_ASKED_ACCESS = JANUS_OPENS, JANUS_ASKED_KINDS };  // after opens
 enum { JANUS_TO_ANYBODY = 0, JANUS_TO_OTHERS = 1, JANUS_TO_WHOM = 2 };  // others: all but owners
 
 // Map `rules`. What is certain, and what only user space can judge.
 struct janus_rule {
-  struct janus_ruling of[JANUS_DENIED_KINDS][JANUS_TO_WHOM];
+  struct janus_ruling of[JANUS_OPENS][JANUS_TO_WHOM];
   __u8 asked[JANUS_ASKED_KINDS][JANUS_TO_WHOM];  // janus_reach: how far somebody may be denied
   __u16 pad;
   __u32 version;  // another one each time that the key comes anew
 };
 
-// Map `guarded`: where a container is denied anything for where it is.
+// Maps `change_rules`, `change_paths`, `change_places`.
+struct janus_change_rule {
+  struct janus_ruling of[JANUS_CHANGES][JANUS_TO_WHOM];
+};
+
+// Maps `guarded` and `change_places`: where a container is denied anything for where it is.
 struct janus_guarded_key {
   __u64 container;
   __u32 device;  // s_dev of the superblock
@@ -388,11 +409,11 @@ struct janus_denial {
   __u64 container;
   __u64 start_ns;   // boot time: the process's start
   __u64 time_ns;    // boot time
-  __u64 inode;      // kernel address: what was opened
+  __u64 inode;      // kernel address: what was opened, or would be changed; 0: it was not there yet
   __u32 device;     // s_dev of the superblock through which it was
-  __u32 mode;
+  __u32 mode;       // 0: it was not there yet
   __u32 subject;
-  __u32 kind;       // JANUS_DENIED_*
+  __u32 kind;       // janus_denied
   __u32 task_flags; // janus_task_flag
   __u32 tgid;
   __u32 ppid;
@@ -407,7 +428,7 @@ struct janus_denial {
 // Map `lost`: denials that found no room in the ring.
 struct janus_lost_key {
   __u32 subject;
-  __u32 kind;  // JANUS_DENIED_*
+  __u32 kind;  // janus_denied
 };
 
 // Of another number: what is pinned of that daemon is not read, only removed.

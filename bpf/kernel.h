@@ -93,9 +93,13 @@ struct dentry {
   struct dentry *d_parent;
   struct qstr d_name;
   struct inode *d_inode;
+  struct super_block *d_sb;
   union {
     struct hlist_node d_alias;
   };
+};
+struct iattr {
+  unsigned int ia_valid;
 };
 // In 6.12 and before; 7.2 has the above.
 struct dentry___old {

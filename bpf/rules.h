@@ -1,9 +1,9 @@
-// What is denied of an object to a container, for what it is or for where it is.
+// What is denied of an object or a name to a container, for what it is or for where it is.
 //
 // Owns: the maps that user space writes the rules to, what an inode is known by, and how far
 // above an object is looked. Must not decide what happens then.
 //
-// An object is denied by its own rule, by one of a directory above it (by what these *are*,
+// It is denied by the object's own rule, by one of a directory above it (by what these *are*,
 // wherever they were moved), or by its path, whatever stands there by now.
 #pragma once
 
@@ -72,15 +72,62 @@ struct {
 
 __u32 founds_used;  // 1: there may be some
 
-// The way from an object up, of one open. (A program that runs on a processor isn't begun there again.)
+// Changes have rules of their own: most guards deny none.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct janus_rule_key);
+  __type(value, struct janus_change_rule);
+} change_rules SEC(".maps");
+
+// ... of what stands at a path, or leads to one, by its number in `names`.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 65536);
+  __type(key, __u32);
+  __type(value, struct janus_change_rule);
+} change_paths SEC(".maps");
+
+// Where a container is denied any change, and of what is so deep that not all above it is looked at.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 16384);
+  __type(key, struct janus_guarded_key);
+  __type(value, struct janus_change_rule);
+} change_places SEC(".maps");
+
+// Each has its own slots: one that runs on a processor isn't begun there again, but another may be (PREEMPT).
+enum program {
+  PROGRAM_OPEN,
+  PROGRAM_WRITE,
+  PROGRAM_CREATE,
+  PROGRAM_MKDIR,
+  PROGRAM_MKNOD,
+  PROGRAM_SYMLINK,
+  PROGRAM_LINK,
+  PROGRAM_UNLINK,
+  PROGRAM_RMDIR,
+  PROGRAM_RENAME,
+  PROGRAM_SETATTR,
+  PROGRAM_SETXATTR,
+  PROGRAM_REMOVEXATTR,
+  PROGRAM_SET_ACL,
+  PROGRAM_REMOVE_ACL,
+  PROGRAMS,
+};
+
+// The way from an object up, of one attempt. (A program has 512 bytes of stack.)
 struct ways {
   __u64 dentries[JANUS_LEVELS];  // those nearest to the root
   __u32 levels;                  // from the object to where a look has come
   struct janus_name_key key;
+  struct janus_rule_key first, second;
 };
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, 1);
+  __uint(max_entries, PROGRAMS);
   __type(key, __u32);
   __type(value, struct ways);
 } ways SEC(".maps");
@@ -114,15 +161,18 @@ __noinline int real_keys(__u64 address, struct janus_rule_key *first, struct jan
 
 // ---- what is denied ----------------------------------------------------------
 
-struct opening {
+// An open, or a change.
+struct attempt {
   __u64 container;
+  __u32 program;  // enum program
+  __u32 changes;  // what would be changed: JANUS_CHANGE(kind); 0: it is an open
   bool exec, owner, reads;
   // Found: who denies it.
   bool denied;
   bool deep;  // since not all above it was looked at
   __u32 subject;
   __u32 kind;
-  // ... by which rule, and how far that one reaches it. No version: by no directory's.
+  // ... an open: by which rule, and how far that one reaches it. No version: by no directory's.
   struct janus_rule_key by;
   __u32 version;
   __u32 reach;
@@ -131,76 +181,97 @@ struct opening {
   bool asked;  // somebody could
 };
 
-static __always_inline bool rules_out(struct opening *opening, const struct janus_rule *rule, __u32 kind, __u32 reach) {
-  const struct janus_ruling *anybody = &rule->of[kind][JANUS_TO_ANYBODY], *others = &rule->of[kind][JANUS_TO_OTHERS];
-  if (anybody->reach & reach) opening->subject = anybody->subject;
-  else if (!opening->owner && (others->reach & reach)) opening->subject = others->subject;
+static __always_inline bool rules_out(struct attempt *attempt, const struct janus_ruling *to, __u32 kind, __u32 reach) {
+  if (to[JANUS_TO_ANYBODY].reach & reach) attempt->subject = to[JANUS_TO_ANYBODY].subject;
+  else if (!attempt->owner && (to[JANUS_TO_OTHERS].reach & reach)) attempt->subject = to[JANUS_TO_OTHERS].subject;
   else return 0;
-  opening->kind = kind;
-  opening->denied = 1;
+  attempt->kind = kind;
+  attempt->denied = 1;
   return 1;
 }
 
 // In the order in which fanotify asks.
-static __always_inline bool rules_any_out(struct opening *opening, const struct janus_rule *rule, __u32 reach) {
-  if (opening->exec && rules_out(opening, rule, JANUS_DENIED_EXEC, reach)) return 1;
-  return rules_out(opening, rule, JANUS_DENIED_OPEN, reach);
+static __always_inline bool rules_open_out(struct attempt *attempt, const struct janus_rule *rule, __u32 reach) {
+  if (attempt->exec && rules_out(attempt, rule->of[JANUS_DENIED_EXEC], JANUS_DENIED_EXEC, reach)) return 1;
+  return rules_out(attempt, rule->of[JANUS_DENIED_OPEN], JANUS_DENIED_OPEN, reach);
 }
 
-static __always_inline bool may_be_denied(const struct opening *opening, const struct janus_rule *rule, __u32 kind, __u32 reach) {
-  return ((rule->asked[kind][JANUS_TO_ANYBODY] | (opening->owner ? 0 : rule->asked[kind][JANUS_TO_OTHERS])) & reach) != 0;
+static __always_inline bool rules_change_out(struct attempt *attempt, const struct janus_change_rule *rule, __u32 reach) {
+  if (!rule) return 0;
+#pragma unroll
+  for (__u32 change = 0; change < JANUS_CHANGES; ++change) {
+    __u32 kind = JANUS_DENIED_CREATE + change;
+    if ((attempt->changes & JANUS_CHANGE(kind)) && rules_out(attempt, rule->of[change], kind, reach)) return 1;
+  }
+  return 0;
 }
 
-static __always_inline bool look_up_rule(struct opening *opening, struct janus_rule_key *key, __u32 reach) {
-  key->container = opening->container;
+static __always_inline bool may_be_denied(const struct attempt *attempt, const struct janus_rule *rule, __u32 kind, __u32 reach) {
+  return ((rule->asked[kind][JANUS_TO_ANYBODY] | (attempt->owner ? 0 : rule->asked[kind][JANUS_TO_OTHERS])) & reach) != 0;
+}
+
+static __always_inline bool look_up_rule(struct attempt *attempt, struct janus_rule_key *key, __u32 reach) {
+  key->container = attempt->container;
+  if (attempt->changes) return rules_change_out(attempt, bpf_map_lookup_elem(&change_rules, key), reach);
   struct janus_rule *rule = bpf_map_lookup_elem(&rules, key);
   if (!rule) return 0;
-  if (opening->asks) {
-    opening->asks = 0;
-    opening->asked = may_be_denied(opening, rule, JANUS_DENIED_OPEN, reach) ||
-                     (opening->exec && may_be_denied(opening, rule, JANUS_DENIED_EXEC, reach)) ||
-                     (opening->reads && may_be_denied(opening, rule, JANUS_ASKED_ACCESS, reach));
+  if (attempt->asks) {
+    attempt->asks = 0;
+    attempt->asked = may_be_denied(attempt, rule, JANUS_DENIED_OPEN, reach) ||
+                     (attempt->exec && may_be_denied(attempt, rule, JANUS_DENIED_EXEC, reach)) ||
+                     (attempt->reads && may_be_denied(attempt, rule, JANUS_ASKED_ACCESS, reach));
   }
-  if (!rules_any_out(opening, rule, reach)) return 0;
-  opening->by = *key;
-  opening->version = rule->version;
-  opening->reach = reach;
+  if (!rules_open_out(attempt, rule, reach)) return 0;
+  attempt->by = *key;
+  attempt->version = rule->version;
+  attempt->reach = reach;
   return 1;
 }
 
-__noinline int look_up_inode(struct opening *opening, __u64 inode, __u32 reach) {
-  if (!opening) return 0;
-  struct janus_rule_key first = {}, second = {};
-  int count = real_keys(inode, &first, &second);
-  if (count > 0 && look_up_rule(opening, &first, reach)) return 1;
-  return count > 1 && look_up_rule(opening, &second, reach);
+static __always_inline struct ways *own_ways(struct attempt *attempt) {
+  __u32 program = attempt->program;
+  return bpf_map_lookup_elem(&ways, &program);
 }
 
-static __always_inline bool look_up_found(struct opening *opening, struct janus_rule_key *key) {
-  key->container = opening->container;
+// What it is known by, in first and second. Returns how many.
+static __always_inline int find_keys(struct ways *way, __u64 inode) {
+  __builtin_memset(&way->first, 0, sizeof(way->first));
+  __builtin_memset(&way->second, 0, sizeof(way->second));
+  return real_keys(inode, &way->first, &way->second);
+}
+
+__noinline int look_up_inode(struct attempt *attempt, __u64 inode, __u32 reach) {
+  struct ways *way = attempt ? own_ways(attempt) : 0;
+  if (!way) return 0;
+  int count = find_keys(way, inode);
+  if (count > 0 && look_up_rule(attempt, &way->first, reach)) return 1;
+  return count > 1 && look_up_rule(attempt, &way->second, reach);
+}
+
+static __always_inline bool look_up_found(struct attempt *attempt, struct janus_rule_key *key) {
+  key->container = attempt->container;
   struct found *found = bpf_map_lookup_elem(&founds, key);
   if (!found) return 0;
   struct janus_rule *rule = bpf_map_lookup_elem(&rules, &found->below);
-  return rule && rule->version == found->version && rules_any_out(opening, rule, found->reach);
+  return rule && rule->version == found->version && rules_open_out(attempt, rule, found->reach);
 }
 
 // Whether it was denied for where it was.
-__noinline int was_found(struct opening *opening, __u64 inode) {
-  if (!opening || !founds_used) return 0;
-  struct janus_rule_key first = {}, second = {};
-  int count = real_keys(inode, &first, &second);
-  if (count > 0 && look_up_found(opening, &first)) return 1;
-  return count > 1 && look_up_found(opening, &second);
+__noinline int was_found(struct attempt *attempt, __u64 inode) {
+  struct ways *way = attempt && founds_used ? own_ways(attempt) : 0;
+  if (!way) return 0;
+  int count = find_keys(way, inode);
+  if (count > 0 && look_up_found(attempt, &way->first)) return 1;
+  return count > 1 && look_up_found(attempt, &way->second);
 }
 
 // It stays denied, wherever it goes.
-__noinline int keep_in_mind(struct opening *opening, __u64 inode) {
-  if (!opening || !opening->version) return 0;
-  struct janus_rule_key first = {}, second = {};
-  if (real_keys(inode, &first, &second) == 0) return 0;
-  first.container = opening->container;
-  struct found found = {.below = opening->by, .version = opening->version, .reach = opening->reach};
-  bpf_map_update_elem(&founds, &first, &found, BPF_ANY);
+__noinline int keep_in_mind(struct attempt *attempt, __u64 inode) {
+  struct ways *way = attempt && attempt->version ? own_ways(attempt) : 0;
+  if (!way || find_keys(way, inode) == 0) return 0;
+  way->first.container = attempt->container;
+  struct found found = {.below = attempt->by, .version = attempt->version, .reach = attempt->reach};
+  bpf_map_update_elem(&founds, &way->first, &found, BPF_ANY);
   founds_used = 1;
   return 0;
 }
@@ -210,7 +281,7 @@ __noinline int keep_in_mind(struct opening *opening, __u64 inode) {
 struct ascent {
   struct dentry *dentry;  // where it has come to
   struct dentry *from;
-  struct opening *opening;
+  struct attempt *attempt;
   struct ways *ways;
   __u64 superblock;
   bool all;      // directories are looked up whether they are in `directories` or not
@@ -233,11 +304,11 @@ static long look_above(__u32 index, struct ascent *ascent) {
   ++ascent->ways->levels;
   __u64 inode = (__u64)BPF_CORE_READ(parent, d_inode);
   if (!ascent->all && !bpf_map_lookup_elem(&directories, &inode)) return 0;
-  return look_up_inode(ascent->opening, inode, reach_of(ascent->ways->levels)) != 0;
+  return look_up_inode(ascent->attempt, inode, reach_of(ascent->ways->levels)) != 0;
 }
 
 struct descent {
-  struct opening *opening;
+  struct attempt *attempt;
   struct ways *ways;
 };
 
@@ -249,9 +320,22 @@ static long look_below(__u32 index, struct descent *descent) {
   __builtin_memset(key->name, 0, JANUS_NAME);
   bpf_probe_read_kernel_str(key->name, JANUS_NAME, BPF_CORE_READ(dentry, d_name.name));
   struct janus_name *name = bpf_map_lookup_elem(&names, key);
-  if (!name || rules_any_out(descent->opening, &name->rule, reach_of(levels))) return 1;
+  if (!name) return 1;
+  struct attempt *attempt = descent->attempt;
   key->above = name->number;
-  return 0;
+  if (attempt->changes) return rules_change_out(attempt, bpf_map_lookup_elem(&change_paths, &key->above), reach_of(levels));
+  return rules_open_out(attempt, &name->rule, reach_of(levels));
+}
+
+static __always_inline struct janus_change_rule *place_of(struct ways *way) {
+  struct janus_guarded_key here = {.container = way->key.container, .device = way->key.device};
+  return bpf_map_lookup_elem(&change_places, &here);
+}
+
+static __always_inline bool look_up_anywhere(struct attempt *attempt, struct ways *way, __u64 superblock) {
+  __builtin_memset(&way->first, 0, sizeof(way->first));
+  way->first.superblock = superblock;
+  return look_up_rule(attempt, &way->first, JANUS_REACH_DEEPER);
 }
 
 // Once more, if something was renamed meanwhile.
@@ -261,29 +345,29 @@ static long look_around(__u32 index, struct ascent *ascent) {
   ascent->ways->levels = 0;
   ascent->whole = 0;
   bpf_loop(LEVELS, look_above, ascent, 0);
-  struct opening *opening = ascent->opening;
-  if (opening->denied) return 1;
+  struct attempt *attempt = ascent->attempt;
+  if (attempt->denied) return 1;
   if (!ascent->whole) {
     // What lies above is not all known: it is denied if anything deeper is, there.
-    struct janus_rule_key anywhere = {.superblock = ascent->superblock};
-    opening->deep = look_up_rule(opening, &anywhere, JANUS_REACH_DEEPER);
+    attempt->deep = attempt->changes ? rules_change_out(attempt, place_of(ascent->ways), JANUS_REACH_DEEPER)
+                                     : look_up_anywhere(attempt, ascent->ways, ascent->superblock);
     return 1;
   }
   ascent->ways->key.above = 0;
-  struct descent descent = {.opening = opening, .ways = ascent->ways};
+  struct descent descent = {.attempt = attempt, .ways = ascent->ways};
   bpf_loop(JANUS_LEVELS, look_below, &descent, 0);
-  return opening->denied || (!(sequence & 1) && sequence == rename_sequence());
+  return attempt->denied || (!(sequence & 1) && sequence == rename_sequence());
 }
 
 // What is denied of it for where it is. `all`: no mark holds a directory any more.
-static __always_inline void look_far_above(struct opening *opening, struct dentry *dentry, struct inode *inode, bool all) {
-  __u32 zero = 0;
-  struct ways *way = bpf_map_lookup_elem(&ways, &zero);
-  struct janus_guarded_key here = {.container = opening->container, .device = BPF_CORE_READ(inode, i_sb, s_dev)};
-  if (!way || !bpf_map_lookup_elem(&guarded, &here)) return;
-  way->key.container = here.container;
-  way->key.device = here.device;
-  struct ascent ascent = {
-      .from = dentry, .opening = opening, .ways = way, .superblock = (__u64)BPF_CORE_READ(inode, i_sb), .all = all};
+static __always_inline void look_far_above(struct attempt *attempt, struct dentry *dentry, bool all) {
+  struct super_block *superblock = BPF_CORE_READ(dentry, d_sb);
+  struct ways *way = own_ways(attempt);
+  if (!way) return;
+  way->key.container = attempt->container;
+  way->key.device = BPF_CORE_READ(superblock, s_dev);
+  struct janus_guarded_key here = {.container = way->key.container, .device = way->key.device};
+  if (attempt->changes ? !place_of(way) : !bpf_map_lookup_elem(&guarded, &here)) return;
+  struct ascent ascent = {.from = dentry, .attempt = attempt, .ways = way, .superblock = (__u64)superblock, .all = all};
   bpf_loop(TRIES, look_around, &ascent, 0);
 }

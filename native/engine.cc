@@ -67,7 +67,7 @@ struct Engine::Running {
         trees(groups, counters),
         identities(groups, programs, trees, refusals, options.identity_limit),
         learner(groups, policy, counters, options.ignore_limit, options.ignore_after),
-        planner({programs, tracker, groups, policy, identities, learner, counters, refusals, probe.audit.works()}),
+        planner({programs, tracker, groups, decider, policy, identities, learner, counters, refusals, probe.audit.works()}),
         replanner([this](std::uint64_t container, const Replanner::Change& change) { plan_again(container, change); }),
         names(groups, [this](const std::set<NameOwner>& owners) { replanner.names_changed(owners); }),
         scanner({programs, policy, identities, learner, trees, planner, counters, refusals}),
@@ -536,7 +536,7 @@ Explanation Engine::explain(const std::string& container, const std::string& pat
 
 std::shared_ptr<const Rehearsal> Engine::rehearse(const GuardSpec& guard) {
   Running& parts = running();
-  return std::make_shared<const Rehearsal>(parts.programs, parts.groups, parts.tracker, guard);
+  return std::make_shared<const Rehearsal>(parts.programs, parts.groups, parts.decider, parts.tracker, guard);
 }
 
 std::optional<Rehearsal::Judged> Engine::judge_past(const Rehearsal& by, std::span<const std::uint8_t> record,
@@ -557,7 +557,7 @@ void Engine::apply(std::span<const GuardSpec> specs) {
   all.scanner.sweep(before);
   for (const ScanJob& job : jobs) all.scanner.scan(job);
   const bool dirents = std::ranges::any_of(specs, [](const GuardSpec& spec) {
-    return std::ranges::any_of(spec.subjects, [](const SubjectSpec& on) { return (on.policy->events & kDirentKinds) != 0; });
+    return std::ranges::any_of(spec.subjects, [](const SubjectSpec& on) { return !on.policy->watch.empty() && (on.policy->events & kDirentKinds) != 0; });
   });
   if (dirents) all.dirents.settle(devices, kDirentsLimit);
 }
@@ -659,6 +659,7 @@ EngineTroubles Engine::troubles() {
                        {"path_changed", counters.exposed_path.get()},
                        {"stalled", counters.exposed_stall.get()},
                        {"away", counters.exposed_away.get()},
+                       {"program_busy", all.decider.missed()},
                        {"thread_failed", counters.thread_failures.get()}};
   troubles.full = all.programs.full();
   troubles.full.merge(all.decider.full());

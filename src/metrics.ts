@@ -379,7 +379,7 @@ const DEFINITIONS: readonly Definition[] = [
   {
     name: "janusd_away_opens_total",
     type: "counter",
-    help: "Opens and execs of guarded containers before this daemon took over, while none was there (--keep), as the kernel counted them: denied by what is certain, too_deep (of the denied: since not all directories above were looked at), unjudged (only a daemon could have judged: allowed; also exposure `away`) and refused (... denied, by --away=deny). Without records, and in no guard's figures.",
+    help: "Opens, execs and changes of guarded containers before this daemon took over, while none was there (--keep), as the kernel counted them: denied by what is certain, too_deep (of the denied: since not all directories above were looked at), unjudged (only a daemon could have judged: allowed; also exposure `away`) and refused (... denied, by --away=deny). Without records, and in no guard's figures.",
     labels: ["outcome"],
     read: ({ stats }) => byLabel("outcome", stats.away),
   },

@@ -25,6 +25,13 @@ inline std::uint64_t notification_mask(std::uint32_t events) {
          ((events & mask_of(FileEventKind::closenowrite)) ? FAN_CLOSE_NOWRITE : 0);
 }
 
+// What a pinned inode is asked about. Its mark holds it there, also where that is not for a question: then for the one
+// that is asked least.
+inline std::uint64_t pin_mask(std::uint32_t denied) {
+  const std::uint64_t mask = permission_mask(denied);
+  return mask != 0 ? mask : FAN_OPEN_EXEC_PERM;
+}
+
 // Events on directories and attributes.
 inline constexpr std::uint32_t kDirentKinds =
     mask_of(FileEventKind::attrib) | mask_of(FileEventKind::create) | mask_of(FileEventKind::remove) |

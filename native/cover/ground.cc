@@ -20,6 +20,8 @@ void adjust(Map& counts, const Key& key, int by) {
 
 std::string_view path_of(const std::shared_ptr<const Entry>& entry) { return entry->path; }
 
+std::uint32_t watched_dirents(const Entry& entry) { return entry.action == Action::watch ? entry.subject->events & kDirentKinds : 0; }
+
 // Unique, also between grounds: one may go and come again.
 std::uint64_t next_version() {
   static std::atomic<std::uint64_t> last{0};
@@ -68,8 +70,8 @@ void Ground::put(const Placed& placed, RuleTable::Edit& edit) {
   Part& part = parts_[placed.container];
   part.entries.insert(std::ranges::upper_bound(part.entries, std::string_view(entry.path), {}, path_of), placed.entry);
   want(part, entry, answered, 1);
-  if (entry.action == Action::deny) adjust(denied_, permission_mask(entry.subject->events), 1);
-  if (const std::uint32_t dirents = entry.subject->events & kDirentKinds; dirents != 0) {
+  if (entry.action == Action::deny) adjust(denied_, pin_mask(entry.subject->events), 1);
+  if (const std::uint32_t dirents = watched_dirents(entry); dirents != 0) {
     adjust(dirents_, dirents, 1);
     dirents_version_ = next_version();
   }
@@ -82,12 +84,12 @@ void Ground::take(const Placed& placed, RuleTable::Edit& edit) {
   const Entry& entry = *placed.entry;
   const bool answered = edit.remove(entry);
   dependent_.erase(placed.entry);
-  if (const std::uint32_t dirents = entry.subject->events & kDirentKinds; dirents != 0) {
+  if (const std::uint32_t dirents = watched_dirents(entry); dirents != 0) {
     adjust(dirents_, dirents, -1);
     dirents_version_ = next_version();
   }
   if (placed.owned) --owned_;
-  if (entry.action == Action::deny) adjust(denied_, permission_mask(entry.subject->events), -1);
+  if (entry.action == Action::deny) adjust(denied_, pin_mask(entry.subject->events), -1);
   const auto part = parts_.find(placed.container);
   want(part->second, entry, answered, -1);
   auto& entries = part->second.entries;

@@ -13,6 +13,7 @@
 
 #include "cover/border.h"
 #include "cover/event_mask.h"
+#include "identity/kernel_rules.h"
 #include "os/error.h"
 #include "os/file_handle.h"
 
@@ -101,6 +102,9 @@ void GuardCompiler::add_subjects(CompiledGuard& guard, const ContainerViews& vie
       throw Error(ErrorCode::not_found, "no running container " + on.container_id).on_path(index, {});
     if (want.audit && !audit_)
       throw Error(ErrorCode::unsupported, "this kernel takes no audit records from fanotify (CONFIG_AUDIT, Linux 4.15)")
+          .on_path(index, {});
+    if (!want.deny.empty() && (want.events & kChanges) && !decider_.denies_changes())
+      throw Error(ErrorCode::unsupported, "the kernel denies no changes of files here, and nothing else can: " + decider_.changes_refusal())
           .on_path(index, {});
     auto subject = std::make_shared<Subject>();
     subject->id = on.id;
@@ -211,9 +215,14 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
     auto note = note_of(what.subject->id, what.path, resolved);
     if (note && (note->missing || what.action == Action::deny)) guard.notes.push_back(std::move(*note));
   }
+  const bool changes = what.action == Action::deny && (what.policy.events & kChanges) != 0;
   const auto put = [&](Device device, bool owned, std::uint32_t depth, std::string full, std::string relative) {
     // Another namespace mostly sees the same things.
     if (!what.places.emplace(device, full).second && !where.first) return;
+    if (changes && !KernelRules::follows(full))
+      throw Error(ErrorCode::unsupported, "changes can't be denied there: its path " + full + " has more than " +
+                                              std::to_string(JANUS_LEVELS) + " components, or one of more than " +
+                                              std::to_string(JANUS_NAME - 2) + " bytes");
     guard.placed.push_back({.container = view.info().cgroup,
                             .device = device,
                             .owned = owned,
@@ -232,8 +241,10 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
       throw Error(ErrorCode::invalid, "is on " + mount->type + ", where the kernel asks no permission");
     put(at.raw->dev, view.owns(*mount), 0, std::string(at.path) + tail, "");
   };
-  const bool dirents = (what.policy.events & kDirentKinds) != 0;
+  const bool dirents = what.action == Action::watch && (what.policy.events & kDirentKinds) != 0;
   if (const char* why = dirents ? dirents_untold(dirents_, resolved.object.get()) : nullptr) throw Error(ErrorCode::unsupported, why);
+  if (changes && decider_.keys_of(resolved.object.get()).empty())
+    throw Error(ErrorCode::unsupported, "changes can't be denied there: its file system doesn't tell its files apart for sure");
   const Location object = locator_.locate(resolved.object.get());
   if (!object.found() || !object.has_path()) throw Error(ErrorCode::system, "cannot be located");
   add(object, resolved.missing);
@@ -266,10 +277,11 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
       continue;
     }
     if (!where.first && what.places.contains({mount.device, mount.root})) continue;
-    if (mount.type == "overlay" || dirents) {
+    if (mount.type == "overlay" || dirents || changes) {
       try {
         const Resolved root = resolve_local(programs_, where.process, where.served, mount.point);
-        if (dirents && dirents_untold(dirents_, root.object.get()) != nullptr) {
+        if ((dirents && dirents_untold(dirents_, root.object.get()) != nullptr) ||
+            (changes && decider_.keys_of(root.object.get()).empty())) {
           pass_by(view, mount);
           continue;
         }

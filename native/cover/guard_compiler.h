@@ -17,6 +17,7 @@
 #include "cover/guard_spec.h"
 #include "cover/name_watch.h"
 #include "cover/path_note.h"
+#include "ebpf/decider.h"
 #include "ebpf/locator.h"
 #include "os/unique_fd.h"
 #include "policy/policy.h"
@@ -77,10 +78,17 @@ class GuardCompiler {
   // The counters of a subject that is there already; else new ones.
   using StatsOf = std::function<std::shared_ptr<SubjectStats>(std::uint32_t subject)>;
 
-  // `dirents`: the group that is to tell of entries and attributes. `audit`: the kernel takes FAN_AUDIT.
-  GuardCompiler(const BpfPrograms& programs, const FanotifyGroup& dirents, Locator& locator, EngineCounters& counters,
-                Refusals& refusals, bool audit)
-      : programs_(programs), dirents_(dirents), locator_(locator), counters_(counters), refusals_(refusals), audit_(audit) {}
+  // `dirents`: the group that is to tell of entries and attributes. `decider`: what denies changes. `audit`: the
+  // kernel takes FAN_AUDIT.
+  GuardCompiler(const BpfPrograms& programs, const FanotifyGroup& dirents, const Decider& decider, Locator& locator,
+                EngineCounters& counters, Refusals& refusals, bool audit)
+      : programs_(programs),
+        dirents_(dirents),
+        decider_(decider),
+        locator_(locator),
+        counters_(counters),
+        refusals_(refusals),
+        audit_(audit) {}
 
   void set_name_watch(NameWatch* names) { names_ = names; }
 
@@ -125,6 +133,7 @@ class GuardCompiler {
 
   const BpfPrograms& programs_;
   const FanotifyGroup& dirents_;
+  const Decider& decider_;
   Locator& locator_;
   EngineCounters& counters_;
   Refusals& refusals_;

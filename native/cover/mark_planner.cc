@@ -38,7 +38,7 @@ Error lacking(const std::pair<const std::string, const char*>& of) {
 MarkPlanner::MarkPlanner(Parts parts)
     : parts_(parts),
       locator_(parts.programs, LocatorSlot::planner),
-      compiler_(parts.programs, parts.groups.dirents, locator_, parts.counters, parts.refusals, parts.audit),
+      compiler_(parts.programs, parts.groups.dirents, parts.decider, locator_, parts.counters, parts.refusals, parts.audit),
       marks_(parts.programs, parts.groups, locator_, parts.counters) {}
 
 MarkPlan MarkPlanner::plan(const Devices& devices) {

@@ -53,6 +53,7 @@ class MarkPlanner {
     BpfPrograms& programs;
     Tracker& tracker;
     const Groups& groups;
+    const Decider& decider;
     PolicyBox& policy;
     IdentityTable& identities;
     IgnoreLearner& learner;

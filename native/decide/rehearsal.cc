@@ -30,7 +30,7 @@ std::optional<bool> owned(const BpfPrograms& programs, const FileEvent& event) {
 
 }  // namespace
 
-Rehearsal::Rehearsal(const BpfPrograms& programs, const Groups& groups, Tracker& tracker, GuardSpec guard) {
+Rehearsal::Rehearsal(const BpfPrograms& programs, const Groups& groups, const Decider& decider, Tracker& tracker, GuardSpec guard) {
   // Of its own: what is counted, and whose share is used up, is nobody's.
   EngineCounters counters;
   Refusals refusals;
@@ -48,7 +48,7 @@ Rehearsal::Rehearsal(const BpfPrograms& programs, const Groups& groups, Tracker&
     views.emplace(info.cgroup, std::move(view));
   }
   Locator locator(programs, LocatorSlot::explainer);
-  GuardCompiler compiler(programs, groups.dirents, locator, counters, refusals, true);
+  GuardCompiler compiler(programs, groups.dirents, decider, locator, counters, refusals, true);
   std::vector<Pin> pins;
   const CompiledGuard compiled = compiler.compile(guard, views, [](std::uint32_t) { return nullptr; }, pins);
   std::map<Device, RuleTable::Rules> rules;

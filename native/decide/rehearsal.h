@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ebpf/decider.h"
 #include "os/fanotify_group.h"
 #include "cover/guard_spec.h"
 #include "cover/mounts.h"
@@ -27,7 +28,7 @@ class Rehearsal {
  public:
   // `guard` should be partial: a path that leads nowhere costs itself. Throws Error(not_found)
   // if a container of it has ended.
-  Rehearsal(const BpfPrograms& programs, const Groups& groups, Tracker& tracker, GuardSpec guard);
+  Rehearsal(const BpfPrograms& programs, const Groups& groups, const Decider& decider, Tracker& tracker, GuardSpec guard);
 
   struct Judged {
     Response response = Response::allow;

@@ -27,7 +27,7 @@ void Attachments::add(const bpf_object_skeleton& skeleton) {
     if (bpf_program__fd(*program.prog) < 0) continue;
     const bool link = program.link != nullptr && *program.link != nullptr;
     const int fd = link ? bpf_link__fd(*program.link) : bpf_program__fd(*program.prog);
-    all_.push_back({program.name, fd, link, id_of(fd, link)});
+    all_.push_back({program.name, bpf_program__fd(*program.prog), fd, link, id_of(fd, link)});
   }
 }
 
@@ -36,6 +36,16 @@ std::vector<std::string> Attachments::present() const {
   for (const One& one : all_)
     if (one.id != 0 && id_of(one.fd, one.link) == one.id) names.push_back(one.name);
   return names;
+}
+
+std::uint64_t Attachments::missed() const {
+  std::uint64_t missed = 0;
+  for (const One& one : all_) {
+    bpf_prog_info info{};
+    std::uint32_t size = sizeof(info);
+    if (bpf_obj_get_info_by_fd(one.program_fd, &info, &size) == 0) missed += info.recursion_misses;
+  }
+  return missed;
 }
 
 }  // namespace janus

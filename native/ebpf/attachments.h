@@ -23,9 +23,14 @@ class Attachments {
   // named has lost its link: no tracepoint calls it any more.
   std::vector<std::string> present() const;
 
+  // How often one was not run, since it was running on that processor already: where the kernel preempts programs
+  // (bpf_prog_info.recursion_misses).
+  std::uint64_t missed() const;
+
  private:
   struct One {
     std::string name;
+    int program_fd;
     int fd;
     bool link;
     std::uint32_t id;

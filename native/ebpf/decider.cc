@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bpf/build/decide.skel.h"
+#include "ebpf/change_hooks.h"
 #include "ebpf/kept.h"
 #include "ebpf/libbpf_log.h"
 #include "ebpf/probe.h"
@@ -17,24 +18,19 @@
 namespace janus {
 
 Decider::Decider(const BpfPrograms& programs, Mode mode, const Self& self) {
-  if (mode == Mode::off || (mode == Mode::on && !probe_kernel().fentry.works())) return;
+  if (mode == Mode::off) changes_refusal_ = "the daemon runs with --kernel-decides=false";
+  else if (!probe_kernel().fentry.works()) changes_refusal_ = "it takes no fmod_ret programs (janusctl doctor: fentry)";
+  if (mode == Mode::off || (mode == Mode::on && !changes_refusal_.empty())) return;
   listen_to_libbpf();
-  skeleton_ = decide_bpf::open();
-  if (skeleton_ == nullptr) throw refused_by_libbpf("open the programs", "bpf/decide.bpf.o");
-  // An inode of an overlay may be known by two.
-  bpf_map__set_max_entries(skeleton_->maps.rules, 2 * programs.sizes().identities);
-  bpf_map__set_max_entries(skeleton_->maps.directories, programs.sizes().identities);
-  janus_presence& presence = skeleton_->data_presence->presence;
-  presence.denies = self.away_denies;
-  self.version.copy(presence.version, sizeof(presence.version));
-  for (bpf_program* hook : {skeleton_->progs.decide_open, skeleton_->progs.daemon_exit})
-    bpf_program__set_autoload(hook, mode == Mode::on);
-  if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) != 0 || decide_bpf::load(skeleton_) != 0 ||
-      decide_bpf::attach(skeleton_) != 0) {
-    refusal_ = refused_by_libbpf("decide in the kernel", "bpf/decide.bpf.o").what();
-    close();
-    return;
+  const ChangeHooks hooks = mode == Mode::on ? find_change_hooks() : ChangeHooks{};
+  changes_refusal_ = hooks.refusal;
+  refusal_ = load(programs, mode, self, hooks);
+  // What denies changes must not take the rest along.
+  if (!refusal_.empty() && changes_refusal_.empty()) {
+    changes_refusal_ = std::exchange(refusal_, {});
+    refusal_ = load(programs, mode, self, hooks);
   }
+  if (skeleton_ == nullptr) return;
   ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.denials), &Decider::on_denial, this, nullptr);
   LIBBPF_OPTS(bpf_test_run_opts, options);
   if (ring_ == nullptr || bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.attend), &options) != 0) {
@@ -44,6 +40,30 @@ Decider::Decider(const BpfPrograms& programs, Mode mode, const Self& self) {
   }
   attachments_.add(*skeleton_->skeleton);
   beat(0);
+}
+
+std::string Decider::load(const BpfPrograms& programs, Mode mode, const Self& self, const ChangeHooks& hooks) {
+  skeleton_ = decide_bpf::open();
+  if (skeleton_ == nullptr) throw refused_by_libbpf("open the programs", "bpf/decide.bpf.o");
+  // An inode of an overlay may be known by two.
+  bpf_map__set_max_entries(skeleton_->maps.rules, 2 * programs.sizes().identities);
+  bpf_map__set_max_entries(skeleton_->maps.change_rules, 2 * programs.sizes().identities);
+  bpf_map__set_max_entries(skeleton_->maps.directories, programs.sizes().identities);
+  janus_presence& presence = skeleton_->data_presence->presence;
+  presence.denies = self.away_denies;
+  self.version.copy(presence.version, sizeof(presence.version));
+  for (bpf_program* hook : {skeleton_->progs.decide_open, skeleton_->progs.daemon_exit})
+    bpf_program__set_autoload(hook, mode == Mode::on);
+  for (const ChangeHook& hook : kChangeHooks) bpf_program__set_autoload(skeleton_->progs.*hook.program, false);
+  if (changes_refusal_.empty())
+    for (const ChangeHook* hook : hooks.present) bpf_program__set_autoload(skeleton_->progs.*hook->program, true);
+  if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) != 0 || decide_bpf::load(skeleton_) != 0 ||
+      decide_bpf::attach(skeleton_) != 0) {
+    const std::string refused = refused_by_libbpf("decide in the kernel", "bpf/decide.bpf.o").what();
+    close();
+    return refused;
+  }
+  return {};
 }
 
 Decider::~Decider() { close(); }
@@ -57,7 +77,11 @@ std::vector<std::pair<std::string, int>> Decider::kept() const {
   if (skeleton_ == nullptr) return {};
   std::vector<std::pair<std::string, int>> kept = {{Kept::kPresence, bpf_map__fd(skeleton_->maps.data_presence)},
                                                    {Kept::kCounts, bpf_map__fd(skeleton_->maps.away_counts)}};
-  if (skeleton_->links.decide_open != nullptr) kept.emplace_back("decide_open", bpf_link__fd(skeleton_->links.decide_open));
+  const auto keep = [&](const char* name, const bpf_link* link) {
+    if (link != nullptr) kept.emplace_back(name, bpf_link__fd(link));
+  };
+  keep("decide_open", skeleton_->links.decide_open);
+  for (const ChangeHook& hook : kChangeHooks) keep(hook.name, skeleton_->links.*hook.link);
   return kept;
 }
 
@@ -142,6 +166,45 @@ void Decider::remove(const janus_guarded_key& key) {
   if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.guarded), &key);
 }
 
+bool Decider::set(const janus_rule_key& key, const janus_change_rule& rule) {
+  if (skeleton_ == nullptr) return true;
+  return put(skeleton_->maps.change_rules, &key, &rule, change_rules_full_);
+}
+
+bool Decider::set(std::uint32_t number, const janus_change_rule& rule) {
+  return skeleton_ == nullptr || put(skeleton_->maps.change_paths, &number, &rule, change_paths_full_);
+}
+
+bool Decider::set(const janus_guarded_key& key, const janus_change_rule& rule) {
+  if (skeleton_ == nullptr) return true;
+  skeleton_->bss->changes_denied = 1;
+  return put(skeleton_->maps.change_places, &key, &rule, change_places_full_);
+}
+
+std::optional<janus_change_rule> Decider::changes(const janus_rule_key& key) const {
+  return skeleton_ == nullptr ? std::nullopt : get<janus_change_rule>(skeleton_->maps.change_rules, &key);
+}
+
+std::optional<janus_change_rule> Decider::changes(std::uint32_t number) const {
+  return skeleton_ == nullptr ? std::nullopt : get<janus_change_rule>(skeleton_->maps.change_paths, &number);
+}
+
+std::optional<janus_change_rule> Decider::changes(const janus_guarded_key& key) const {
+  return skeleton_ == nullptr ? std::nullopt : get<janus_change_rule>(skeleton_->maps.change_places, &key);
+}
+
+void Decider::remove_changes(const janus_rule_key& key) {
+  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.change_rules), &key);
+}
+
+void Decider::remove_changes(std::uint32_t number) {
+  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.change_paths), &number);
+}
+
+void Decider::remove_changes(const janus_guarded_key& key) {
+  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.change_places), &key);
+}
+
 std::optional<janus_rule> Decider::rule(const janus_rule_key& key) const {
   return skeleton_ == nullptr ? std::nullopt : get<janus_rule>(skeleton_->maps.rules, &key);
 }
@@ -182,7 +245,8 @@ std::vector<Decider::Lost> Decider::lost() const {
 
 std::map<std::string, std::uint64_t> Decider::full() const {
   if (skeleton_ == nullptr) return {};
-  return {{"rules", rules_full_.get()}, {"directories", directories_full_.get()}, {"names", names_full_.get()}, {"guarded", guarded_full_.get()}};
+  return {{"rules", rules_full_.get()}, {"directories", directories_full_.get()}, {"names", names_full_.get()}, {"guarded", guarded_full_.get()},
+          {"change_rules", change_rules_full_.get()}, {"change_paths", change_paths_full_.get()}, {"change_places", change_places_full_.get()}};
 }
 
 bool Decider::has_room() const {

@@ -24,6 +24,8 @@ struct ring_buffer;
 
 namespace janus {
 
+struct ChangeHooks;
+
 class Decider {
  public:
   enum class Mode {
@@ -44,6 +46,9 @@ class Decider {
 
   bool works() const { return skeleton_ != nullptr; }
   const std::string& refusal() const { return refusal_; }
+  // Whether it denies changes, too; else why not.
+  bool denies_changes() const { return works() && changes_refusal_.empty(); }
+  const std::string& changes_refusal() const { return changes_refusal_; }
 
   // What denies, also without a daemon, and counts: a link and maps.
   std::vector<std::pair<std::string, int>> kept() const;
@@ -73,6 +78,16 @@ class Decider {
   void remove(const janus_name_key& key);
   bool set(const janus_guarded_key& key);
   void remove(const janus_guarded_key& key);
+  // What changes are denied of an inode, of what stands at a path (by its number), of what is too deep.
+  bool set(const janus_rule_key& key, const janus_change_rule& rule);
+  bool set(std::uint32_t number, const janus_change_rule& rule);
+  bool set(const janus_guarded_key& key, const janus_change_rule& rule);
+  std::optional<janus_change_rule> changes(const janus_rule_key& key) const;
+  std::optional<janus_change_rule> changes(std::uint32_t number) const;
+  std::optional<janus_change_rule> changes(const janus_guarded_key& key) const;
+  void remove_changes(const janus_rule_key& key);
+  void remove_changes(std::uint32_t number);
+  void remove_changes(const janus_guarded_key& key);
 
   // Readable when denials wait; -1: never. For kGatherMs after that more may come without a word:
   // look once more then. One consumer at a time.
@@ -93,8 +108,11 @@ class Decider {
   bool has_room() const;  // each found some, so far
   std::vector<MapUse> maps() const;                   // its own
   std::vector<std::string> attached() const { return attachments_.present(); }
+  std::uint64_t missed() const { return attachments_.missed(); }
 
  private:
+  // Returns why it was refused; empty: it is loaded, and attached.
+  std::string load(const BpfPrograms& programs, Mode mode, const Self& self, const ChangeHooks& hooks);
   void close();
   template <typename Value>
   static std::optional<Value> get(const bpf_map* map, const void* key);
@@ -104,8 +122,8 @@ class Decider {
   decide_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
   Attachments attachments_;
-  std::string refusal_;
-  Counter rules_full_, directories_full_, names_full_, guarded_full_;
+  std::string refusal_, changes_refusal_;
+  Counter rules_full_, directories_full_, names_full_, guarded_full_, change_rules_full_, change_paths_full_, change_places_full_;
   const std::function<void(const KernelDenial&)>* visit_ = nullptr;  // during consume()
   std::size_t visited_ = 0;
 };

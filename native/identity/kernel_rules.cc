@@ -19,9 +19,9 @@ bool same(const CertainDenial::Ruling& one, const CertainDenial::Ruling& other) 
 }
 
 bool same(const CertainDenial& one, const CertainDenial& other) {
-  for (std::size_t kind = 0; kind < one.of.size(); ++kind)
-    for (std::size_t whom = 0; whom < one.of[kind].size(); ++whom)
-      if (!same(one.of[kind][whom], other.of[kind][whom])) return false;
+  for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind)
+    for (std::size_t whom = 0; whom < JANUS_TO_WHOM; ++whom)
+      if (!same(one.of(kind)[whom], other.of(kind)[whom])) return false;
   return one.container == other.container && one.asked == other.asked;
 }
 
@@ -29,30 +29,62 @@ bool same(const CertainDenial& one, const CertainDenial& other) {
 void add(std::vector<CertainDenial>& all, const CertainDenial& more) {
   const auto one = std::ranges::find(all, more.container, &CertainDenial::container);
   if (one == all.end()) return all.push_back(more);
-  for (std::size_t kind = 0; kind < more.of.size(); ++kind)
-    for (std::size_t whom = 0; whom < more.of[kind].size(); ++whom)
-      if (more.of[kind][whom].reach > one->of[kind][whom].reach) one->of[kind][whom] = more.of[kind][whom];
+  for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind)
+    for (std::size_t whom = 0; whom < JANUS_TO_WHOM; ++whom) one->add(kind, whom, more.of(kind)[whom]);
   for (std::size_t kind = 0; kind < more.asked.size(); ++kind)
     for (std::size_t whom = 0; whom < more.asked[kind].size(); ++whom) one->asked[kind][whom] |= more.asked[kind][whom];
 }
 
 // In both, what a directory holds is told apart in the same way.
 static_assert(JANUS_REACH_ITSELF == 1 && JANUS_REACH_ENTRIES == 2 && JANUS_REACH_DEEPER == 4);
-static_assert(kCertainKinds.size() == JANUS_DENIED_KINDS && kAskedKinds.size() == JANUS_ASKED_KINDS);
+static_assert(kCertainKinds.size() == JANUS_DENIED_KINDS && kOpens == JANUS_OPENS && kAskedKinds.size() == JANUS_ASKED_KINDS);
+static_assert(kCertainKinds[JANUS_DENIED_CREATE] == FileEventKind::create && kCertainKinds[JANUS_DENIED_DELETE] == FileEventKind::remove &&
+              kCertainKinds[JANUS_DENIED_MOVEDFROM] == FileEventKind::movedfrom &&
+              kCertainKinds[JANUS_DENIED_MOVEDTO] == FileEventKind::movedto &&
+              kCertainKinds[JANUS_DENIED_ATTRIB] == FileEventKind::attrib && kCertainKinds[JANUS_DENIED_LINK] == FileEventKind::link &&
+              kCertainKinds[JANUS_DENIED_TRUNCATE] == FileEventKind::truncate &&
+              kCertainKinds[JANUS_DENIED_WRITE] == FileEventKind::write);
 
 constexpr std::uint32_t kReaches[] = {0, JANUS_REACH_ITSELF, JANUS_REACH_ITSELF | JANUS_REACH_ENTRIES,
                                       JANUS_REACH_ITSELF | JANUS_REACH_ENTRIES | JANUS_REACH_DEEPER};
 
+void add(janus_ruling& to, const CertainDenial::Ruling& ruling, std::uint32_t reach) {
+  if (reach > to.reach) to = {ruling.entry->subject->id, reach};
+}
+
 void add(janus_rule& rule, const CertainDenial& denial) {
-  for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
-    for (std::size_t whom = 0; whom < denial.of[kind].size(); ++whom) {
-      const CertainDenial::Ruling& ruling = denial.of[kind][whom];
-      janus_ruling& to = rule.of[kind][whom];
-      if (kReaches[ruling.reach] > to.reach) to = {ruling.entry->subject->id, kReaches[ruling.reach]};
-    }
-  }
+  for (std::size_t kind = 0; kind < JANUS_OPENS; ++kind)
+    for (std::size_t whom = 0; whom < JANUS_TO_WHOM; ++whom)
+      add(rule.of[kind][whom], denial.opens[kind][whom], kReaches[denial.opens[kind][whom].reach]);
   for (std::size_t kind = 0; kind < kAskedKinds.size(); ++kind)
     for (std::size_t whom = 0; whom < denial.asked[kind].size(); ++whom) rule.asked[kind][whom] |= denial.asked[kind][whom];
+}
+
+void add(janus_change_rule& rule, const CertainDenial& denial) {
+  for (std::size_t change = 0; change < denial.changes.size(); ++change)
+    for (std::size_t whom = 0; whom < JANUS_TO_WHOM; ++whom)
+      add(rule.of[change][whom], denial.changes[change][whom], kReaches[denial.changes[change][whom].reach]);
+}
+
+// Of what leads to a path: whoever moves that, or moves something there, moves what is at the path.
+void add_lead(janus_change_rule& rule, const CertainDenial& denial) {
+  if (denial.changes.empty()) return;
+  for (const std::size_t change : {JANUS_DENIED_MOVEDFROM - JANUS_OPENS, JANUS_DENIED_MOVEDTO - JANUS_OPENS})
+    for (std::size_t whom = 0; whom < JANUS_TO_WHOM; ++whom)
+      if (const auto& ruling = denial.changes[change][whom]; ruling.entry != nullptr) add(rule.of[change][whom], ruling, JANUS_REACH_ITSELF);
+}
+
+// Of what is so deep that not all above it is known.
+void add_deep(janus_change_rule& rule, const CertainDenial& denial) {
+  for (std::size_t change = 0; change < denial.changes.size(); ++change)
+    for (std::size_t whom = 0; whom < JANUS_TO_WHOM; ++whom)
+      if (const auto& ruling = denial.changes[change][whom]; ruling.reach == CertainDenial::deeper)
+        add(rule.of[change][whom], ruling, JANUS_REACH_DEEPER);
+}
+
+template <typename Plain>
+bool alike(const Plain& one, const Plain& other) {
+  return std::memcmp(&one, &other, sizeof(one)) == 0;
 }
 
 janus_name_key name_key(Device device, const std::tuple<std::uint64_t, std::uint32_t, std::string>& of) {
@@ -60,6 +92,10 @@ janus_name_key name_key(Device device, const std::tuple<std::uint64_t, std::uint
   janus_name_key key{.container = container, .device = device, .above = above, .name = {}};
   name.copy(key.name, sizeof(key.name) - 1);
   return key;
+}
+
+janus_guarded_key guarded_key(Device device, std::uint64_t container) {
+  return {.container = container, .device = device, .pad = 0};
 }
 
 }  // namespace
@@ -154,9 +190,10 @@ void KernelRules::write_paths(Device device) {
     certain->table()->rules().each([&](const Rule& rule) {
       if (!rule.answered || rule.entry->action != Action::deny || !seen.insert(rule.entry->path).second) return false;
       for (CertainDenial& denial : certain->of(rule.entry->path, true)) {
-        now.containers.insert(denial.container);
-        const bool follows = add_path(before, now, denial, rule.entry->path);
-        now.whole = now.whole && follows && denial.asked == decltype(denial.asked){};
+        if (denial.concerns_opens()) now.containers.insert(denial.container);
+        const bool followed = follows(rule.entry->path);
+        if (followed) add_path(before, now, denial, rule.entry->path);
+        now.whole = now.whole && followed && denial.asked == decltype(denial.asked){};
         now.denials.push_back(std::move(denial));
       }
       return false;
@@ -168,14 +205,22 @@ void KernelRules::write_paths(Device device) {
   unknown_.erase(device);
 }
 
-// False: the kernel doesn't follow such a path.
-bool KernelRules::add_path(const Paths& before, Paths& paths, const CertainDenial& denial, std::string_view path) {
-  std::uint32_t above = 0;
+bool KernelRules::follows(std::string_view path) {
   std::size_t levels = 0;
   for (std::size_t from = 0; from < path.size(); ++levels) {
     const std::size_t end = std::min(path.find('/', from + 1), path.size());
+    if (levels == JANUS_LEVELS || end - from + 1 > JANUS_NAME) return false;
+    from = end;
+  }
+  return true;
+}
+
+void KernelRules::add_path(const Paths& before, Paths& paths, const CertainDenial& denial, std::string_view path) {
+  std::uint32_t above = 0;
+  if (!denial.changes.empty()) add_deep(paths.deep_changes[denial.container], denial);
+  for (std::size_t from = 0; from < path.size();) {
+    const std::size_t end = std::min(path.find('/', from + 1), path.size());
     const std::string_view name = path.substr(from + 1, end - from - 1);
-    if (levels == JANUS_LEVELS || name.size() + 2 > JANUS_NAME) return false;
     const Paths::Prefix prefix{denial.container, path.substr(0, end)};
     const auto known = before.numbers.find(prefix);
     const auto number = paths.numbers.try_emplace(prefix, known == before.numbers.end() ? next_number_ : known->second).first;
@@ -184,23 +229,37 @@ bool KernelRules::add_path(const Paths& before, Paths& paths, const CertainDenia
     at.number = above = number->second;
     from = end;
     if (end == path.size()) add(at.rule, denial);
+    if (denial.changes.empty()) continue;
+    if (end == path.size()) add(paths.changes[above], denial);
+    else add_lead(paths.changes[above], denial);
   }
-  return true;
 }
 
 // What is new comes before what is denied no more goes.
 void KernelRules::swap_paths(Device device, Paths& before, Paths& now) {
   for (const CertainDenial& denial : now.denials) name(denial, 1);
   for (const std::uint64_t container : now.containers)
-    if (!before.containers.contains(container)) decider_.set(janus_guarded_key{.container = container, .device = device, .pad = 0});
+    if (!before.containers.contains(container)) decider_.set(guarded_key(device, container));
+  for (const auto& [container, changes] : now.deep_changes) {
+    const auto was = before.deep_changes.find(container);
+    if (was == before.deep_changes.end() || !alike(was->second, changes)) decider_.set(guarded_key(device, container), changes);
+  }
+  for (const auto& [number, changes] : now.changes) {
+    const auto was = before.changes.find(number);
+    if (was == before.changes.end() || !alike(was->second, changes)) decider_.set(number, changes);
+  }
   for (const auto& [key, name] : now.names) {
     const auto was = before.names.find(key);
-    if (was == before.names.end() || std::memcmp(&was->second, &name, sizeof(name)) != 0) decider_.set(name_key(device, key), name);
+    if (was == before.names.end() || !alike(was->second, name)) decider_.set(name_key(device, key), name);
   }
   for (const auto& [key, name] : before.names)
     if (!now.names.contains(key)) decider_.remove(name_key(device, key));
+  for (const auto& [number, changes] : before.changes)
+    if (!now.changes.contains(number)) decider_.remove_changes(number);
+  for (const auto& [container, changes] : before.deep_changes)
+    if (!now.deep_changes.contains(container)) decider_.remove_changes(guarded_key(device, container));
   for (const std::uint64_t container : before.containers)
-    if (!now.containers.contains(container)) decider_.remove(janus_guarded_key{.container = container, .device = device, .pad = 0});
+    if (!now.containers.contains(container)) decider_.remove(guarded_key(device, container));
   for (const CertainDenial& denial : before.denials) name(denial, -1);
   before = std::move(now);
 }
@@ -232,8 +291,8 @@ void KernelRules::judge(std::uint64_t inode, Held& held) {
 }
 
 void KernelRules::name(const CertainDenial& denial, int by) {
-  for (const auto& kind : denial.of) {
-    for (const auto& ruling : kind) {
+  for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
+    for (const auto& ruling : denial.of(kind)) {
       if (ruling.entry == nullptr) continue;
       Named& named = subjects_[ruling.entry->subject->id];
       named.subject = ruling.entry->subject;
@@ -254,6 +313,7 @@ void KernelRules::unwrite(std::uint64_t inode, const Held& held, std::uint64_t c
       continue;
     }
     decider_.remove(key);
+    if (!alike(written->second.changes, janus_change_rule{})) decider_.remove_changes(key);
     set_deeper(key, written->second.rule, {});
     written_.erase(written);
   }
@@ -274,9 +334,18 @@ void KernelRules::drop(std::map<std::uint64_t, Held>::iterator it) {
 
 void KernelRules::write(Written& written) {
   janus_rule rule{};
-  for (const auto& [inode, denial] : written.of) add(rule, *denial);
+  janus_change_rule changes{};
+  for (const auto& [inode, denial] : written.of) {
+    add(rule, *denial);
+    add(changes, *denial);
+  }
   rule.version = written.rule.version != 0 ? written.rule.version : next_version_++;
   decider_.set(written.key, rule);
+  if (!alike(changes, written.changes)) {
+    if (alike(changes, janus_change_rule{})) decider_.remove_changes(written.key);
+    else decider_.set(written.key, changes);
+    written.changes = changes;
+  }
   set_deeper(written.key, std::exchange(written.rule, rule), rule);
 }
 
@@ -287,7 +356,7 @@ void KernelRules::set_deeper(const janus_rule_key& key, const janus_rule& before
   const auto at = deeper_.try_emplace({key.container, key.superblock}).first;
   janus_rule anywhere{};
   bool any = false, changed = false;
-  for (std::size_t kind = 0; kind < JANUS_DENIED_KINDS; ++kind) {
+  for (std::size_t kind = 0; kind < JANUS_OPENS; ++kind) {
     for (std::size_t whom = 0; whom < JANUS_TO_WHOM; ++whom) {
       auto& deniers = at->second.of[kind][whom];
       const std::uint32_t one = deniers.empty() ? 0 : deniers.begin()->first;

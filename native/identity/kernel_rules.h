@@ -36,6 +36,9 @@ class KernelRules {
   void change(std::uint64_t inode, std::span<const std::string> paths);
   void release(std::uint64_t inode);
 
+  // Whether the kernel finds what stands at such a path, as the superblock names it.
+  static bool follows(std::string_view path);
+
   // The policy of the superblock was published.
   void changed(Device device);
   // Whether the kernel denies all that its policy denies anybody, wherever things are moved: as long as what is
@@ -64,10 +67,11 @@ class KernelRules {
     janus_rule_key key{};
     std::map<std::uint64_t, const CertainDenial*> of;  // by inode
     janus_rule rule{};
+    janus_change_rule changes{};
   };
   // Who denies what is far below a directory, anywhere on a superblock, and how many rules of his do.
   struct Deeper {
-    std::map<std::uint32_t, std::size_t> of[JANUS_DENIED_KINDS][JANUS_TO_WHOM];  // by subject
+    std::map<std::uint32_t, std::size_t> of[JANUS_OPENS][JANUS_TO_WHOM];  // by subject
     std::size_t asked[JANUS_ASKED_KINDS][JANUS_TO_WHOM] = {};
   };
   static Key key_of(const janus_rule_key& key) {
@@ -79,12 +83,14 @@ class KernelRules {
     std::map<Prefix, std::uint32_t> numbers;                                       // of those that lead to a rule
     std::map<std::tuple<std::uint64_t, std::uint32_t, std::string>, janus_name> names;  // by container, directory, name
     std::set<std::uint64_t> containers;
+    std::map<std::uint32_t, janus_change_rule> changes;       // of those and of what leads to them, by number
+    std::map<std::uint64_t, janus_change_rule> deep_changes;  // of whoever is denied any, by container
     std::vector<CertainDenial> denials;
     bool whole = false;  // nothing else is denied
   };
   const CertainDenials* certain_of(Device device);
   void write_paths(Device device);
-  bool add_path(const Paths& before, Paths& paths, const CertainDenial& denial, std::string_view path);
+  void add_path(const Paths& before, Paths& paths, const CertainDenial& denial, std::string_view path);
   void swap_paths(Device device, Paths& before, Paths& now);
   void judge(std::uint64_t inode, Held& held);
   void name(const CertainDenial& denial, int by);

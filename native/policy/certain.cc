@@ -28,6 +28,15 @@ std::uint8_t may_deny(const Entry& entry, std::uint32_t levels, std::string_view
   return static_cast<std::uint8_t>(may);
 }
 
+// How far it denies below its path. That is `levels` above the object.
+CertainDenial::Reach reach_of(const Entry& entry, std::uint32_t levels, bool directory) {
+  const Subject& subject = *entry.subject;
+  const std::uint32_t depth = entry.depth + levels;
+  if (depth > 1 && !subject.recursive) return CertainDenial::none;
+  if (!directory || (depth > 0 && !subject.recursive)) return CertainDenial::itself;
+  return subject.recursive ? CertainDenial::deeper : CertainDenial::entries;
+}
+
 }  // namespace
 
 CertainDenials::CertainDenials(std::shared_ptr<const SuperblockPolicy> table) : table_(std::move(table)) {
@@ -56,20 +65,27 @@ bool CertainDenials::any_below(const std::vector<std::string>& paths, std::strin
   return next != paths.end() && next->starts_with(below);
 }
 
-bool CertainDenial::empty() const {
-  const auto nothing = [](const auto& kind) { return std::ranges::all_of(kind, [](const Ruling& ruling) { return ruling.reach == none; }); };
-  return std::ranges::all_of(of, nothing) && asked == decltype(asked){};
+bool CertainDenial::concerns_opens() const {
+  const auto anything = [](const auto& kind) { return std::ranges::any_of(kind, [](const Ruling& ruling) { return ruling.reach != none; }); };
+  return std::ranges::any_of(opens, anything) || asked != decltype(asked){};
 }
 
-// `at` is the entry's path, `levels` above the object; `path` as much of the object's as a rule could have.
-CertainDenial::Reach CertainDenials::reach(const Entry& entry, std::string_view path, std::string_view at, std::uint32_t levels,
-                                           bool directory) const {
+const CertainDenial::Rulings& CertainDenial::of(std::size_t kind) const {
+  static const Rulings nothing{};
+  if (kind < kOpens) return opens[kind];
+  return changes.empty() ? nothing : changes[kind - kOpens];
+}
+
+void CertainDenial::add(std::size_t kind, std::size_t whom, const Ruling& ruling) {
+  if (ruling.reach <= of(kind)[whom].reach) return;
+  if (kind >= kOpens) changes.resize(kCertainKinds.size() - kOpens);
+  (kind < kOpens ? opens[kind] : changes[kind - kOpens])[whom] = ruling;
+}
+
+// `at` is the entry's path; `path` as much of the object's as a rule could have.
+CertainDenial::Reach CertainDenials::spoilt(const Entry& entry, std::string_view path, std::string_view at,
+                                            CertainDenial::Reach reach) const {
   const Subject& subject = *entry.subject;
-  const std::uint32_t depth = entry.depth + levels;
-  if (depth > 1 && !subject.recursive) return CertainDenial::none;
-  CertainDenial::Reach reach = !directory || (depth > 0 && !subject.recursive) ? CertainDenial::itself
-                               : subject.recursive                             ? CertainDenial::deeper
-                                                                               : CertainDenial::entries;
   const auto doubts = doubts_.find(subject.guard);
   if (doubts == doubts_.end()) return reach;
   const auto spoil = [&](const std::vector<std::string>& paths) {
@@ -96,7 +112,8 @@ std::vector<CertainDenial> CertainDenials::of(std::string_view path, bool direct
       const Entry& entry = *rule.entry;
       if (!rule.answered || entry.action != Action::deny || !entry.subject->enforced) continue;
       const bool plain = !audited_ && is_plain(*entry.subject);
-      const CertainDenial::Reach far = plain ? reach(entry, comparable, at, levels, directory) : CertainDenial::none;
+      const CertainDenial::Reach whole = reach_of(entry, levels, directory);
+      const CertainDenial::Reach far = plain ? spoilt(entry, comparable, at, whole) : CertainDenial::none;
       const std::uint8_t may = may_deny(entry, levels, path.substr(at.size()), directory);
       if (may == 0) continue;
       const auto uncertain = static_cast<std::uint8_t>(may & ~((1u << far) - 1u));
@@ -104,11 +121,10 @@ std::vector<CertainDenial> CertainDenials::of(std::string_view path, bool direct
       const std::uint64_t container = entry.subject->container;
       auto denial = std::ranges::find(all, container, &CertainDenial::container);
       if (denial == all.end()) denial = all.insert(all.end(), CertainDenial{.container = container});
-      for (std::size_t kind = 0; kind < kAskedKinds.size(); ++kind) {
-        if (!(entry.subject->events & mask_of(kAskedKinds[kind]))) continue;
-        denial->asked[kind][whom] |= kind < kCertainKinds.size() ? uncertain : may;
-        if (kind < kCertainKinds.size() && far > denial->of[kind][whom].reach) denial->of[kind][whom] = {rule.entry, far};
-      }
+      for (std::size_t kind = 0; kind < kAskedKinds.size(); ++kind)
+        if (entry.subject->events & mask_of(kAskedKinds[kind])) denial->asked[kind][whom] |= kind < kOpens ? uncertain : may;
+      for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind)
+        if (entry.subject->events & mask_of(kCertainKinds[kind])) denial->add(kind, whom, {rule.entry, kind < kOpens ? far : whole});
     }
     if (at.empty()) break;
   }

@@ -20,7 +20,12 @@
 namespace janus {
 
 enum class ToWhom : std::uint8_t { anybody, others };  // others: all but owners
-inline constexpr std::array kCertainKinds = {FileEventKind::open, FileEventKind::exec};
+// What the kernel denies: opens, then changes. Denials of changes add up: no rule takes another's back.
+inline constexpr std::array kCertainKinds = {FileEventKind::open,     FileEventKind::exec,      FileEventKind::create,
+                                             FileEventKind::remove,   FileEventKind::movedfrom, FileEventKind::movedto,
+                                             FileEventKind::attrib,   FileEventKind::link,      FileEventKind::truncate,
+                                             FileEventKind::write};
+inline constexpr std::size_t kOpens = 2;  // of those
 inline constexpr std::array kAskedKinds = {FileEventKind::open, FileEventKind::exec, FileEventKind::access};
 
 struct CertainDenial {
@@ -31,12 +36,18 @@ struct CertainDenial {
     std::shared_ptr<const Entry> entry;
     Reach reach = none;
   };
-  std::uint64_t container = 0;  // to its processes only
-  std::array<std::array<Ruling, 2>, kCertainKinds.size()> of{};  // [kind][ToWhom]
+  using Rulings = std::array<Ruling, 2>;  // [ToWhom]
+  std::uint64_t container = 0;            // to its processes only
+  std::array<Rulings, kOpens> opens{};    // of kCertainKinds
+  std::vector<Rulings> changes{};         // ... the others; empty: none is denied, as of most
   // What may be denied besides: bit n is what a reach of n + 1 has more than one of n.
   std::array<std::array<std::uint8_t, 2>, kAskedKinds.size()> asked{};  // [kind][ToWhom]
 
-  bool empty() const;
+  bool empty() const { return !concerns_opens() && changes.empty(); }
+  bool concerns_opens() const;
+  const Rulings& of(std::size_t kind) const;
+  // Whichever reaches further stays.
+  void add(std::size_t kind, std::size_t whom, const Ruling& ruling);
 };
 
 class CertainDenials {
@@ -60,7 +71,8 @@ class CertainDenials {
   };
   static bool any_at(const std::vector<std::string>& paths, std::string_view path);
   static bool any_below(const std::vector<std::string>& paths, std::string_view path);
-  CertainDenial::Reach reach(const Entry& entry, std::string_view path, std::string_view at, std::uint32_t levels, bool directory) const;
+  // ... of what a reach of so much has left certain.
+  CertainDenial::Reach spoilt(const Entry& entry, std::string_view path, std::string_view at, CertainDenial::Reach reach) const;
 
   const std::shared_ptr<const SuperblockPolicy> table_;
   bool plain_ = true;

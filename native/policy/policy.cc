@@ -249,7 +249,8 @@ Decision SuperblockPolicy::strictest(FileEventKind kind, const Actor& actor) con
 
 template <typename Visit>
 void SuperblockPolicy::each_denying(std::string_view path, bool directory, Visit visit) const {
-  for (const auto kind : {FileEventKind::open, FileEventKind::access, FileEventKind::exec}) {
+  for (const std::uint32_t events :
+       {mask_of(FileEventKind::open), mask_of(FileEventKind::access), mask_of(FileEventKind::exec), kChanges}) {
     // The strictest actor there is: in every container at once, nobody's owner.
     std::uint32_t levels = 0;
     Guards decided;
@@ -259,7 +260,7 @@ void SuperblockPolicy::each_denying(std::string_view path, bool directory, Visit
         for (const Rule& rule : *rules) {
           const Entry& entry = *rule.entry;
           const Subject& subject = *entry.subject;
-          if (!rule.answered || decided.contains(entry) || !(subject.events & mask_of(kind)) ||
+          if (!rule.answered || decided.contains(entry) || !(subject.events & events) ||
               (!directory && subject.only_dir))
             continue;
           // A path that is denied but for itself counts: what is below it is denied.

@@ -17,6 +17,12 @@ using Device = std::uint32_t;  // s_dev in the kernel's encoding: major << 20 | 
 
 inline constexpr std::uint32_t mask_of(FileEventKind kind) { return 1u << static_cast<unsigned>(kind); }
 
+// What a `deny` can be of besides opens, execs and reads. Only the kernel can decide these (bpf/changes.h).
+inline constexpr std::uint32_t kChanges =
+    mask_of(FileEventKind::create) | mask_of(FileEventKind::remove) | mask_of(FileEventKind::movedfrom) |
+    mask_of(FileEventKind::movedto) | mask_of(FileEventKind::attrib) | mask_of(FileEventKind::link) |
+    mask_of(FileEventKind::truncate) | mask_of(FileEventKind::write);
+
 enum class Action : std::uint8_t { allow, deny, watch };
 
 // One subject of a guard on one container, as the gate needs it.

@@ -109,7 +109,7 @@ std::size_t contradictions(std::size_t sets, std::size_t& certain) {
     for (const CertainDenial& denial : one.denials.of(one.path, one.directory)) {
       for (std::size_t kind = 0; kind < kCertainKinds.size(); ++kind) {
         for (const ToWhom whom : {ToWhom::anybody, ToWhom::others}) {
-          const auto& [entry, reach] = denial.of[kind][static_cast<std::size_t>(whom)];
+          const auto& [entry, reach] = denial.of(kind)[static_cast<std::size_t>(whom)];
           for (std::size_t level = 1; level <= level_of(reach); ++level) {
             ++certain;
             const auto [at, is_directory] = one.somewhere(generate, level);
@@ -145,7 +145,7 @@ std::size_t left_out(std::size_t sets, std::size_t& denied, std::size_t& asked) 
         ++denied;
         bool known = false, certainly = false;
         for (std::size_t whom = 0; denial != all.end() && whom < (actor.owner ? 1u : 2u); ++whom) {
-          certainly = certainly || (kind < kCertainKinds.size() && denial->of[kind][whom].reach >= level);
+          certainly = certainly || (kind < kOpens && denial->of(kind)[whom].reach >= level);
           known = known || certainly || (denial->asked[kind][whom] >> (level - 1) & 1);
         }
         if (!known) ++wrong;
@@ -162,7 +162,7 @@ bool denied_by_paths(const Case& one, const Case::Object& object, std::size_t ki
   for (std::string_view at = object.path;; at = parent_of(at), ++level) {
     for (const CertainDenial& denial : one.table->is_named(at) ? one.denials.of(at, true) : std::vector<CertainDenial>())
       for (std::size_t whom = 0; denial.container == actor.container && whom < (actor.owner ? 1u : 2u); ++whom)
-        if (denial.of[kind][whom].reach >= std::min<std::size_t>(level, 3)) return true;
+        if (denial.of(kind)[whom].reach >= std::min<std::size_t>(level, 3)) return true;
     if (at.empty()) return false;
   }
 }
@@ -231,7 +231,7 @@ Rule rule(Action action, const char* path, std::shared_ptr<const Subject> of) {
 CertainDenial::Reach reach_of(RuleTable rules, const char* path, bool directory, ToWhom whom = ToWhom::anybody) {
   const CertainDenials denials(std::make_shared<const SuperblockPolicy>(std::move(rules), std::vector<View>{}));
   const auto all = denials.of(path, directory);
-  return all.empty() ? CertainDenial::none : all.front().of[0][static_cast<std::size_t>(whom)].reach;
+  return all.empty() ? CertainDenial::none : all.front().of(0)[static_cast<std::size_t>(whom)].reach;
 }
 
 void what_is_plain_is_certain() {

@@ -112,7 +112,8 @@ struct Bench {
   TreeWatch trees{groups, counters};
   IdentityTable identities;
   IgnoreLearner learner{groups, policy, counters, 100, 0};
-  MarkPlanner planner{{programs, tracker, groups, policy, identities, learner, counters, refusals, false}};
+  Decider decider{programs, Decider::Mode::rules};
+  MarkPlanner planner{{programs, tracker, groups, decider, policy, identities, learner, counters, refusals, false}};
   IdentityScanner scanner{{programs, policy, identities, learner, trees, planner, counters, refusals}};
   std::atomic<bool> stop{false};
   std::thread thread;

@@ -264,6 +264,55 @@ void a_path_is_denied_whatever_stands_there() {
   CHECK(!bench.named({"a"}));
 }
 
+void changes_have_rules_of_their_own() {
+  constexpr std::uint32_t kDelete = mask_of(Kind::remove), kMoves = mask_of(Kind::movedfrom) | mask_of(Kind::movedto);
+  Bench bench;
+  bench.file("a/b/f");
+  const auto ruling = [](const std::optional<janus_change_rule>& rule, std::uint32_t kind, std::uint32_t reach) -> std::uint32_t {
+    if (!rule) return 0;
+    const janus_ruling& of = rule->of[kind - JANUS_OPENS][JANUS_TO_ANYBODY];
+    return of.reach & reach ? of.subject : 0;
+  };
+  const auto at = [&](std::vector<std::string> path) {
+    const auto name = bench.named(std::move(path));
+    return name ? bench.decider.changes(name->number) : std::nullopt;
+  };
+  const auto inode = [&](const std::string& path) {
+    janus_rule_key key = bench.decider.keys_of(bench.open(path).get()).at(0);
+    key.container = 7;
+    return bench.decider.changes(key);
+  };
+  const auto anywhere = [&] { return bench.decider.changes(janus_guarded_key{.container = 7, .device = bench.device, .pad = 0}); };
+  bench.hold("a/b", {"/a/b"});
+  bench.hold("a/b/f", {"/a/b/f"});
+  bench.publish({deny("/a/b", subject(1, kOpen))});
+  CHECK(!inode("a/b") && !at({"a", "b"}) && !anywhere());
+
+  bench.publish({deny("/a/b", subject(2, kDelete | kMoves))});
+  CHECK(bench.denier("a/b") == 0 && ruling(inode("a/b"), JANUS_DENIED_DELETE, JANUS_REACH_DEEPER) == 2);
+  CHECK(ruling(inode("a/b/f"), JANUS_DENIED_DELETE, JANUS_REACH_ITSELF) == 2 && ruling(inode("a/b/f"), JANUS_DENIED_WRITE, JANUS_REACH_ITSELF) == 0);
+  CHECK(ruling(at({"a", "b"}), JANUS_DENIED_DELETE, JANUS_REACH_DEEPER) == 2);
+  // What leads there may not be moved; all else is free.
+  CHECK(ruling(at({"a"}), JANUS_DENIED_MOVEDFROM, JANUS_REACH_ITSELF) == 2 && ruling(at({"a"}), JANUS_DENIED_MOVEDTO, JANUS_REACH_ITSELF) == 2);
+  CHECK(ruling(at({"a"}), JANUS_DENIED_MOVEDFROM, JANUS_REACH_ENTRIES) == 0 && ruling(at({"a"}), JANUS_DENIED_DELETE, JANUS_REACH_ITSELF) == 0);
+  CHECK(ruling(anywhere(), JANUS_DENIED_DELETE, JANUS_REACH_DEEPER) == 2);
+
+  // Where nothing deep is denied a container is known all the same.
+  const auto flat = subject(3, kDelete);
+  flat->recursive = false;
+  bench.publish({deny("/a/b", flat)});
+  CHECK(anywhere() && ruling(anywhere(), JANUS_DENIED_DELETE, JANUS_REACH_DEEPER) == 0);
+  CHECK(ruling(inode("a/b"), JANUS_DENIED_DELETE, JANUS_REACH_ENTRIES) == 3 && ruling(at({"a"}), JANUS_DENIED_MOVEDFROM, JANUS_REACH_ITSELF) == 0);
+  // Denials add up, whatever another subject of the guard says nearer by.
+  const auto owned = subject(4, kDelete);
+  owned->guard = 3;
+  owned->auto_allow_owner = true;
+  bench.publish({deny("/a/b", flat), deny("/a/b/f", owned)});
+  CHECK(ruling(inode("a/b/f"), JANUS_DENIED_DELETE, JANUS_REACH_ITSELF) == 3);
+  bench.publish({});
+  CHECK(!inode("a/b") && !inode("a/b/f") && !anywhere());
+}
+
 void the_kernel_decides_alone_where_all_is_certain() {
   Bench bench;
   bench.file("a/f");
@@ -365,6 +414,7 @@ int main() {
   what_is_too_deep_is_denied_as_long_as_anything_deep_is();
   many_are_judged_again();
   a_path_is_denied_whatever_stands_there();
+  changes_have_rules_of_their_own();
   the_kernel_decides_alone_where_all_is_certain();
   a_rule_that_comes_anew_has_another_version();
   an_overlay_is_known_by_its_layers();

@@ -109,7 +109,8 @@ struct Bench {
   TreeWatch trees{groups, counters};
   IdentityTable identities{groups, programs, trees, refusals, 1000};
   IgnoreLearner learner{groups, policy, counters, 100, 0};
-  MarkPlanner planner{{programs, tracker, groups, policy, identities, learner, counters, refusals, false}};
+  Decider decider{programs, Decider::Mode::rules};
+  MarkPlanner planner{{programs, tracker, groups, decider, policy, identities, learner, counters, refusals, false}};
   NameWatch names;
   Locator sweeping{programs, LocatorSlot::scanner};
   std::uint32_t next_subject = 1;

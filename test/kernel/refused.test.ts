@@ -1,9 +1,10 @@
 import t, { type Test } from "tap";
+import { Scope } from "../../src/gen/janus_pb.js";
 import { startContainer } from "../support/container.js";
 import { type GuardInit, rpcError, startDaemon } from "../support/daemon.js";
 import { guardOn } from "../support/guard.js";
 
-const daemon = await startDaemon({ flags: ["--container-wait=0"] }, t);
+const daemon = await startDaemon({ flags: ["--container-wait=0", "--kernel-decides=false"] }, t);
 const container = await startContainer({ files: { "/etc/secret": "" } }, t);
 const actor = await container.actor();
 const valid = { deny: ["/etc/secret"], event: ["open"] };
@@ -66,6 +67,15 @@ unchanging("NOT_FOUND: unknown container", async (t) => {
 unchanging("NOT_FOUND: one of two containers unknown: neither is guarded", async (t) => {
   const error = await rpcError(daemon.createGuard(guardOn(container, valid, { cid: [container.id, "f".repeat(64)] })));
   t.equal(error.code, "NOT_FOUND");
+});
+
+unchanging("FAILED_PRECONDITION: changes, where the kernel decides nothing", async (t) => {
+  for (const event of ["create", "delete", "move", "attrib", "link", "truncate", "write"]) {
+    const changes = { ...valid, event: ["open", event], scope: Scope.CONTAINER };
+    const error = await rpcError(daemon.createGuard(guardOn(container, changes)));
+    t.equal(error.code, "FAILED_PRECONDITION");
+    t.match(error.message, /kernel-decides/, error.message);
+  }
 });
 
 unchanging("a refused change leaves the guard as it was", async (t) => {

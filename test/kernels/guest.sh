@@ -38,7 +38,7 @@ run() {
     bypass-mounts) node test/bypass/runner.js --tap --against janusd --iterations 5 --as userns-admin --place image,disk --only mounts,namespaces ;;
     # The machine's own patience ends it (smoke.test.ts).
     smoke) TEST_PATIENCE_MS=1200000 node test/kernels/smoke.js ;;
-    hold-open | decide) node "test/kernels/$1.js" ;;
+    hold-open | decide | changes) node "test/kernels/$1.js" ;;
     bench-*) node bench/guest.js "${1#bench-}" ;;
     *) node "test/kernel/$1.test.js" ;;
   esac

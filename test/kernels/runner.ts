@@ -22,6 +22,7 @@ const core = [
   "owner",
   "hold-open",
   "decide",
+  "changes",
   "arrivals",
   "ending",
   "stall",

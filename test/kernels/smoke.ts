@@ -5,6 +5,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
+import { Scope } from "../../src/gen/janus_pb.js";
 import { startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
@@ -40,16 +41,25 @@ const first = await startDaemon({ flags: KEEPING });
 equal(await first.metric("janusd_hold_tier", { tier: "fentry" }), 1, "the tier is fentry");
 equal(await first.metric("janusd_kernel_decides", { kept: "true" }), 1, "the kernel decides, and keeps");
 const container = await startContainer({ files: { "/data/keys/key": "k", "/data/open": "o" } });
-await first.createGuard(guardOn(container, { deny: ["/data/keys"], recursive: true }));
+const subjects = [
+  { deny: ["/data/keys"], recursive: true },
+  { deny: ["/data/keys"], recursive: true, event: ["delete"], scope: Scope.CONTAINER },
+];
+await first.createGuard(guardOn(container, subjects));
 const [actor, stormer] = [await container.actor(), await container.actor()];
 equal(await actor.open("/data/keys/key"), EPERM, "denied");
 equal(await actor.link("/data/keys/key", "/data/link"), 0, "a hard link is made");
 equal(await actor.open("/data/link"), EPERM, "by the hard link, too");
 equal(await actor.open("/data/open"), 0, "what nobody guards is opened");
+equal(await actor.unlink("/data/keys/key"), EPERM, "a change that is denied");
 equal(
-  await records(first, 2),
-  ["/data/keys/key", "/data/link"].map((path) => ["DENY", "OPEN_PERM", path, "actor"]),
-  "both are in the log",
+  await records(first, 3),
+  [
+    ["DENY", "OPEN_PERM", "/data/keys/key", "actor"],
+    ["DENY", "OPEN_PERM", "/data/link", "actor"],
+    ["DENY", "DELETE", "/data/keys/key", "actor"],
+  ],
+  "all are in the log",
 );
 equal(await asked(first), 0, "and nobody was asked");
 await eventually("the guard is kept", () => readFileSync(first.stateFile, "utf8").includes("/data/keys"));
@@ -70,6 +80,7 @@ await first.kill();
 equal(pins(), 1, "SIGKILL: what it set is kept");
 equal(await actor.open("/data/keys/key"), EPERM, "still denied");
 equal(await actor.open("/data/link"), EPERM, "also by the hard link");
+equal(await actor.unlink("/data/keys/key"), EPERM, "and not deleted");
 equal(await actor.link("/data/keys/key", "/data/later"), 0, "another link is made while nobody is there");
 equal(await actor.open("/data/later"), EPERM, "and denied");
 

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -349,6 +350,36 @@ static void run(char **f, int n) {
     deep(f[1], atoi(f[2]));
   } else if (!strcmp(name, "unlink") && n == 2) {
     answer_result(unlink(f[1]));
+  } else if (!strcmp(name, "rmdir") && n == 2) {
+    answer_result(rmdir(f[1]));
+  } else if (!strcmp(name, "exchange") && n == 3) {
+    answer_result((int)syscall(SYS_renameat2, AT_FDCWD, f[1], AT_FDCWD, f[2], 2 /* RENAME_EXCHANGE */));
+  } else if (!strcmp(name, "mkfifo") && n == 2) {
+    answer_result(mkfifo(f[1], 0644));
+  } else if (!strcmp(name, "truncate") && n == 2) {
+    answer_result(truncate(f[1], 0));
+  } else if (!strcmp(name, "chmod") && n == 3) {  // PATH MODE
+    answer_result(chmod(f[1], (mode_t)atoi(f[2])));
+  } else if (!strcmp(name, "chown") && n == 3) {  // PATH UID
+    answer_result(chown(f[1], (uid_t)atoi(f[2]), (gid_t)-1));
+  } else if (!strcmp(name, "touch") && n == 2) {  // what is there
+    answer_result(utimensat(AT_FDCWD, f[1], NULL, 0));
+  } else if (!strcmp(name, "setxattr") && n == 3) {  // PATH NAME
+    answer_result(setxattr(f[1], f[2], "x", 1, 0));
+  } else if (!strcmp(name, "removexattr") && n == 3) {  // PATH NAME
+    answer_result(removexattr(f[1], f[2]));
+  } else if (!strcmp(name, "link-nameless") && n == 3) {  // DIRECTORY PATH: a file that had no name gets this one
+    const int fd = open(f[1], O_TMPFILE | O_RDWR, 0644);
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    answer_result(fd < 0 ? fd : linkat(AT_FDCWD, self, AT_FDCWD, f[2], AT_SYMLINK_FOLLOW));
+    if (fd >= 0) close(fd);
+  } else if (!strcmp(name, "hold") && n == 3) {  // FD PATH: open for writing
+    const int fd = open(f[2], O_WRONLY);
+    answer_result(fd < 0 ? fd : dup2(fd, atoi(f[1])));
+    if (fd >= 0) close(fd);
+  } else if (!strcmp(name, "ftruncate") && n == 2) {  // FD
+    answer_result(ftruncate(atoi(f[1]), 0));
   } else if (!strcmp(name, "comm") && n == 2) {
     answer_result(prctl(PR_SET_NAME, f[1]));
   } else if (!strcmp(name, "unshare") && n == 2) {  // FLAGS

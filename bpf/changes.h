@@ -1,0 +1,150 @@
+// Denies changes of files and of names to guarded containers: what a deny of opens doesn't hold, since rename(2),
+// unlink(2), truncate(2) or chmod(2) by a path opens nothing.
+//
+// Owns: which operation is which change of what. fanotify asks nobody about these: what is not denied here is allowed.
+// By the hooks of the inode, which every way to an operation passes, by path or descriptor, also of an overlay in its
+// layers (fs/namei.c, fs/attr.c, fs/xattr.c).
+#pragma once
+
+#include "kernel.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "denials.h"
+#include "event.h"
+#include "file.h"
+#include "presence.h"
+#include "rules.h"
+#include "tracked.h"
+
+#define EPERM 1
+#define FMODE_WRITE 0x2  // of f_mode
+#define ATTR_SIZE 8      // of ia_valid (include/linux/fs.h)
+#define ATTR_FORCE 512   // what a write takes away by itself, as the set-user-ID bit
+#define RENAME_EXCHANGE 2
+
+volatile __u32 changes_denied;  // 0: to nobody
+
+// -EPERM: one of these changes of the object or name is denied.
+__noinline int judge_change(__u64 address, __u32 changes, __u32 program) {
+  if (!changes_denied || is_over()) return 0;
+  struct task_struct *task = bpf_get_current_task_btf();
+  struct janus_task *entry = known(task);
+  if (!entry) return 0;
+  bool away = presence.away;
+  struct dentry *dentry = (struct dentry *)address;
+  struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+  struct attempt attempt = {
+      .container = entry->container,
+      .program = program,
+      .changes = changes,
+      .owner = (entry->flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
+  };
+  if (!inode || !look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF)) look_far_above(&attempt, dentry, away);
+  if (!attempt.denied) return 0;
+  if (away) {
+    count_away(JANUS_AWAY_DENIED);
+    if (attempt.deep) count_away(JANUS_AWAY_DEEP);
+    return -EPERM;
+  }
+  struct denial denial = {.attempt = &attempt, .task = task, .entry = entry, .dentry = dentry, .inode = inode};
+  if (!record(&denial)) count_lost(&attempt);
+  return -EPERM;
+}
+
+// An argument of the hook, as a number: a function that is verified by itself takes no kernel pointer.
+static __always_inline __u64 argument(void *ctx, __u32 number) {
+  __u64 value = 0;
+  bpf_get_func_arg(ctx, number, &value);
+  return value;
+}
+
+SEC("fmod_ret/security_file_open")
+int BPF_PROG(deny_write, struct file *file, int result) {
+  if (result || !changes_denied || !(BPF_CORE_READ(file, f_mode) & FMODE_WRITE)) return result;
+  struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+  if ((BPF_CORE_READ(dentry, d_inode, i_mode) & S_IFMT) != S_IFREG) return 0;
+  return judge_change((__u64)dentry, JANUS_CHANGE(JANUS_DENIED_WRITE), PROGRAM_WRITE);
+}
+
+SEC("fmod_ret/security_inode_create")
+int BPF_PROG(deny_create, struct inode *dir, struct dentry *dentry, __u16 mode, int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_CREATE), PROGRAM_CREATE);
+}
+
+SEC("fmod_ret/security_inode_mkdir")
+int BPF_PROG(deny_mkdir, struct inode *dir, struct dentry *dentry, __u16 mode, int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_CREATE), PROGRAM_MKDIR);
+}
+
+SEC("fmod_ret/security_inode_mknod")
+int BPF_PROG(deny_mknod, struct inode *dir, struct dentry *dentry, __u16 mode, __u32 device, int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_CREATE), PROGRAM_MKNOD);
+}
+
+SEC("fmod_ret/security_inode_symlink")
+int BPF_PROG(deny_symlink, struct inode *dir, struct dentry *dentry, const char *to, int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_CREATE), PROGRAM_SYMLINK);
+}
+
+SEC("fmod_ret/security_inode_link")
+int BPF_PROG(deny_link, struct dentry *old, struct inode *dir, struct dentry *new, int result) {
+  if (result) return result;
+  if (judge_change(argument(ctx, 0), JANUS_CHANGE(JANUS_DENIED_LINK), PROGRAM_LINK)) return -EPERM;
+  return judge_change(argument(ctx, 2), JANUS_CHANGE(JANUS_DENIED_CREATE), PROGRAM_LINK);
+}
+
+SEC("fmod_ret/security_inode_unlink")
+int BPF_PROG(deny_unlink, struct inode *dir, struct dentry *dentry, int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_DELETE), PROGRAM_UNLINK);
+}
+
+SEC("fmod_ret/security_inode_rmdir")
+int BPF_PROG(deny_rmdir, struct inode *dir, struct dentry *dentry, int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_DELETE), PROGRAM_RMDIR);
+}
+
+// What is replaced is deleted; what is exchanged goes both ways.
+SEC("fmod_ret/security_inode_rename")
+int BPF_PROG(deny_rename, struct inode *old_dir, struct dentry *old, struct inode *new_dir, struct dentry *new, unsigned int flags,
+             int result) {
+  if (result) return result;
+  __u32 from = JANUS_CHANGE(JANUS_DENIED_MOVEDFROM), to = JANUS_CHANGE(JANUS_DENIED_MOVEDTO);
+  bool exchange = (flags & RENAME_EXCHANGE) != 0;
+  if (judge_change(argument(ctx, 1), exchange ? from | to : from, PROGRAM_RENAME)) return -EPERM;
+  if (exchange) to |= from;
+  else if (BPF_CORE_READ(new, d_inode)) to |= JANUS_CHANGE(JANUS_DENIED_DELETE);
+  return judge_change(argument(ctx, 3), to, PROGRAM_RENAME);
+}
+
+SEC("fmod_ret/security_inode_setattr")
+int BPF_PROG(deny_setattr, void *idmap, struct dentry *dentry, struct iattr *attributes, int result) {
+  if (result) return result;
+  unsigned int valid = BPF_CORE_READ(attributes, ia_valid);
+  if (valid & ATTR_SIZE) return judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_TRUNCATE), PROGRAM_SETATTR);
+  return valid & ATTR_FORCE ? 0 : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_ATTRIB), PROGRAM_SETATTR);
+}
+
+SEC("fmod_ret/security_inode_setxattr")
+int BPF_PROG(deny_setxattr, void *idmap, struct dentry *dentry, const char *name, const void *value, unsigned long size, int flags,
+             int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_ATTRIB), PROGRAM_SETXATTR);
+}
+
+SEC("fmod_ret/security_inode_removexattr")
+int BPF_PROG(deny_removexattr, void *idmap, struct dentry *dentry, const char *name, int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_ATTRIB), PROGRAM_REMOVEXATTR);
+}
+
+// Before these came (Linux 6.2), ACLs were extended attributes.
+SEC("fmod_ret/security_inode_set_acl")
+int BPF_PROG(deny_set_acl, void *idmap, struct dentry *dentry, const char *name, void *acl, int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_ATTRIB), PROGRAM_SET_ACL);
+}
+
+SEC("fmod_ret/security_inode_remove_acl")
+int BPF_PROG(deny_remove_acl, void *idmap, struct dentry *dentry, const char *name, int result) {
+  return result ? result : judge_change(argument(ctx, 1), JANUS_CHANGE(JANUS_DENIED_ATTRIB), PROGRAM_REMOVE_ACL);
+}
