@@ -31,7 +31,7 @@ volatile __u32 changes_denied;  // 0: to nobody
 __noinline int judge_change(__u64 address, __u32 changes, __u32 program) {
   if (!changes_denied || is_over()) return 0;
   struct task_struct *task = bpf_get_current_task_btf();
-  struct janus_task *entry = known(task);
+  struct janus_task *entry = own_entry(task);
   if (!entry) return 0;
   bool away = presence.away;
   struct dentry *dentry = (struct dentry *)address;
@@ -42,6 +42,7 @@ __noinline int judge_change(__u64 address, __u32 changes, __u32 program) {
       .changes = changes,
       .owner = (entry->flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
   };
+  if (!is_guarded_there(&attempt, dentry)) return 0;
   if (!inode || !look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF)) look_far_above(&attempt, dentry, away);
   if (!attempt.denied) return 0;
   if (away) {
@@ -63,7 +64,7 @@ static __always_inline __u64 argument(void *ctx, __u32 number) {
 
 SEC("fmod_ret/security_file_open")
 int BPF_PROG(deny_write, struct file *file, int result) {
-  if (result || !changes_denied || !(BPF_CORE_READ(file, f_mode) & FMODE_WRITE)) return result;
+  if (result || !changes_denied || !(file->f_mode & FMODE_WRITE)) return result;
   struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
   if ((BPF_CORE_READ(dentry, d_inode, i_mode) & S_IFMT) != S_IFREG) return 0;
   return judge_change((__u64)dentry, JANUS_CHANGE(JANUS_DENIED_WRITE), PROGRAM_WRITE);

@@ -49,10 +49,10 @@ static __always_inline int decide_away(struct attempt *attempt, struct file *fil
 SEC("fmod_ret/security_file_open")
 int BPF_PROG(decide_open, struct file *file, int result) {
   if (result) return result;
-  bool away = presence.away;
   if (is_over()) return 0;
+  bool away = presence.away;
   struct task_struct *task = bpf_get_current_task_btf();
-  struct janus_task *entry = known(task);
+  struct janus_task *entry = own_entry(task);
   if (!entry) return 0;
   struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
   struct inode *inode = BPF_CORE_READ(dentry, d_inode);
@@ -62,11 +62,12 @@ int BPF_PROG(decide_open, struct file *file, int result) {
   struct attempt attempt = {
       .container = entry->container,
       .program = PROGRAM_OPEN,
-      .exec = (BPF_CORE_READ(file, f_flags) & FMODE_EXEC) != 0,
+      .exec = (file->f_flags & FMODE_EXEC) != 0,
       .owner = (entry->flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
-      .reads = (BPF_CORE_READ(file, f_mode) & FMODE_READ) != 0,
+      .reads = (file->f_mode & FMODE_READ) != 0,
       .asks = away,
   };
+  if (!is_guarded_there(&attempt, dentry)) return 0;
   bool pinned = look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF);
   if (!pinned) was_found(&attempt, (__u64)inode);
   if (away) return decide_away(&attempt, file, dentry, inode);

@@ -359,15 +359,21 @@ static long look_around(__u32 index, struct ascent *ascent) {
   return attempt->denied || (!(sequence & 1) && sequence == rename_sequence());
 }
 
-// What is denied of it for where it is. `all`: no mark holds a directory any more.
+// Whether anything is denied to the container on its superblock. Then it is where a look begins.
+static __always_inline bool is_guarded_there(struct attempt *attempt, struct dentry *dentry) {
+  struct ways *way = own_ways(attempt);
+  if (!way) return 0;
+  way->key.container = attempt->container;
+  way->key.device = BPF_CORE_READ(dentry, d_sb, s_dev);
+  struct janus_guarded_key here = {.container = way->key.container, .device = way->key.device};
+  return attempt->changes ? place_of(way) != 0 : bpf_map_lookup_elem(&guarded, &here) != 0;
+}
+
+// What is denied of it for where it is: it is guarded there. `all`: no mark holds a directory any more.
 static __always_inline void look_far_above(struct attempt *attempt, struct dentry *dentry, bool all) {
-  struct super_block *superblock = BPF_CORE_READ(dentry, d_sb);
   struct ways *way = own_ways(attempt);
   if (!way) return;
-  way->key.container = attempt->container;
-  way->key.device = BPF_CORE_READ(superblock, s_dev);
-  struct janus_guarded_key here = {.container = way->key.container, .device = way->key.device};
-  if (attempt->changes ? !place_of(way) : !bpf_map_lookup_elem(&guarded, &here)) return;
-  struct ascent ascent = {.from = dentry, .attempt = attempt, .ways = way, .superblock = (__u64)superblock, .all = all};
+  struct ascent ascent = {
+      .from = dentry, .attempt = attempt, .ways = way, .superblock = (__u64)BPF_CORE_READ(dentry, d_sb), .all = all};
   bpf_loop(TRIES, look_around, &ascent, 0);
 }

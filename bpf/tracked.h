@@ -27,6 +27,13 @@ static __always_inline struct janus_task *known(struct task_struct *task) {
   return entry && entry->start_ns == start_of(task) ? entry : 0;
 }
 
+// ... of whoever runs now: `self` is what bpf_get_current_task_btf() gave, whose fields are loaded without a helper.
+static __always_inline struct janus_task *own_entry(struct task_struct *self) {
+  __u32 tgid = self->tgid;
+  struct janus_task *entry = bpf_map_lookup_elem(&tasks, &tgid);
+  return entry && entry->start_ns == self->group_leader->start_boottime ? entry : 0;
+}
+
 // Unique since boot; the number in /proc/PID/ns is used again. 0: none, or an
 // anonymous one.
 static __always_inline __u64 namespace_id(struct mnt_namespace *mnt_ns) {
