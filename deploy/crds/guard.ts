@@ -86,7 +86,7 @@ const subject: Schema = object(
   {
     allow: paths("Paths that may be opened, although a path above them is denied."),
     deny: paths(
-      "Paths that may not be opened, or changed: it fails with EPERM. By any name: links, mounts and renames don't matter.",
+      "Paths that may not be opened: it fails with EPERM, and so do changes that events name. By any name: links, mounts and renames don't matter.",
     ),
     watch: paths("Paths that are only observed and never answered. Give them a subject of their own."),
     exclude: list(
