@@ -38,6 +38,13 @@ Decider::Decider(const BpfPrograms& programs, Mode mode, const Self& self) {
     close();
     throw Error::system(number, "ring_buffer__new", "map denials");
   }
+  rules_.inodes.open(bpf_map__fd(skeleton_->maps.rules));
+  rules_.directories.open(bpf_map__fd(skeleton_->maps.directories));
+  rules_.names.open(bpf_map__fd(skeleton_->maps.names));
+  rules_.guarded.open(bpf_map__fd(skeleton_->maps.guarded));
+  rules_.changes.open(bpf_map__fd(skeleton_->maps.change_rules));
+  rules_.changes_at.open(bpf_map__fd(skeleton_->maps.change_paths));
+  rules_.changes_anywhere.open(bpf_map__fd(skeleton_->maps.change_places));
   attachments_.add(*skeleton_->skeleton);
   beat(0);
 }
@@ -116,97 +123,8 @@ std::vector<janus_rule_key> Decider::keys_of(int fd) const {
   return {args.keys, args.keys + std::min<std::size_t>(args.count, std::size(args.keys))};
 }
 
-template <typename Value>
-std::optional<Value> Decider::get(const bpf_map* map, const void* key) {
-  Value value{};
-  return bpf_map_lookup_elem(bpf_map__fd(map), key, &value) == 0 ? std::optional(value) : std::nullopt;
-}
-
-bool Decider::put(const bpf_map* map, const void* key, const void* value, Counter& full) {
-  if (bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY) == 0) return true;
-  full.add();
-  return false;
-}
-
-bool Decider::set(const janus_rule_key& key, const janus_rule& rule) {
-  return skeleton_ == nullptr || put(skeleton_->maps.rules, &key, &rule, rules_full_);
-}
-
-void Decider::remove(const janus_rule_key& key) {
-  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.rules), &key);
-}
-
-bool Decider::set_directory(std::uint64_t inode) {
-  const std::uint8_t known = 1;
-  return skeleton_ == nullptr || put(skeleton_->maps.directories, &inode, &known, directories_full_);
-}
-
-void Decider::remove_directory(std::uint64_t inode) {
-  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.directories), &inode);
-}
-
-bool Decider::set(const janus_name_key& key, const janus_name& name) {
-  return skeleton_ == nullptr || put(skeleton_->maps.names, &key, &name, names_full_);
-}
-
-void Decider::remove(const janus_name_key& key) {
-  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.names), &key);
-}
-
-std::optional<janus_name> Decider::name(const janus_name_key& key) const {
-  return skeleton_ == nullptr ? std::nullopt : get<janus_name>(skeleton_->maps.names, &key);
-}
-
-bool Decider::set(const janus_guarded_key& key) {
-  const std::uint8_t anything = 1;
-  return skeleton_ == nullptr || put(skeleton_->maps.guarded, &key, &anything, guarded_full_);
-}
-
-void Decider::remove(const janus_guarded_key& key) {
-  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.guarded), &key);
-}
-
-bool Decider::set(const janus_rule_key& key, const janus_change_rule& rule) {
-  if (skeleton_ == nullptr) return true;
-  return put(skeleton_->maps.change_rules, &key, &rule, change_rules_full_);
-}
-
-bool Decider::set(std::uint32_t number, const janus_change_rule& rule) {
-  return skeleton_ == nullptr || put(skeleton_->maps.change_paths, &number, &rule, change_paths_full_);
-}
-
-bool Decider::set(const janus_guarded_key& key, const janus_change_rule& rule) {
-  if (skeleton_ == nullptr) return true;
-  skeleton_->bss->changes_denied = 1;
-  return put(skeleton_->maps.change_places, &key, &rule, change_places_full_);
-}
-
-std::optional<janus_change_rule> Decider::changes(const janus_rule_key& key) const {
-  return skeleton_ == nullptr ? std::nullopt : get<janus_change_rule>(skeleton_->maps.change_rules, &key);
-}
-
-std::optional<janus_change_rule> Decider::changes(std::uint32_t number) const {
-  return skeleton_ == nullptr ? std::nullopt : get<janus_change_rule>(skeleton_->maps.change_paths, &number);
-}
-
-std::optional<janus_change_rule> Decider::changes(const janus_guarded_key& key) const {
-  return skeleton_ == nullptr ? std::nullopt : get<janus_change_rule>(skeleton_->maps.change_places, &key);
-}
-
-void Decider::remove_changes(const janus_rule_key& key) {
-  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.change_rules), &key);
-}
-
-void Decider::remove_changes(std::uint32_t number) {
-  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.change_paths), &number);
-}
-
-void Decider::remove_changes(const janus_guarded_key& key) {
-  if (skeleton_ != nullptr) bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.change_places), &key);
-}
-
-std::optional<janus_rule> Decider::rule(const janus_rule_key& key) const {
-  return skeleton_ == nullptr ? std::nullopt : get<janus_rule>(skeleton_->maps.rules, &key);
+void Decider::expect_changes() {
+  if (skeleton_ != nullptr) skeleton_->bss->changes_denied = 1;
 }
 
 int Decider::fd() const { return ring_ == nullptr ? -1 : ring_buffer__epoll_fd(ring_); }
@@ -245,8 +163,13 @@ std::vector<Decider::Lost> Decider::lost() const {
 
 std::map<std::string, std::uint64_t> Decider::full() const {
   if (skeleton_ == nullptr) return {};
-  return {{"rules", rules_full_.get()}, {"directories", directories_full_.get()}, {"names", names_full_.get()}, {"guarded", guarded_full_.get()},
-          {"change_rules", change_rules_full_.get()}, {"change_paths", change_paths_full_.get()}, {"change_places", change_places_full_.get()}};
+  return {{"rules", rules_.inodes.full()},
+          {"directories", rules_.directories.full()},
+          {"names", rules_.names.full()},
+          {"guarded", rules_.guarded.full()},
+          {"change_rules", rules_.changes.full()},
+          {"change_paths", rules_.changes_at.full()},
+          {"change_places", rules_.changes_anywhere.full()}};
 }
 
 bool Decider::has_room() const {

@@ -8,17 +8,16 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bpf/event.h"
 #include "ebpf/attachments.h"
+#include "ebpf/bpf_map.h"
 #include "ebpf/bpf_programs.h"
 #include "ebpf/record_stream.h"
 
-struct bpf_map;
 struct decide_bpf;
 struct ring_buffer;
 
@@ -65,29 +64,23 @@ class Decider {
   // By what the inode of a descriptor is known, without a container. Empty: its file system
   // doesn't tell inodes apart for sure.
   std::vector<janus_rule_key> keys_of(int fd) const;
-  // False: no room.
-  bool set(const janus_rule_key& key, const janus_rule& rule);
-  void remove(const janus_rule_key& key);
-  std::optional<janus_rule> rule(const janus_rule_key& key) const;
-  // A directory that may have a rule, by its kernel address: it has a mark that keeps it there.
-  bool set_directory(std::uint64_t inode);
-  void remove_directory(std::uint64_t inode);
-  // What is denied at a path, and where anything is denied for its path.
-  bool set(const janus_name_key& key, const janus_name& name);
-  std::optional<janus_name> name(const janus_name_key& key) const;
-  void remove(const janus_name_key& key);
-  bool set(const janus_guarded_key& key);
-  void remove(const janus_guarded_key& key);
-  // What changes are denied of an inode, of what stands at a path (by its number), of what is too deep.
-  bool set(const janus_rule_key& key, const janus_change_rule& rule);
-  bool set(std::uint32_t number, const janus_change_rule& rule);
-  bool set(const janus_guarded_key& key, const janus_change_rule& rule);
-  std::optional<janus_change_rule> changes(const janus_rule_key& key) const;
-  std::optional<janus_change_rule> changes(std::uint32_t number) const;
-  std::optional<janus_change_rule> changes(const janus_guarded_key& key) const;
-  void remove_changes(const janus_rule_key& key);
-  void remove_changes(std::uint32_t number);
-  void remove_changes(const janus_guarded_key& key);
+  // What is denied to whom: identity/kernel_rules.h writes it.
+  struct Rules {
+    BpfMap<janus_rule_key, janus_rule> inodes;
+    // By kernel address: directories that may have a rule, and have a mark that keeps them there.
+    BpfMap<std::uint64_t, std::uint8_t> directories;
+    // What is denied at a path, and where a container is denied anything for its path.
+    BpfMap<janus_name_key, janus_name> names;
+    BpfMap<janus_guarded_key, std::uint8_t> guarded;
+    // Changes: of an inode; of what stands at a path, by the path's number; of what is too deep.
+    BpfMap<janus_rule_key, janus_change_rule> changes;
+    BpfMap<std::uint32_t, janus_change_rule> changes_at;
+    BpfMap<janus_guarded_key, janus_change_rule> changes_anywhere;
+  };
+  Rules& rules() { return rules_; }
+  const Rules& rules() const { return rules_; }
+  // Until then the kernel looks for no rules of changes.
+  void expect_changes();
 
   // Readable when denials wait; -1: never. For kGatherMs after that more may come without a word:
   // look once more then. One consumer at a time.
@@ -114,16 +107,13 @@ class Decider {
   // Returns why it was refused; empty: it is loaded, and attached.
   std::string load(const BpfPrograms& programs, Mode mode, const Self& self, const ChangeHooks& hooks);
   void close();
-  template <typename Value>
-  static std::optional<Value> get(const bpf_map* map, const void* key);
-  static bool put(const bpf_map* map, const void* key, const void* value, Counter& full);
   static int on_denial(void* context, void* data, std::size_t size);
 
   decide_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
   Attachments attachments_;
   std::string refusal_, changes_refusal_;
-  Counter rules_full_, directories_full_, names_full_, guarded_full_, change_rules_full_, change_paths_full_, change_places_full_;
+  Rules rules_;
   const std::function<void(const KernelDenial&)>* visit_ = nullptr;  // during consume()
   std::size_t visited_ = 0;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 #include "os/clock.h"
@@ -94,8 +95,19 @@ janus_name_key name_key(Device device, const std::tuple<std::uint64_t, std::uint
   return key;
 }
 
-janus_guarded_key guarded_key(Device device, std::uint64_t container) {
-  return {.container = container, .device = device, .pad = 0};
+// Entries that are new, or say something else now.
+template <typename Map, typename Entries, typename KeyOf>
+void write_new(Map& map, const Entries& before, const Entries& now, KeyOf key_of) {
+  for (const auto& [key, value] : now) {
+    const auto was = before.find(key);
+    if (was == before.end() || !alike(was->second, value)) map.set(key_of(key), value);
+  }
+}
+
+template <typename Map, typename Entries, typename KeyOf>
+void remove_gone(Map& map, const Entries& before, const Entries& now, KeyOf key_of) {
+  for (const auto& entry : before)
+    if (!now.contains(entry.first)) map.remove(key_of(entry.first));
 }
 
 }  // namespace
@@ -124,7 +136,7 @@ void KernelRules::hold(int fd, std::uint64_t inode, Device device, bool director
     unknown_.insert(device);
     return;
   }
-  if (directory) decider_.set_directory(inode);
+  if (directory) decider_.rules().directories.set(inode, 1);
   Held& held = held_[inode];
   held = {.device = device, .directory = directory, .keys = std::move(keys), .paths = {paths.begin(), paths.end()}, .denials = {}};
   by_device_[device].insert(inode);
@@ -190,7 +202,7 @@ void KernelRules::write_paths(Device device) {
     certain->table()->rules().each([&](const Rule& rule) {
       if (!rule.answered || rule.entry->action != Action::deny || !seen.insert(rule.entry->path).second) return false;
       for (CertainDenial& denial : certain->of(rule.entry->path, true)) {
-        if (denial.concerns_opens()) now.containers.insert(denial.container);
+        if (denial.concerns_opens()) now.containers[denial.container] = 1;
         const bool followed = follows(rule.entry->path);
         if (followed) add_path(before, now, denial, rule.entry->path);
         now.whole = now.whole && followed && denial.asked == decltype(denial.asked){};
@@ -217,7 +229,7 @@ bool KernelRules::follows(std::string_view path) {
 
 void KernelRules::add_path(const Paths& before, Paths& paths, const CertainDenial& denial, std::string_view path) {
   std::uint32_t above = 0;
-  if (!denial.changes.empty()) add_deep(paths.deep_changes[denial.container], denial);
+  if (!denial.changes.empty()) add_deep(paths.changes_anywhere[denial.container], denial);
   for (std::size_t from = 0; from < path.size();) {
     const std::size_t end = std::min(path.find('/', from + 1), path.size());
     const std::string_view name = path.substr(from + 1, end - from - 1);
@@ -230,36 +242,26 @@ void KernelRules::add_path(const Paths& before, Paths& paths, const CertainDenia
     from = end;
     if (end == path.size()) add(at.rule, denial);
     if (denial.changes.empty()) continue;
-    if (end == path.size()) add(paths.changes[above], denial);
-    else add_lead(paths.changes[above], denial);
+    if (end == path.size()) add(paths.changes_at[above], denial);
+    else add_lead(paths.changes_at[above], denial);
   }
 }
 
 // What is new comes before what is denied no more goes.
 void KernelRules::swap_paths(Device device, Paths& before, Paths& now) {
   for (const CertainDenial& denial : now.denials) name(denial, 1);
-  for (const std::uint64_t container : now.containers)
-    if (!before.containers.contains(container)) decider_.set(guarded_key(device, container));
-  for (const auto& [container, changes] : now.deep_changes) {
-    const auto was = before.deep_changes.find(container);
-    if (was == before.deep_changes.end() || !alike(was->second, changes)) decider_.set(guarded_key(device, container), changes);
-  }
-  for (const auto& [number, changes] : now.changes) {
-    const auto was = before.changes.find(number);
-    if (was == before.changes.end() || !alike(was->second, changes)) decider_.set(number, changes);
-  }
-  for (const auto& [key, name] : now.names) {
-    const auto was = before.names.find(key);
-    if (was == before.names.end() || !alike(was->second, name)) decider_.set(name_key(device, key), name);
-  }
-  for (const auto& [key, name] : before.names)
-    if (!now.names.contains(key)) decider_.remove(name_key(device, key));
-  for (const auto& [number, changes] : before.changes)
-    if (!now.changes.contains(number)) decider_.remove_changes(number);
-  for (const auto& [container, changes] : before.deep_changes)
-    if (!now.deep_changes.contains(container)) decider_.remove_changes(guarded_key(device, container));
-  for (const std::uint64_t container : before.containers)
-    if (!now.containers.contains(container)) decider_.remove(guarded_key(device, container));
+  Decider::Rules& rules = decider_.rules();
+  const auto named = [&](const auto& of) { return name_key(device, of); };
+  const auto placed = [&](std::uint64_t container) { return janus_guarded_key{.container = container, .device = device, .pad = 0}; };
+  if (!now.changes_anywhere.empty()) decider_.expect_changes();
+  write_new(rules.guarded, before.containers, now.containers, placed);
+  write_new(rules.changes_anywhere, before.changes_anywhere, now.changes_anywhere, placed);
+  write_new(rules.changes_at, before.changes_at, now.changes_at, std::identity());
+  write_new(rules.names, before.names, now.names, named);
+  remove_gone(rules.names, before.names, now.names, named);
+  remove_gone(rules.changes_at, before.changes_at, now.changes_at, std::identity());
+  remove_gone(rules.changes_anywhere, before.changes_anywhere, now.changes_anywhere, placed);
+  remove_gone(rules.guarded, before.containers, now.containers, placed);
   for (const CertainDenial& denial : before.denials) name(denial, -1);
   before = std::move(now);
 }
@@ -312,8 +314,8 @@ void KernelRules::unwrite(std::uint64_t inode, const Held& held, std::uint64_t c
       write(written->second);
       continue;
     }
-    decider_.remove(key);
-    if (!alike(written->second.changes, janus_change_rule{})) decider_.remove_changes(key);
+    decider_.rules().inodes.remove(key);
+    decider_.rules().changes.remove(key);
     set_deeper(key, written->second.rule, {});
     written_.erase(written);
   }
@@ -325,7 +327,7 @@ void KernelRules::drop(std::map<std::uint64_t, Held>::iterator it) {
     name(denial, -1);
     unwrite(inode, held, denial.container);
   }
-  if (held.directory) decider_.remove_directory(inode);
+  if (held.directory) decider_.rules().directories.remove(inode);
   const auto of = by_device_.find(held.device);
   of->second.erase(inode);
   if (of->second.empty()) by_device_.erase(of);
@@ -340,10 +342,10 @@ void KernelRules::write(Written& written) {
     add(changes, *denial);
   }
   rule.version = written.rule.version != 0 ? written.rule.version : next_version_++;
-  decider_.set(written.key, rule);
+  decider_.rules().inodes.set(written.key, rule);
   if (!alike(changes, written.changes)) {
-    if (alike(changes, janus_change_rule{})) decider_.remove_changes(written.key);
-    else decider_.set(written.key, changes);
+    if (alike(changes, janus_change_rule{})) decider_.rules().changes.remove(written.key);
+    else decider_.rules().changes.set(written.key, changes);
     written.changes = changes;
   }
   set_deeper(written.key, std::exchange(written.rule, rule), rule);
@@ -382,8 +384,8 @@ void KernelRules::set_deeper(const janus_rule_key& key, const janus_rule& before
   if (!any) deeper_.erase(at);
   if (!changed) return;
   const janus_rule_key key_of_all{.container = key.container, .superblock = key.superblock, .ino = 0, .generation = 0, .dev = 0};
-  if (any) decider_.set(key_of_all, anywhere);
-  else decider_.remove(key_of_all);
+  if (any) decider_.rules().inodes.set(key_of_all, anywhere);
+  else decider_.rules().inodes.remove(key_of_all);
 }
 
 std::vector<std::string> KernelRules::paths_of(std::uint64_t inode) const {

@@ -82,9 +82,10 @@ class KernelRules {
     using Prefix = std::pair<std::uint64_t, std::string>;                          // container, path
     std::map<Prefix, std::uint32_t> numbers;                                       // of those that lead to a rule
     std::map<std::tuple<std::uint64_t, std::uint32_t, std::string>, janus_name> names;  // by container, directory, name
-    std::set<std::uint64_t> containers;
-    std::map<std::uint32_t, janus_change_rule> changes;       // of those and of what leads to them, by number
-    std::map<std::uint64_t, janus_change_rule> deep_changes;  // of whoever is denied any, by container
+    std::map<std::uint64_t, std::uint8_t> containers;  // that are denied opens
+    // Of changes: of those paths, and of what leads to them, by number; by container, of whoever is denied any.
+    std::map<std::uint32_t, janus_change_rule> changes_at;
+    std::map<std::uint64_t, janus_change_rule> changes_anywhere;
     std::vector<CertainDenial> denials;
     bool whole = false;  // nothing else is denied
   };

@@ -80,7 +80,7 @@ struct Bench {
     if (keys.size() != 1) std::abort();
     janus_rule_key key = keys.front();
     key.container = container;
-    const auto rule = decider.rule(key);
+    const auto rule = decider.rules().inodes.get(key);
     if (!rule) return 0;
     const janus_ruling& ruling = rule->of[kind][JANUS_TO_ANYBODY];
     return ruling.reach & reach ? ruling.subject : 0;
@@ -89,7 +89,7 @@ struct Bench {
   // ... whatever is too deep on the superblock that `path` is on.
   std::uint32_t deep_denier(const std::string& path, std::size_t kind = JANUS_DENIED_OPEN, std::uint64_t container = 7) {
     const janus_rule_key at = decider.keys_of(open(path).get()).at(0);
-    const auto rule = decider.rule({.container = container, .superblock = at.superblock, .ino = 0, .generation = 0, .dev = 0});
+    const auto rule = decider.rules().inodes.get({.container = container, .superblock = at.superblock, .ino = 0, .generation = 0, .dev = 0});
     if (!rule) return 0;
     const janus_ruling& ruling = rule->of[kind][JANUS_TO_ANYBODY];
     return ruling.reach == JANUS_REACH_DEEPER ? ruling.subject : 0;
@@ -101,7 +101,7 @@ struct Bench {
     for (const std::string& name : path) {
       janus_name_key key{.container = container, .device = device, .above = at->number, .name = {}};
       name.copy(key.name, sizeof(key.name) - 1);
-      if (!(at = decider.name(key))) break;
+      if (!(at = decider.rules().names.get(key))) break;
     }
     return at;
   }
@@ -275,14 +275,14 @@ void changes_have_rules_of_their_own() {
   };
   const auto at = [&](std::vector<std::string> path) {
     const auto name = bench.named(std::move(path));
-    return name ? bench.decider.changes(name->number) : std::nullopt;
+    return name ? bench.decider.rules().changes_at.get(name->number) : std::nullopt;
   };
   const auto inode = [&](const std::string& path) {
     janus_rule_key key = bench.decider.keys_of(bench.open(path).get()).at(0);
     key.container = 7;
-    return bench.decider.changes(key);
+    return bench.decider.rules().changes.get(key);
   };
-  const auto anywhere = [&] { return bench.decider.changes(janus_guarded_key{.container = 7, .device = bench.device, .pad = 0}); };
+  const auto anywhere = [&] { return bench.decider.rules().changes_anywhere.get(janus_guarded_key{.container = 7, .device = bench.device, .pad = 0}); };
   bench.hold("a/b", {"/a/b"});
   bench.hold("a/b/f", {"/a/b/f"});
   bench.publish({deny("/a/b", subject(1, kOpen))});
@@ -355,7 +355,7 @@ void a_rule_that_comes_anew_has_another_version() {
   const auto version = [&] {
     janus_rule_key key = bench.decider.keys_of(bench.open("d").get()).at(0);
     key.container = 7;
-    return bench.decider.rule(key)->version;
+    return bench.decider.rules().inodes.get(key)->version;
   };
   bench.publish({deny("/d", subject(1, kOpen))});
   bench.hold("d", {"/d"});
