@@ -552,6 +552,8 @@ export interface Addon {
   probe(): Probe;
   /** Of all daemons. Changes nothing; empty, if this process may not look. */
   kept(): KeptState[];
+  /** What a daemon keeps, by its directory, denies nothing from now on, or from the moment on that the daemon goes. */
+  endKept(directory: string): void;
   layout(): NativeLayout;
   /** flock(2) of a descriptor, exclusive, until its file is closed. False: somebody else has it. Throws NativeError. */
   tryLock(fd: number): boolean;

@@ -649,6 +649,8 @@ Napi::Value kept(const Napi::CallbackInfo& info) {
   return out;
 }
 
+void end_kept(const Napi::CallbackInfo& info) { Kept(info[0].As<Napi::String>().Utf8Value()).end(); }
+
 Napi::Value layout(const Napi::CallbackInfo& info) {
   return object_of(info.Env(), std::map<std::string, std::size_t>{
                                    {"sizeof", sizeof(FileEvent)},
@@ -712,6 +714,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   mallopt(M_ARENA_MAX, 2);
   exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("kept", Napi::Function::New(env, kept));
+  exports.Set("endKept", Napi::Function::New(env, end_kept));
   exports.Set("layout", Napi::Function::New(env, layout));
   exports.Set("tryLock", Napi::Function::New(env, try_lock));
   exports.Set("globCovers", Napi::Function::New(env, glob_covers));

@@ -34,7 +34,8 @@ class Kept {
 
   // When that daemon goes, another one goes on: nobody is away then.
   void name_heir();
-  // It denies nothing more, and counts no more. Returns once no processor is about to.
+  // It denies nothing more, and counts no more, if its daemon has gone; else from that moment on. Returns once no
+  // processor is about to.
   void end();
   // What opens became while it was away.
   AwayCounts counts() const;
