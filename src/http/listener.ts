@@ -95,7 +95,7 @@ server.get("/readyz", (_request, reply) => {
  * connection: whoever asks again before the next is made waits for that one.
  */
 server.get("/metrics", (request, reply) => {
-  const freshMs = page === undefined ? 0 : page.until - performance.now();
+  const freshMs = page === undefined ? 0 : Math.max(0, page.until - performance.now());
   if (page !== undefined && freshMs > 0 && had.get(request.raw.socket) !== page) {
     answerPage(reply, page);
     return;
@@ -103,7 +103,7 @@ server.get("/metrics", (request, reply) => {
   waiting.add(reply);
   if (!asked) setTimeout(() => tell({ kind: "figures" }), freshMs);
   asked = true;
-  const patienceMs = Math.max(freshMs, 0) + FIGURES_MS;
+  const patienceMs = freshMs + FIGURES_MS;
   const timer = setTimeout(() => {
     if (waiting.delete(reply)) answerText(reply, 503, "the event loop does not answer\n");
   }, patienceMs);

@@ -248,12 +248,13 @@ export class Daemon {
     return this.#exit.finally(this.#forget);
   }
 
-  /** SIGTERM; rejects unless it ends with status 0. */
+  /** SIGTERM; rejects unless it ends with status 0, and Node has warned of nothing. */
   async stop(): Promise<void> {
     const timer = setTimeout(() => this.#child.kill("SIGKILL"), patienceMs);
     const { code, signal } = await this.kill("SIGTERM");
     clearTimeout(timer);
     if (code !== 0) throw new Error(`janusd ended with ${code ?? signal} after SIGTERM:\n${this.#stderr}`);
+    if (/^\(node:\d+\)/m.test(this.#stderr)) throw new Error(`Node warned:\n${this.#stderr}`);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
