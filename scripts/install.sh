@@ -10,7 +10,7 @@ demo=(runc busybox-static curl)
 test=(btrfs-progs xfsprogs git openssl python3-grpcio python3-protobuf protobuf-compiler prometheus rsyslog systemd containerd podman crun logrotate libc6-dev-arm64-cross libstdc++-12-dev-arm64-cross libclang-rt-14-dev)
 kube=(busybox-static containerd containernetworking-plugins iproute2 openssl runc util-linux)
 image=(buildah mmdebstrap binutils ca-certificates)
-kernels=(qemu-system-x86 busybox-static runc e2fsprogs xfsprogs xz-utils openssl)
+kernels=(qemu-system-x86 busybox-static runc crun e2fsprogs xfsprogs xz-utils openssl)
 
 # The Dockerfile's builder compiles for another architecture than its own.
 source "$(dirname "$0")/target.sh"

@@ -13,12 +13,12 @@ mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,root,etc,lib/modules,opt/janusd/node_
 chmod 1777 "$root/tmp" "$root/var/tmp"
 ln -s bin "$root/sbin"
 
-programs=(node runc sh basename bpftool cat chmod cp dirname env find grep id ls mkdir mkfs.ext4 mkfs.xfs mount nsenter openssl readlink rm rmdir setpriv sleep tail timeout umount unshare)
+programs=(node runc crun sh basename bpftool cat chmod cp dirname env find grep id ls mkdir mkfs.ext4 mkfs.xfs mount nsenter openssl readlink rm rmdir setpriv sleep tail timeout umount unshare)
 for program in "${programs[@]}"; do
   cp -L "$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")" "$root/bin/$program"
 done
 cp /bin/busybox "$root/bin/"
-for applet in cut dd head ip modprobe poweroff printf sed seq stat sysctl touch true tr truncate uname; do
+for applet in chroot cut dd head ip modprobe poweroff printf sed seq stat sysctl touch true tr truncate uname; do
   ln -s busybox "$root/bin/$applet"
 done
 ln -s /bin/env "$root/usr/bin/env"
