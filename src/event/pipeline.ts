@@ -20,6 +20,9 @@ const LARGEST_RECORD = FILE_EVENT.sizeof + 3 * 0xffff + DENIERS * DENIER_BYTES +
 
 const COALESCE_MS = 2;
 
+/** At the end, for what is in the ring: the daemon has ten seconds for all of its end. Milliseconds. */
+const CLOSING_MS = 5000;
+
 export interface PipelineOptions {
   readonly engine: Pick<Engine, "drain">;
   readonly lookup: SubjectLookup;
@@ -28,7 +31,9 @@ export interface PipelineOptions {
   readonly bufferBytes: number;
   /** Gets the canary's records instead of the sinks: when each was decided, in nanoseconds since the epoch. */
   readonly onCanary?: (timeNs: bigint) => void;
-  /** Hears of the first failure of a kind (a sink that throws, a batch that makes no sense). */
+  /** Default: CLOSING_MS. */
+  readonly closingMs?: number;
+  /** Hears of the first failure of a kind (a sink that throws, a batch that makes no sense, records left at the end). */
   readonly onFailure?: (what: string, error: unknown) => void;
 }
 
@@ -50,6 +55,7 @@ export class EventPipeline {
   readonly #lookup: SubjectLookup;
   readonly #onCanary: ((timeNs: bigint) => void) | undefined;
   readonly #fanout: Fanout;
+  readonly #closingMs: number;
   readonly #view: FileEventView;
   readonly #onFailure: (what: string, error: unknown) => void;
   #timer: NodeJS.Timeout | undefined;
@@ -68,6 +74,7 @@ export class EventPipeline {
     this.#onCanary = options.onCanary;
     this.#onFailure = options.onFailure ?? (() => undefined);
     this.#fanout = new Fanout(options.sinks, (sink, error) => this.#onFailure(`sink ${sink}`, error));
+    this.#closingMs = options.closingMs ?? CLOSING_MS;
     this.#view = new FileEventView(Math.max(options.bufferBytes, LARGEST_RECORD));
   }
 
@@ -93,7 +100,7 @@ export class EventPipeline {
   }
 
   /**
-   * Delivers what is in the ring now, then closes the sinks. Never rejects.
+   * Delivers what is in the ring now, as much as there is time for, then closes the sinks. Never rejects.
    * Stop the engine before this, or what it still writes stays unread.
    */
   close(): Promise<void> {
@@ -104,7 +111,14 @@ export class EventPipeline {
   async #close(): Promise<void> {
     clearTimeout(this.#timer);
     clearImmediate(this.#immediate);
-    while (this.#drain() > 0) await new Promise((resolve) => setImmediate(resolve));
+    const until = performance.now() + this.#closingMs;
+    while (this.#drain() > 0) {
+      if (performance.now() > until) {
+        this.#onFailure("telling the last events", new Error("there was no time for all that were in the ring"));
+        break;
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    }
     await this.#fanout.close();
   }
 

@@ -227,6 +227,29 @@ t.test("close delivers what is there, closes the sinks once, and ends", async (t
   t.equal(ring.drains, drains, "a wake-up that comes late finds nobody");
 });
 
+t.test("close ends, however much is in the ring", async (t) => {
+  const failures: string[] = [];
+  const record = encodeRecord({ path: "/a" });
+  const sink = new Collector();
+  const pipeline = new EventPipeline({
+    engine: {
+      drain: (into) => {
+        into.set(record);
+        return record.length;
+      },
+    },
+    lookup,
+    sinks: [sink],
+    bufferBytes: 4096,
+    closingMs: 20,
+    onFailure: (what) => failures.push(what),
+  });
+  await pipeline.close();
+  t.same(failures, ["telling the last events"]);
+  t.ok(sink.lines.length > 0);
+  t.equal(sink.closed, 1);
+});
+
 t.test("the largest record fits, whatever the buffer was asked to be", async (t) => {
   const ring = new Ring();
   const sink = new Collector();
