@@ -150,8 +150,8 @@ soak: root build test-deps ## What takes long: bypass races in loops of 10,000 a
 	native/test/fuzz/run 300
 
 .PHONY: kernels
-kernels: root build ## On Debian's kernels 6.1, 6.12 and the newest, each in a virtual machine (QEMU, no KVM needed): minutes
-	@scripts/install.sh kernels
+kernels: root build ## On Debian's kernels 6.1, 6.12, the newest, and 6.12 for arm64, each in a virtual machine (QEMU, no KVM needed): minutes
+	@scripts/install.sh kernels kernels_arm64
 	test/kernels/run
 
 .PHONY: kube-programs

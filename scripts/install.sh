@@ -2,7 +2,7 @@
 # Installs the Debian packages that are missing, and nothing else.
 # Arguments: compile, demo (containers to try it on), test (what only tests need),
 # image (what builds it),
-# kernels (virtual machines; their kernels are not installed), kube (a node; Kubernetes itself is built by kube.sh).
+# kernels, kernels_arm64 (virtual machines; their kernels are not installed), kube (a node; Kubernetes itself is built by kube.sh).
 set -euo pipefail
 
 compile=(g++ make pkg-config python3 clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev ca-certificates)
@@ -11,6 +11,7 @@ test=(btrfs-progs xfsprogs git openssl python3-grpcio python3-protobuf protobuf-
 kube=(busybox-static containerd containernetworking-plugins iproute2 openssl runc util-linux)
 image=(buildah mmdebstrap binutils ca-certificates)
 kernels=(qemu-system-x86 busybox-static runc crun e2fsprogs xfsprogs xz-utils openssl)
+kernels_arm64=(qemu-system-arm g++-aarch64-linux-gnu)
 
 # The Dockerfile's builder compiles for another architecture than its own.
 source "$(dirname "$0")/target.sh"

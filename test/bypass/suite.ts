@@ -17,7 +17,7 @@ import { fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { Actor, Verdict } from "../../src/gen/janus/v1/inspection_pb.js";
 import { JanusGuardSubjectSchema } from "../../src/gen/janus_pb.js";
 import { killAtExit, runtimeRoot, workspaceDirectory } from "../support/cleanup.js";
-import { type Container, startContainer } from "../support/container.js";
+import { type Container, startContainer, type Target } from "../support/container.js";
 import { type Daemon, startDaemon } from "../support/daemon.js";
 
 export const users = ["container-root", "unprivileged", "userns-admin"] as const;
@@ -75,16 +75,16 @@ const provingTries = 300;
 const directory = new URL(".", import.meta.url).pathname;
 
 /** Compiles the attempts if a source is newer than the program. Returns its path. */
-export function attemptProgram(): string {
-  const binary = join(directory, "build", "attempt");
+export function attemptProgram({ cc, build }: Target = { cc: "cc", build: join(directory, "build") }): string {
+  const binary = join(build, "attempt");
   const sources = readdirSync(directory).filter((name) => /\.[ch]$/.test(name));
   const built = statSync(binary, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (sources.some((name) => statSync(join(directory, name)).mtimeMs > built)) {
-    mkdirSync(join(directory, "build"), { recursive: true });
+    mkdirSync(build, { recursive: true });
     // Renamed into place: somebody may be executing it.
     const made = `${binary}.${process.pid}`;
     const files = sources.filter((name) => name.endsWith(".c")).map((name) => join(directory, name));
-    execFileSync("cc", ["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", made, ...files], {
+    execFileSync(cc, ["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", made, ...files], {
       stdio: "inherit",
     });
     renameSync(made, binary);

@@ -1,22 +1,19 @@
 #!/usr/bin/env bash
-# Makes what QEMU boots of one of Debian's kernels: kernel.sh META-PACKAGE DIRECTORY [SUITE]
+# Makes what QEMU boots of one of Debian's kernels: kernel.sh META-PACKAGE DIRECTORY [SUITE [ARCHITECTURE BUSYBOX]]
 # leaves DIRECTORY/{vmlinuz,initrd,release}. Installs nothing: the packages are kept outside the checkout, in
-# $JANUSD_KERNELS_CACHE, or ~/.cache/janusd/kernels. With a SUITE, of that one, whatever this machine's are.
+# $JANUSD_KERNELS_CACHE, or ~/.cache/janusd/kernels. With a SUITE, of that one, whatever this machine's are;
+# with an ARCHITECTURE, for that one, which the busybox is for, too.
 # Without a network the newest kernel that is there is taken. Exit status 69: there is none, and apt gives none.
 set -euo pipefail
-meta=$1 directory=$2 suite=${3-} self=$(realpath "$0")
+meta=$1 directory=$2 suite=${3-} architecture=${4-} busybox=${5-/bin/busybox} self=$(realpath "$0")
+source "$(dirname "$0")/apt.sh"
 cache=${JANUSD_KERNELS_CACHE:-$HOME/.cache/janusd/kernels}/$meta${suite:+-$suite}
 mkdir -p "$directory" "$cache"
 exec 9>"$cache/lock"
 flock 9
 
 apt_options=(-o APT::Sandbox::User=root)
-if [ -n "$suite" ]; then
-  mkdir -p "$cache"/apt/{lists,cache/archives}/partial
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" >"$cache/apt/sources.list"
-  apt_options+=(-o "Dir::Etc::SourceList=$cache/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
-    -o "Dir::State::Lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt/cache")
-fi
+[ -z "$suite" ] || of_suite "$cache/apt" "$suite" "$architecture"
 
 # What a package depends on, by the beginning of its name.
 depends() { apt-cache "${apt_options[@]}" depends "$1" 2>/dev/null | awk -v prefix="$2" '$1 == "Depends:" && index($2, prefix) == 1 { print $2 }'; }
@@ -58,7 +55,7 @@ find tree -name '*.ko.xz' -exec xz --decompress {} +
 busybox depmod -b tree "$release"
 
 cp -a tree/lib root/
-cp /bin/busybox root/bin/
+cp "$busybox" root/bin/
 # The module of overlayfs isn't loaded: a node without containers has none yet.
 cat >root/init <<'INIT'
 #!/bin/busybox sh

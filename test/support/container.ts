@@ -124,15 +124,22 @@ function capabilitySet(kind: Capabilities): Record<string, readonly string[]> {
   return { bounding: set, effective: set, permitted: set };
 }
 
+/** For another machine: by what compiler, and to which directory. */
+export interface Target {
+  readonly cc: string;
+  readonly build: string;
+}
+
 /** Compiles a static C program of test/support or of the given path, once. Returns the binary. */
-export function staticProgram(source: string): string {
+export function staticProgram(source: string, target?: Target): string {
   const path = source.includes("/") ? source : new URL(source, import.meta.url).pathname;
-  const binary = join(dirname(path), "build", basename(path, ".c"));
+  const { cc, build } = target ?? { cc: "cc", build: join(dirname(path), "build") };
+  const binary = join(build, basename(path, ".c"));
   if (!existsSync(binary) || statSync(binary).mtimeMs < statSync(path).mtimeMs) {
     mkdirSync(dirname(binary), { recursive: true });
     // Renamed into place: test processes that run side by side may build it at the same time.
     const made = `${binary}.${process.pid}`;
-    execFileSync("cc", ["-static", "-O2", "-Wall", "-Wextra", "-pthread", "-o", made, path], { stdio: "inherit" });
+    execFileSync(cc, ["-static", "-O2", "-Wall", "-Wextra", "-pthread", "-o", made, path], { stdio: "inherit" });
     renameSync(made, binary);
   }
   return binary;
