@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import t, { type Test } from "tap";
 import { Scope } from "../../src/gen/janus_pb.js";
 import { type Actor, type Container, startContainer } from "../support/container.js";
-import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { eventually, startDaemon } from "../support/daemon.js";
+import { denials, deniedSince, tookOver } from "../support/denials.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
 const KEEPING = { flags: ["--keep", "--log-format=json"] };
@@ -98,17 +99,6 @@ async function tryAll(t: Test, actor: Actor, at: string, denied: readonly Event[
 const guarding = (container: Container, at: string, event: readonly Event[], rest = {}) =>
   guardOn(container, { deny: [`${at}/keys`], recursive: true, scope: Scope.CONTAINER, event: [...event], ...rest });
 
-const deniedSoFar = (daemon: Daemon) => daemon.metric("janusd_events_total", { response: "deny" });
-
-async function deniedSince(daemon: Daemon, before: number, count: number): Promise<number> {
-  let denied = 0;
-  await eventually("all are counted", async () => {
-    denied = (await deniedSoFar(daemon)) - before;
-    return denied >= count;
-  });
-  return denied;
-}
-
 t.test("each event, on an overlay and on a volume", async (t) => {
   const daemon = await startDaemon({ flags: ["--log-format=json"] }, t);
   const container = await startContainer({ files: { "/data/there": "t" }, volumes: [{ target: "/vol" }] }, t);
@@ -121,7 +111,7 @@ t.test("each event, on an overlay and on a volume", async (t) => {
         const at = `${place}/${event}`;
         await plant(actor, at);
         await daemon.createGuard(guarding(container, at, [event]));
-        const before = await deniedSoFar(daemon);
+        const before = await denials(daemon);
         const from = daemon.lines.length;
         const count = await tryAll(t, actor, at, [event]);
         t.ok(count > 0);
@@ -183,7 +173,7 @@ t.test("SIGKILL: what was denied stays denied, until the next daemon has taken o
   await first.kill();
   const count = await tryAll(t, actor, "/vol/tree", EVENTS);
   const second = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
-  await eventually("it has taken over", () => /took over/.test(second.stderr));
+  await tookOver(second);
   t.equal(await second.metric("janusd_away_opens_total", { outcome: "denied" }), count, "they were counted");
   await tryAll(t, actor, "/vol/tree", EVENTS);
   await second.destroyGuard({ podName: "pod" });

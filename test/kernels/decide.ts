@@ -6,6 +6,7 @@ import type { Diagnosis } from "../../src/cli/doctor.js";
 import { Scope } from "../../src/gen/janus_pb.js";
 import { type Actor, type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { denials, deniedSince, tookOver } from "../support/denials.js";
 import { EPERM, guardOn } from "../support/guard.js";
 import { janusctl } from "../support/janusctl.js";
 
@@ -16,19 +17,9 @@ const pins = () => (existsSync(PINS) ? readdirSync(PINS) : []);
 const events = (daemon: Daemon, response: string) => daemon.metric("janusd_events_total", { response });
 const asked = (daemon: Daemon) => daemon.metric("janusd_asked_total", { outcome: "guarded" });
 
-/** How many were denied since there were `before`, once they are `count` or more. (A busy daemon may have no figures to tell.) */
-async function deniedSince(daemon: Daemon, before: number, count: number): Promise<number> {
-  let denied = 0;
-  await eventually("all are counted", async () => {
-    denied = (await events(daemon, "deny")) - before;
-    return denied >= count;
-  });
-  return denied;
-}
-
 /** How many of what `run` is denied nobody was asked about; fails unless it was `count` in all. */
 async function deniedAlone(t: Test, daemon: Daemon, count: number, run: () => Promise<void>): Promise<number> {
-  const before = { denied: await events(daemon, "deny"), asked: await asked(daemon) };
+  const before = { denied: await denials(daemon), asked: await asked(daemon) };
   await run();
   t.equal(await deniedSince(daemon, before.denied, count), count, "each is counted");
   return count - ((await asked(daemon)) - before.asked);
@@ -210,7 +201,7 @@ t.test("the daemon decides all, or leaves to the kernel what is certain", async 
     await daemon.createGuard(guarded(container));
     const actor = await container.actor();
     const count = 20_000;
-    const [before, askedBefore] = [await events(daemon, "deny"), await asked(daemon)];
+    const [before, askedBefore] = [await denials(daemon), await asked(daemon)];
     const { denied, opened, p50 } = await actor.repeat("/data/keys/key", count);
     t.same({ denied, opened }, { denied: count, opened: 0 });
     const unwatched = await actor.repeat("/etc/secret", 2000);
@@ -265,7 +256,7 @@ t.test("SIGKILL: what was denied stays denied, until the next daemon has taken o
 
   const second = await startDaemon({ ...KEEPING, stateFile: first.stateFile }, t);
   t.equal(pins().length, 1, "the new one's");
-  await eventually("it has taken over", () => /took over/.test(second.stderr));
+  await tookOver(second);
   t.equal(await actor.open("/data/keys/key"), EPERM);
   await second.stop();
   t.equal(await late.open("/data/keys/key"), EPERM, "an ordered end keeps it as well");

@@ -8,6 +8,7 @@ import { isDeepStrictEqual } from "node:util";
 import { Scope } from "../../src/gen/janus_pb.js";
 import { startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
+import { denials } from "../support/denials.js";
 import { EPERM, guardOn } from "../support/guard.js";
 
 let told = 0;
@@ -21,7 +22,6 @@ function equal(found: unknown, wanted: unknown, what: string): void {
 }
 
 const KEEPING = ["--keep", "--log-format=json"];
-const denials = (daemon: Daemon) => daemon.metric("janusd_events_total", { response: "deny" });
 const asked = (daemon: Daemon) => daemon.metric("janusd_asked_total", { outcome: "guarded" });
 const pins = () => readdirSync("/sys/fs/bpf/janusd").length;
 
