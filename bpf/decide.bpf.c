@@ -99,6 +99,17 @@ int attend(void *context) {
   return 0;
 }
 
+// The kernel's way of preemption, where that can be chosen; -1 where it says nothing of it.
+extern const void preempt_dynamic_mode __ksym __weak;
+
+SEC("syscall")
+int preemption(struct janus_preemption_args *ctx) {
+  int mode = -1;
+  if (&preempt_dynamic_mode) bpf_probe_read_kernel(&mode, sizeof(mode), &preempt_dynamic_mode);
+  ctx->mode = mode;
+  return 0;
+}
+
 // By what a descriptor's inode is known here.
 SEC("syscall")
 int real_inodes(struct janus_real_inodes_args *ctx) {

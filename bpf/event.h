@@ -468,3 +468,8 @@ struct janus_real_inodes_args {
   // out; without their container
   struct janus_rule_key keys[2];
 };
+
+// The context that `preemption` is run with.
+struct janus_preemption_args {
+  __s32 mode;  // out: PREEMPT_DYNAMIC's; -1: not known
+};

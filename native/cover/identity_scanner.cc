@@ -151,6 +151,7 @@ void IdentityScanner::run(const std::atomic<bool>& stop) {
     eventfd_read(wake_event_.get(), &ignored);
     advance_all(stop);
     if (stop.load()) return;
+    parts_.planner.look_for_room();
     if (parts_.identities.crowded()) parts_.identities.collect();
   }
 }

@@ -113,25 +113,48 @@ bool MarkPlanner::may_learn(Device device) const {
          !parts_.identities.has_unknown_names(device);
 }
 
-// The same policy, but for what may be ignored.
+// The same policy, but for what may be ignored, and where nobody is asked.
 void MarkPlanner::publish_learning(const Devices& devices) {
   auto next = std::make_shared<Policy>(*parts_.policy.get());
   ++next->generation;
   std::vector<Device> no_more;
+  Devices silent, asking;
   for (const Device device : devices) {
-    bool by_kernel = false;
+    bool by_kernel = false, by_kernel_alone = false;
     if (const auto it = next->superblocks.find(device); it != next->superblocks.end()) {
       auto changed = std::make_shared<Superblock>(*it->second);
       changed->learn = may_learn(device);
       // Asked once: what is pinned meanwhile may end it.
       changed->by_kernel = by_kernel = parts_.identities.decided_by_kernel(device);
+      // A mount that is in no namespace couldn't be found again to be marked.
+      by_kernel_alone = by_kernel && changed->learn && !changed->shared && parts_.identities.left_to_kernel(device);
       it->second = std::move(changed);
     }
     if (by_kernel) by_kernel_.insert(device);
     else if (by_kernel_.erase(device) > 0) no_more.push_back(device);
+    if (by_kernel_alone) silent.insert(device);
+    else if (silent_.erase(device) > 0) asking.insert(device);
   }
+  ask_again(asking);
   parts_.policy.publish(std::move(next));
   parts_.learner.forget(no_more);
+  for (const Device device : silent)
+    if (silent_.insert(device).second) marks_.silence(device);
+}
+
+void MarkPlanner::ask_again(const Devices& devices) {
+  if (devices.empty()) return;
+  try {
+    marks_.add(plan(devices), false, false);
+  } catch (const Error&) {
+    parts_.counters.exposed_rescan.add();  // no resources: the next plan of the device adds them
+  }
+}
+
+void MarkPlanner::look_for_room() {
+  if (parts_.decider.has_room()) return;
+  const std::lock_guard lock(mutex_);
+  update_learning(Devices(by_kernel_));
 }
 
 void MarkPlanner::update_learning(const Devices& devices) {
@@ -346,6 +369,7 @@ MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
   try {
     planned = plan(devices);
     marks_.add(planned, false, true);
+    for (const Device device : devices) silent_.erase(device);
   } catch (...) {
     for (const GuardSpec& spec : specs) {
       compiler_.unwatch(guards_.at(spec.key));
@@ -387,6 +411,7 @@ void MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
     return;  // no resources: what is published and marked holds
   }
   marks_.add(next, renew, false);
+  for (const Device device : devices) silent_.erase(device);
   publish(next, devices);
   marks_.trim(next, devices);
   if (forget) parts_.learner.forget({devices.begin(), devices.end()});

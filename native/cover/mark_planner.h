@@ -129,6 +129,9 @@ class MarkPlanner {
   };
   Loose mark_loose(std::uint32_t pid, std::uint32_t mount_id);
 
+  // Where the kernel decided alone, the gate is asked again once rules have found no room.
+  void look_for_room();
+
   // Whose mounts matter, and to what (janus_watch_flag): a new mount may come
   // over any guarded path; a new namespace has new mounts of the volumes.
   std::map<std::uint64_t, std::uint32_t> watched() const;
@@ -169,6 +172,8 @@ class MarkPlanner {
   ScanJob begin_scan(std::uint64_t container, Device device, std::string path);
   void publish(const MarkPlan& plan, const Devices& devices);
   void publish_learning(const Devices& devices);
+  // What is planned for them is marked, whatever was left to the kernel.
+  void ask_again(const Devices& devices);
   bool may_learn(Device device) const;
   // Whether anything else may be ignored than what is published.
   void update_learning(const Devices& devices);
@@ -213,6 +218,7 @@ class MarkPlanner {
   std::uint64_t next_scan_ = 1;
   std::map<Device, bool> incomplete_;  // not everything could be pinned
   Devices by_kernel_;                  // where more may be ignored, since the kernel decides
+  Devices silent_;                     // of those, where nobody is asked: what marks_ has is what is left
   SubjectBook book_;
   std::function<void(const std::set<Device>& devices)> published_;
 };

@@ -120,6 +120,15 @@ void MarkSet::trim(const MarkPlan& plan, const std::set<Device>& devices) {
   count();
 }
 
+void MarkSet::silence(Device device) {
+  const auto mark = marks_.find({device, 0});
+  if (mark == marks_.end()) return;
+  auto& [key, have] = *mark;
+  MarkPlan rest;
+  rest.marks[key] = {.gate = 0, .observer = have.observer, .process = have.process, .point = have.point, .fleeting = have.fleeting};
+  trim(rest, {device});
+}
+
 MarkSet::Loose MarkSet::mark_loose(Device device, int at) const {
   std::uint64_t gate = 0, observer = 0;
   for (auto it = marks_.lower_bound({device, 1}); it != marks_.end() && it->first.device == device; ++it) {

@@ -33,6 +33,9 @@ class MarkSet {
   // Removes what isn't planned on these devices any more.
   void trim(const MarkPlan& plan, const std::set<Device>& devices);
 
+  // The superblock's mark asks about nothing any more, until it is added again.
+  void silence(Device device);
+
   // Marks a mount of the device, by a descriptor on it, as its other mounts are
   // marked. The kernel forgets such a mark with the mount.
   enum class Loose { marked, needless, failed };

@@ -125,6 +125,8 @@ Explanation Explainer::explain(const std::string& container, const std::string& 
   said.cover.ignored = !said.cover.identity && superblock->learn && location.has_path() && !location.path.empty() &&
                        (table.ignorable(parent_of(location.path), false) ||
                         (said.directory && table.ignorable(location.path, false)));
+  if (superblock->by_kernel && !said.cover.identity && !said.cover.superblock && !said.cover.mount)
+    said.cover.never = "it denies all that is denied on this file system by itself";
   return said;
 }
 

@@ -11,6 +11,7 @@
 #include "ebpf/change_hooks.h"
 #include "ebpf/kept.h"
 #include "ebpf/libbpf_log.h"
+#include "ebpf/preemption.h"
 #include "ebpf/probe.h"
 #include "os/clock.h"
 #include "os/error.h"
@@ -46,6 +47,7 @@ Decider::Decider(const BpfPrograms& programs, Mode mode, const Self& self) {
   rules_.changes_at.open(bpf_map__fd(skeleton_->maps.change_paths));
   rules_.changes_anywhere.open(bpf_map__fd(skeleton_->maps.change_places));
   attachments_.add(*skeleton_->skeleton);
+  may_miss_ = mode == Mode::on && interrupts_programs(probe_kernel().version, preemption());
   beat(0);
 }
 
@@ -71,6 +73,13 @@ std::string Decider::load(const BpfPrograms& programs, Mode mode, const Self& se
     return refused;
   }
   return {};
+}
+
+int Decider::preemption() const {
+  janus_preemption_args args = {.mode = -1};
+  LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &args, .ctx_size_in = sizeof(args));
+  bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.preemption), &options);
+  return args.mode;
 }
 
 Decider::~Decider() { close(); }
@@ -173,7 +182,8 @@ std::map<std::string, std::uint64_t> Decider::full() const {
 }
 
 bool Decider::has_room() const {
-  return std::ranges::all_of(full(), [](const auto& map) { return map.second == 0; });
+  return rules_.inodes.full() + rules_.directories.full() + rules_.names.full() + rules_.guarded.full() + rules_.changes.full() +
+             rules_.changes_at.full() + rules_.changes_anywhere.full() == 0;
 }
 
 std::vector<MapUse> Decider::maps() const {

@@ -48,6 +48,8 @@ class Decider {
   // Whether it denies changes, too; else why not.
   bool denies_changes() const { return works() && changes_refusal_.empty(); }
   const std::string& changes_refusal() const { return changes_refusal_; }
+  // Whether the kernel may interrupt a program for another task. What that opens then, the program isn't run for.
+  bool may_miss() const { return may_miss_; }
 
   // What denies, also without a daemon, and counts: a link and maps.
   std::vector<std::pair<std::string, int>> kept() const;
@@ -107,12 +109,14 @@ class Decider {
   // Returns why it was refused; empty: it is loaded, and attached.
   std::string load(const BpfPrograms& programs, Mode mode, const Self& self, const ChangeHooks& hooks);
   void close();
+  int preemption() const;
   static int on_denial(void* context, void* data, std::size_t size);
 
   decide_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
   Attachments attachments_;
   std::string refusal_, changes_refusal_;
+  bool may_miss_ = false;
   Rules rules_;
   const std::function<void(const KernelDenial&)>* visit_ = nullptr;  // during consume()
   std::size_t visited_ = 0;

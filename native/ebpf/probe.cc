@@ -184,6 +184,7 @@ Probe try_all() {
   utsname names{};
   uname(&names);
   probe.kernel = names.release;
+  probe.version = names.version;
   probe.architecture = names.machine;
   const libbpf_print_fn_t print = libbpf_set_print(nullptr);  // refusals are what we are here for
   try_fanotify(probe);  // first: it may load the overlay module, whose BTF is looked for

@@ -18,6 +18,7 @@ struct Trial {
 
 struct Probe {
   std::string kernel;        // as uname -r
+  std::string version;       // as uname -v
   std::string architecture;  // as uname -m
   bool btf = false;
   bool overlay_btf = false;  // overlayfs' types: built in, or of its loaded module

@@ -87,6 +87,8 @@ class IdentityTable {
 
   // Whether the kernel denies by itself all that is denied on the superblock (KernelRules::alone).
   bool decided_by_kernel(Device device) const { return rules_of_kernel_ != nullptr && rules_of_kernel_->alone(device); }
+  // ... and nothing that is allowed there is told (KernelRules::complete).
+  bool left_to_kernel(Device device) const { return rules_of_kernel_ != nullptr && rules_of_kernel_->complete(device); }
 
   // Null: nobody's.
   std::shared_ptr<const Identity> find(std::uint32_t id) const;

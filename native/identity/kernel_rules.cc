@@ -186,10 +186,20 @@ void KernelRules::changed(Device device) {
   }
 }
 
+bool KernelRules::alone(std::map<Device, Paths>::const_iterator paths) const {
+  return paths != paths_.end() && paths->second.whole && decider_.works() && decider_.has_room() && !decider_.may_miss() &&
+         !unknown_.contains(paths->first);
+}
+
 bool KernelRules::alone(Device device) const {
   const std::lock_guard lock(mutex_);
+  return alone(paths_.find(device));
+}
+
+bool KernelRules::complete(Device device) const {
+  const std::lock_guard lock(mutex_);
   const auto paths = paths_.find(device);
-  return paths != paths_.end() && paths->second.whole && decider_.works() && decider_.has_room() && !unknown_.contains(device);
+  return alone(paths) && !paths->second.owners;
 }
 
 void KernelRules::write_paths(Device device) {
@@ -200,6 +210,7 @@ void KernelRules::write_paths(Device device) {
   std::set<std::string_view> seen;
   if (certain != nullptr) {
     certain->table()->rules().each([&](const Rule& rule) {
+      now.owners = now.owners || rule.entry->subject->auto_allow_owner;
       if (!rule.answered || rule.entry->action != Action::deny || !seen.insert(rule.entry->path).second) return false;
       for (CertainDenial& denial : certain->of(rule.entry->path, true)) {
         if (denial.concerns_opens()) now.containers[denial.container] = 1;

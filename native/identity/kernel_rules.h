@@ -44,6 +44,8 @@ class KernelRules {
   // Whether the kernel denies all that its policy denies anybody, wherever things are moved: as long as what is
   // guarded there is pinned.
   bool alone(Device device) const;
+  // ... and besides nobody tells of anything that is asked about there: no owner is exempt.
+  bool complete(Device device) const;
 
   // What it was guarded as; empty: it isn't held.
   std::vector<std::string> paths_of(std::uint64_t inode) const;
@@ -88,7 +90,9 @@ class KernelRules {
     std::map<std::uint64_t, janus_change_rule> changes_anywhere;
     std::vector<CertainDenial> denials;
     bool whole = false;  // nothing else is denied
+    bool owners = false;  // some are exempt
   };
+  bool alone(std::map<Device, Paths>::const_iterator paths) const;
   const CertainDenials* certain_of(Device device);
   void write_paths(Device device);
   void add_path(const Paths& before, Paths& paths, const CertainDenial& denial, std::string_view path);

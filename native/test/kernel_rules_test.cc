@@ -339,6 +339,11 @@ void the_kernel_decides_alone_where_all_is_certain() {
   for (int level = 0; level < JANUS_LEVELS; ++level) deep += "/d";
   CHECK(alone({deny(deep.c_str(), of_container(1))}));
   CHECK(!alone({deny((deep + "/d").c_str(), of_container(1))}));
+  // Owners are exempt: what they open is told.
+  const auto owned = of_container(4);
+  owned->auto_allow_owner = true;
+  CHECK(alone({deny("/a", owned)}) && !bench.rules.complete(bench.device));
+  CHECK(alone({deny("/a", of_container(1))}) && bench.rules.complete(bench.device));
   // An inode that can't be told from others.
   CHECK(alone({deny("/a", of_container(1))}));
   const UniqueFd proc(::open("/proc/self/status", O_PATH | O_CLOEXEC));

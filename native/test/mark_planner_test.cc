@@ -305,6 +305,87 @@ void without_names() {
   CHECK(!bench.apply(bench.guard(2, {bench.subject(bench.one, {"/etc/open", "/data/s/deep"})})));
 }
 
+// As where the kernel takes fmod_ret programs: what it would deny by itself is said to it.
+struct KernelBench : Bench {
+  KernelBench() {
+    identities.set_kernel_rules(&rules);
+    planner.set_published([this](const std::set<Device>& devices) {
+      for (const Device device : devices) rules.changed(device);
+    });
+  }
+  ~KernelBench() {
+    planner.set_published({});
+    identities.set_kernel_rules(nullptr);
+  }
+  // A guard that the kernel can decide about alone.
+  GuardSpec plain(std::uint32_t key, bool exempts_owners = false) {
+    SubjectPolicy policy;
+    policy.deny = {"/etc"};
+    policy.events = mask_of(FileEventKind::open) | mask_of(FileEventKind::exec);
+    policy.recursive = policy.only_container = true;
+    policy.auto_allow_owner = exempts_owners;
+    return guard(key, {{next_subject++, one.id(), std::make_shared<const SubjectPolicy>(std::move(policy))}});
+  }
+  void scanned(bool complete) {
+    for (const ScanJob& job : std::exchange(jobs, {})) planner.scanned(job.device, job.token, complete);
+  }
+  // By a superblock's mark. What is pinned has others.
+  bool asks() const {
+    return std::ranges::any_of(marks_of(groups.gate), [](const std::string& mark) { return mark.starts_with("fanotify sdev:"); });
+  }
+
+  KernelRules rules{decider, policy};
+};
+
+// Where the kernel denies all that is denied, no mark of a superblock asks the gate.
+void left_to_the_kernel() {
+  KernelBench bench;
+  CHECK(!bench.apply(bench.plain(1)));
+  const Device device = bench.jobs.at(0).device;
+  CHECK(bench.asks());  // not all is pinned yet
+  bench.scanned(true);
+  CHECK(!bench.asks() && bench.planner.mark_counts().superblock == 0);
+  // Mounts are looked at again, and it stays so.
+  bench.planner.replan_container(bench.tracker.find(bench.one.id()).cgroup);
+  CHECK(!bench.asks());
+  // Something else is denied there, and no more.
+  CHECK(!bench.apply(bench.guard(2, {bench.subject(bench.one, {"/etc/open"})})));
+  CHECK(bench.asks());
+  bench.scanned(true);
+  CHECK(bench.asks());
+  bench.remove(2);
+  CHECK(!bench.asks());
+  // A guard that can't be had changes nothing.
+  CHECK(bench.apply(bench.guard(2, {bench.subject(bench.one, {"/etc/open", "/proc/meminfo"})})) == ErrorCode::invalid);
+  CHECK(!bench.asks());
+  // What has appeared was lost: until all is pinned again.
+  bench.jobs = bench.planner.scan_again(device);
+  CHECK(bench.asks());
+  bench.scanned(true);
+  CHECK(!bench.asks());
+  bench.jobs = bench.planner.scan_again(device);
+  bench.scanned(false);
+  CHECK(bench.asks());
+  bench.remove(1);
+  // Owners are asked about: what they may is told.
+  CHECK(!bench.apply(bench.plain(1, true)));
+  bench.scanned(true);
+  CHECK(bench.learns(bench.one.root() / "etc") && bench.asks());
+}
+
+// Rules that find no room leave the rest to the gate.
+void no_room_in_the_kernel() {
+  KernelBench bench;
+  CHECK(!bench.apply(bench.plain(1)));
+  bench.scanned(true);
+  bench.planner.look_for_room();
+  CHECK(!bench.asks());
+  auto& guarded = bench.decider.rules().guarded;
+  for (std::uint64_t container = 1; guarded.full() == 0; ++container) guarded.set({.container = container, .device = 1, .pad = 0}, 1);
+  bench.planner.look_for_room();
+  CHECK(bench.asks());
+}
+
 }  // namespace
 
 int main() {
@@ -314,5 +395,7 @@ int main() {
   scans();
   replans();
   without_names();
+  left_to_the_kernel();
+  no_room_in_the_kernel();
   return tap::done();
 }
