@@ -194,6 +194,24 @@ void MarkPlanner::reserve(const std::vector<Pin>& pins, IdentityTable::Reservati
   }
 }
 
+void MarkPlanner::check_room(std::span<const CompiledGuard> guards) const {
+  KernelRules::Room wanted;
+  for (const CompiledGuard& guard : guards) {
+    bool changes = false;
+    for (const Placed& placed : guard.placed) {
+      const Entry& entry = *placed.entry;
+      if (entry.action != Action::deny) continue;
+      const auto components = static_cast<std::size_t>(std::ranges::count(entry.path, '/'));
+      wanted.components += components;
+      if ((entry.subject->events & kChanges) == 0) continue;
+      wanted.of_changes += components;
+      changes = true;
+    }
+    if (changes && !parts_.identities.kernel_has_room(wanted))
+      throw Error(ErrorCode::exhausted, "changes cannot be denied: the kernel has no room for rules of so many paths").of_guard(guard.spec.key);
+  }
+}
+
 // By the policy that has just been published.
 MarkPlanner::ScanJobs MarkPlanner::pin(const std::vector<Pin>& pins, const Places& known, bool reserved) {
   ScanJobs jobs;
@@ -340,6 +358,7 @@ MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
   IdentityTable::Reservation reservation(parts_.identities);
   try {
     reserve(pins, reservation);
+    check_room(next);
   } catch (...) {
     for (const CompiledGuard& guard : next) compiler_.unwatch(guard);
     throw;

@@ -182,6 +182,9 @@ class MarkPlanner {
   // Room for what the guard is about to pin. Throws Error(exhausted) with the path
   // for which there is none: the container has used up its share.
   void reserve(const std::vector<Pin>& pins, IdentityTable::Reservation& reservation);
+  // Room for the rules of changes that the guards deny: where those are missing, nobody else denies. Throws
+  // Error(exhausted) with the guard for which there is none.
+  void check_room(std::span<const CompiledGuard> guards) const;
   // `known`: what is pinned at these places already has been scanned. `reserved`:
   // there is room for each.
   ScanJobs pin(const std::vector<Pin>& pins, const Places& known, bool reserved = false);

@@ -5,6 +5,7 @@
 
 #include <bpf/bpf.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -16,7 +17,11 @@ template <typename Key, typename Value>
 class BpfMap {
  public:
   // Until then all is taken, and nothing is there. -1: it is there no more.
-  void open(int fd) { fd_ = fd; }
+  void open(int fd, std::size_t capacity) {
+    fd_ = fd;
+    capacity_ = capacity;
+  }
+  std::size_t capacity() const { return capacity_; }
 
   // Adds or replaces. False: there is no room.
   bool set(const Key& key, const Value& value) {
@@ -35,6 +40,7 @@ class BpfMap {
 
  private:
   int fd_ = -1;
+  std::size_t capacity_ = 0;
   Counter full_;
 };
 

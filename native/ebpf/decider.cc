@@ -39,13 +39,14 @@ Decider::Decider(const BpfPrograms& programs, Mode mode, const Self& self) {
     close();
     throw Error::system(number, "ring_buffer__new", "map denials");
   }
-  rules_.inodes.open(bpf_map__fd(skeleton_->maps.rules));
-  rules_.directories.open(bpf_map__fd(skeleton_->maps.directories));
-  rules_.names.open(bpf_map__fd(skeleton_->maps.names));
-  rules_.guarded.open(bpf_map__fd(skeleton_->maps.guarded));
-  rules_.changes.open(bpf_map__fd(skeleton_->maps.change_rules));
-  rules_.changes_at.open(bpf_map__fd(skeleton_->maps.change_paths));
-  rules_.changes_anywhere.open(bpf_map__fd(skeleton_->maps.change_places));
+  const auto open = [](auto& map, const bpf_map* opened) { map.open(bpf_map__fd(opened), bpf_map__max_entries(opened)); };
+  open(rules_.inodes, skeleton_->maps.rules);
+  open(rules_.directories, skeleton_->maps.directories);
+  open(rules_.names, skeleton_->maps.names);
+  open(rules_.guarded, skeleton_->maps.guarded);
+  open(rules_.changes, skeleton_->maps.change_rules);
+  open(rules_.changes_at, skeleton_->maps.change_paths);
+  open(rules_.changes_anywhere, skeleton_->maps.change_places);
   attachments_.add(*skeleton_->skeleton);
   may_miss_ = mode == Mode::on && interrupts_programs(probe_kernel().version, preemption());
   beat(0);

@@ -89,6 +89,8 @@ class IdentityTable {
   bool decided_by_kernel(Device device) const { return rules_of_kernel_ != nullptr && rules_of_kernel_->alone(device); }
   // ... and nothing that is allowed there is told (KernelRules::complete).
   bool left_to_kernel(Device device) const { return rules_of_kernel_ != nullptr && rules_of_kernel_->complete(device); }
+  // Whether the kernel's rules of these paths find room (KernelRules::has_room).
+  bool kernel_has_room(const KernelRules::Room& wanted) const { return rules_of_kernel_ == nullptr || rules_of_kernel_->has_room(wanted); }
 
   // Null: nobody's.
   std::shared_ptr<const Identity> find(std::uint32_t id) const;

@@ -202,6 +202,17 @@ bool KernelRules::complete(Device device) const {
   return alone(paths) && !paths->second.owners;
 }
 
+bool KernelRules::has_room(const Room& wanted) const {
+  const std::lock_guard lock(mutex_);
+  Room all = wanted;
+  for (const auto& [device, paths] : paths_) {
+    all.components += paths.names.size();
+    all.of_changes += paths.changes_at.size();
+  }
+  const Decider::Rules& rules = decider_.rules();
+  return all.components <= rules.names.capacity() && all.of_changes <= rules.changes_at.capacity();
+}
+
 void KernelRules::write_paths(Device device) {
   const CertainDenials* const certain = certain_of(device);
   Paths& before = paths_[device];

@@ -39,6 +39,13 @@ class KernelRules {
   // Whether the kernel finds what stands at such a path, as the superblock names it.
   static bool follows(std::string_view path);
 
+  // Of the paths of a guard: components of all that it denies at, and of those at which it denies changes.
+  struct Room {
+    std::size_t components = 0, of_changes = 0;
+  };
+  // Whether they find room, each for itself, besides those of all guards that are there.
+  bool has_room(const Room& wanted) const;
+
   // The policy of the superblock was published.
   void changed(Device device);
   // Whether the kernel denies all that its policy denies anybody, wherever things are moved: as long as what is

@@ -354,6 +354,23 @@ void the_kernel_decides_alone_where_all_is_certain() {
   CHECK(alone({deny("/a", of_container(1))}));
 }
 
+void so_many_paths_find_room() {
+  Bench bench;
+  const std::size_t names = bench.decider.rules().names.capacity(), changes = bench.decider.rules().changes_at.capacity();
+  CHECK(bench.rules.has_room({.components = names, .of_changes = changes}));
+  CHECK(!bench.rules.has_room({.components = names + 1, .of_changes = 0}));
+  bench.publish({deny("/a/b", of_container(1))});
+  CHECK(!bench.rules.has_room({.components = names - 1, .of_changes = changes}));
+  CHECK(bench.rules.has_room({.components = names - 2, .of_changes = changes}));
+  const auto deletes = of_container(2);
+  deletes->events = mask_of(Kind::remove);
+  bench.publish({deny("/a/b/c", deletes)});
+  CHECK(!bench.rules.has_room({.components = 0, .of_changes = changes - 2}));
+  CHECK(bench.rules.has_room({.components = names - 3, .of_changes = changes - 3}));
+  bench.publish({});
+  CHECK(bench.rules.has_room({.components = names, .of_changes = changes}));
+}
+
 void a_rule_that_comes_anew_has_another_version() {
   Bench bench;
   bench.file("d/f");
@@ -421,6 +438,7 @@ int main() {
   a_path_is_denied_whatever_stands_there();
   changes_have_rules_of_their_own();
   the_kernel_decides_alone_where_all_is_certain();
+  so_many_paths_find_room();
   a_rule_that_comes_anew_has_another_version();
   an_overlay_is_known_by_its_layers();
   what_has_no_sure_number_is_not_known();

@@ -112,8 +112,9 @@ t.test("the daemon decides all, or leaves to the kernel what is certain", async 
   await t.test("where all is certain, nobody is asked about what the container itself has made", async (t) => {
     const container = await startContainer({ files, volumes: [{ target: "/vol" }] }, t);
     const actor = await container.actor();
-    // (What is of the image can't be renamed.)
-    const places = ["/data/box", "/vol/box"];
+    // On its overlay, and on a volume. (What is of the image can't be renamed.)
+    const own = "/data/box";
+    const places = [own, "/vol/box"];
     for (const at of places) {
       t.equal(await actor.mkdir(at), 0);
       t.equal(await actor.mkdir(`${at}/keys`), 0);
@@ -134,6 +135,9 @@ t.test("the daemon decides all, or leaves to the kernel what is certain", async 
       t.equal((await actor.repeat(`${at}/own/f`, 100)).opened, 100);
       t.equal(await actor.write(`${at}/own/g`, "x"), 0, "one that is new there");
       t.equal(await unguarded(), before, "nobody was asked");
+      t.equal(await actor.mkdir(`${at}/fresh`), 0);
+      t.equal(await actor.write(`${at}/fresh/f`, "x"), 0);
+      if (at === own) t.equal(await unguarded(), before, "nor once for a directory, on its own file system");
       t.equal(await actor.rename(`${at}/own`, `${at}/keys/own`), 0);
       t.equal(await actor.open(`${at}/keys/own/f`), EPERM, "moved below what is denied");
       t.equal(await actor.rename(`${at}/keys/own/f`, `${at}/f`), 0);
