@@ -19,7 +19,6 @@
 #include "rules.h"
 #include "tracked.h"
 
-#define EPERM 1
 #define FMODE_WRITE 0x2  // of f_mode
 #define ATTR_SIZE 8      // of ia_valid (include/linux/fs.h)
 #define ATTR_FORCE 512   // what a write takes away by itself, as the set-user-ID bit
@@ -45,11 +44,7 @@ __noinline int judge_change(__u64 address, __u32 changes, __u32 program) {
   if (!is_guarded_there(&attempt, dentry)) return 0;
   if (!inode || !look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF)) look_far_above(&attempt, dentry, away);
   if (!attempt.denied) return 0;
-  if (away) {
-    count_away(JANUS_AWAY_DENIED);
-    if (attempt.deep) count_away(JANUS_AWAY_DEEP);
-    return -EPERM;
-  }
+  if (away) return deny_away(attempt.deep);
   struct denial denial = {.attempt = &attempt, .task = task, .entry = entry, .dentry = dentry, .inode = inode};
   if (!record(&denial)) count_lost(&attempt);
   return -EPERM;

@@ -37,9 +37,7 @@ static __always_inline int decide_away(struct attempt *attempt, struct file *fil
   if (!itself) look_far_above(attempt, dentry, 1);
   if (attempt->denied) {
     if (!itself) keep_in_mind(attempt, (__u64)inode);
-    count_away(JANUS_AWAY_DENIED);
-    if (attempt->deep) count_away(JANUS_AWAY_DEEP);
-    return -EPERM;
+    return deny_away(attempt->deep);
   }
   if (!attempt->asked) return 0;
   if (counts) count_away(presence.denies ? JANUS_AWAY_REFUSED : JANUS_AWAY_UNJUDGED);

@@ -33,7 +33,6 @@ char LICENSE[] SEC("license") = "GPL";
 #define PF_USER_WORKER (0x10 | 0x4000)  // PF_IO_WORKER; since 6.4 PF_USER_WORKER
 #define FMODE_CREATED 0x100000
 #define NR_io_uring_enter 426  // on every architecture
-#define EPERM 1
 #define EAGAIN 11
 #define MAX_ERRNO 4095
 #define SIGKILL 9

@@ -27,3 +27,10 @@ static __always_inline void count_away(__u32 which) {
   __u64 *count = bpf_map_lookup_elem(&away_counts, &which);
   if (count) ++*count;
 }
+
+// `deep`: since it may lie below what is denied.
+static __always_inline int deny_away(bool deep) {
+  count_away(JANUS_AWAY_DENIED);
+  if (deep) count_away(JANUS_AWAY_DEEP);
+  return -EPERM;
+}
