@@ -18,6 +18,7 @@ const usage = `usage: test/bypass/run [options]
   --against WHAT   nothing | janusd | both (default)
   --as WHO         ${users.join(" | ")} | all (default)
   --place WHERE    ${places.join(" | ")} | all (default)
+  --of-container   guards concern the container's own processes only (scope: container)
   --tap            TAP instead of the table
   --list           the attempts as JSON, and nothing is run
   --docs           docs/bypass.md, and nothing is run`;
@@ -45,6 +46,7 @@ function parse(): Command {
       against: { type: "string", default: "both" },
       as: { type: "string", default: "all" },
       place: { type: "string", default: "all" },
+      "of-container": { type: "boolean", default: false },
       tap: { type: "boolean", default: false },
       list: { type: "boolean", default: false },
       docs: { type: "boolean", default: false },
@@ -58,6 +60,7 @@ function parse(): Command {
     as: choose("as", values.as, users, "all"),
     places: choose("place", values.place, places, "all"),
     only: values.only.flatMap((names) => names.split(",")),
+    ofContainer: values["of-container"],
   };
   return { options, tap: values.tap, show: values.docs ? "docs" : values.list ? "list" : undefined };
 }

@@ -15,7 +15,7 @@ import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { Actor, Verdict } from "../../src/gen/janus/v1/inspection_pb.js";
-import { JanusGuardSubjectSchema } from "../../src/gen/janus_pb.js";
+import { JanusGuardSubjectSchema, Scope } from "../../src/gen/janus_pb.js";
 import { killAtExit, runtimeRoot, workspaceDirectory } from "../support/cleanup.js";
 import { type Container, startContainer, type Target } from "../support/container.js";
 import { type Daemon, startDaemon } from "../support/daemon.js";
@@ -64,6 +64,8 @@ export interface SuiteOptions {
   readonly places: readonly Place[];
   /** Against janusd: asks for an explanation after each open by a path that means the same in the container's own mounts. */
   readonly explained?: boolean;
+  /** Guards concern the container's own processes only. The kernel tier can decide about those alone, with no mark that asks. */
+  readonly ofContainer?: boolean;
 }
 
 /** How long a window may stay open. What nobody guards would be readable for ever: it's looked at for a moment. */
@@ -374,7 +376,7 @@ export async function* runSuite(options: SuiteOptions): AsyncGenerator<Result> {
             try {
               const wanted = daemon === undefined ? Math.min(options.iterations, provingTries) : options.iterations;
               const tries = attempt.loops === 0 ? 0 : wanted;
-              const report = await tryOne(ground, daemon, run, tries, explained);
+              const report = await tryOne(ground, daemon, run, tries, explained, options.ofContainer);
               got = verdict(report, against, expected);
               windows = report.windows.map(({ got, us }) => (got === "denied" ? us : Infinity));
             } catch (error) {
@@ -434,12 +436,14 @@ async function tryOne(
   run: Pick<Result, "attempt" | "place" | "who">,
   tries: number,
   explained: Explanations | undefined,
+  ofContainer = false,
 ): Promise<Report> {
   const podName = "bypass";
   let guards = 0;
   const guard = async (json: JsonObject) => {
     guards += 1;
     const subject = fromJson(JanusGuardSubjectSchema, json);
+    if (ofContainer) subject.scope = Scope.CONTAINER;
     for (const event of subject.event) explained?.events.add(event);
     await daemon?.createGuard({
       name: `${run.attempt.name}-${guards}`,

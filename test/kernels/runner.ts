@@ -40,6 +40,7 @@ const core = [
   "volume",
   "health",
   "bypass",
+  "bypass-container",
   "bypass-mounts",
 ] as const;
 
