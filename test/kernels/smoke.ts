@@ -3,7 +3,7 @@
  * virtual machine, as a part of `make test`; decide.ts says more. Without tap, which takes emulation as long to load as
  * all of this to run.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { Scope } from "../../src/gen/janus_pb.js";
 import { startContainer } from "../support/container.js";
@@ -95,4 +95,6 @@ await eventually("both are counted", async () => (await denials(next)) >= before
 await next.destroyGuard({ podName: "pod" });
 for (const path of ["/data/keys/key", "/data/link"]) equal(await actor.open(path), 0, `${path}: its guard is gone`);
 await next.kill();
+// Steps that come after expect none.
+rmSync("/sys/fs/bpf/janusd", { recursive: true });
 await container.stop();
