@@ -51,7 +51,7 @@ async function measure(series: Series, disk: string, names: readonly string[], r
   for (const processors of [1, 2]) {
     const steps = Object.entries(SECTIONS).filter(([name, count]) => count === processors && names.includes(name));
     if (steps.length === 0) continue;
-    const machine = { directory, disk, processors, patienceMs, environment: { RUNS: runs } };
+    const machine = { directory, disk, processors, counted: processors === 1, patienceMs, environment: { RUNS: runs } };
     await boot(
       machine,
       steps.map(([name]) => `bench-${name}`),

@@ -9,6 +9,7 @@
 //     null COUNT                     system calls that do nothing    0 NS
 //     file PATTERN COUNT             makes directories and files      0
 //     open PATTERN COUNT REPEAT      open+close, file after file      0 NS OPENED DENIED OTHER
+//     each PATTERN COUNT REPEAT      the same, timed one by one       0 P50 OPENED DENIED OTHER
 //     storm PATTERN COUNT THREADS MS the same by several threads      0 NS OPENED DENIED OTHER
 //     latency PATH MS                opens PATH once a millisecond    0 P50 P99 MAX OPENED DENIED OTHER
 //     rename FROM TO NAME COUNT      for each of COUNT patterns: opens NAME in FROM, moves FROM to TO,
@@ -224,6 +225,22 @@ static void do_latency(const char *path, long ms) {
   free(waits);
 }
 
+static void do_each(const char *pattern, long count, long repeat) {
+  char **paths = expand(pattern, count);
+  const size_t all = (size_t)(count * repeat);
+  uint64_t *waits = malloc(all * sizeof *waits);
+  Counts counts = {0};
+  for (size_t i = 0; i < all; ++i) {
+    const uint64_t start = now_ns();
+    open_once(paths[i % (size_t)count], &counts);
+    waits[i] = now_ns() - start;
+  }
+  release(paths, count);
+  qsort(waits, all, sizeof *waits, by_size);
+  answer_counts(waits[all / 2], counts);
+  free(waits);
+}
+
 static void do_rename(const char *from, const char *to, const char *name, long count) {
   char **source = expand(from, count), **target = expand(to, count);
   Counts before = {0}, after = {0};
@@ -334,6 +351,8 @@ static void obey(int n, char **field) {
     do_file(field[1], atol(field[2]));
   } else if (!strcmp(name, "open") && n == 4) {
     do_open(field[1], atol(field[2]), atol(field[3]));
+  } else if (!strcmp(name, "each") && n == 4) {
+    do_each(field[1], atol(field[2]), atol(field[3]));
   } else if (!strcmp(name, "storm") && n == 5) {
     do_storm(field[1], atol(field[2]), atol(field[3]), atol(field[4]));
   } else if (!strcmp(name, "latency") && n == 3) {

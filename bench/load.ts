@@ -81,10 +81,19 @@ export class Load {
 
   /** Nanoseconds per open+close. */
   async open(pattern: string, count: number, repeat: number, outcome: Outcome): Promise<number> {
-    const counted = await this.#counted("open", pattern, count, repeat);
+    return (await this.#opens("open", pattern, count, repeat, outcome)) / (count * repeat);
+  }
+
+  /** Nanoseconds of one open+close: the median. What others do between two of them is not in it. */
+  openOne(pattern: string, count: number, repeat: number, outcome: Outcome): Promise<number> {
+    return this.#opens("each", pattern, count, repeat, outcome);
+  }
+
+  async #opens(how: string, pattern: string, count: number, repeat: number, outcome: Outcome): Promise<number> {
+    const counted = await this.#counted(how, pattern, count, repeat);
     if (counted[outcome] !== count * repeat)
       throw new Error(`${pattern}: ${counted[outcome]} of ${count * repeat} opens were ${outcome}`);
-    return counted.ns / (count * repeat);
+    return counted.ns;
   }
 
   /** Nanoseconds per open+close of a file, in the fastest of twenty runs that are shorter than a turn on the processor. */

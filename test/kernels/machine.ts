@@ -114,6 +114,8 @@ export interface Machine {
   readonly disk: string;
   /** Emulated by one thread in turns: with a thread for each, the kernel's patches of its own code are seen too late. */
   readonly processors: number;
+  /** Its time is the number of instructions that it has run, a nanosecond each: whatever else this computer does. One processor. */
+  readonly counted?: boolean;
   /** Environment of the steps. */
   readonly environment?: Readonly<Record<string, string>>;
   /** One that hangs is ended. */
@@ -130,7 +132,15 @@ export interface Step {
 
 /** Runs the steps in a machine of its own; a step that the machine didn't get through is not ok. */
 export async function boot(machine: Machine, names: readonly string[], done: (step: Step) => void): Promise<void> {
-  const { architecture = "amd64", directory, disk, processors, environment = {}, patienceMs } = machine;
+  const {
+    architecture = "amd64",
+    directory,
+    disk,
+    processors,
+    counted = false,
+    environment = {},
+    patienceMs,
+  } = machine;
   const emulator = EMULATORS[architecture];
   const parameters = [
     ...[`console=${emulator.console}`, "panic=-1", "mitigations=off", `kernels.steps=${names.join(",")}`],
@@ -142,6 +152,7 @@ export async function boot(machine: Machine, names: readonly string[], done: (st
     [
       ...["--pdeathsig", "KILL", emulator.program, ...emulator.args],
       ...["-accel", "tcg,thread=single", "-smp", String(processors), "-m", "2G"],
+      ...(counted ? ["-icount", "shift=0,sleep=off"] : []),
       ...["-nodefaults", "-display", "none", "-no-reboot"],
       ...["-kernel", join(directory, "vmlinuz"), "-initrd", join(directory, "initrd")],
       ...["-drive", `file=${disk},if=virtio,format=raw,snapshot=on`],
