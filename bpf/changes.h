@@ -39,13 +39,15 @@ __noinline int judge_change(__u64 address, __u32 changes, __u32 program) {
       .container = entry->container,
       .program = program,
       .changes = changes,
+      .device = BPF_CORE_READ(dentry, d_sb, s_dev),
       .owner = (entry->flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
   };
-  if (!is_guarded_there(&attempt, dentry)) return 0;
+  if (!is_guarded_there(&attempt)) return 0;
   if (!inode || !look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF)) look_far_above(&attempt, dentry, away);
   if (!attempt.denied) return 0;
   if (away) return deny_away(attempt.deep);
   struct denial denial = {.attempt = &attempt, .task = task, .entry = entry, .dentry = dentry, .inode = inode};
+  if (inode) denial.mode = BPF_CORE_READ(inode, i_mode);
   if (!record(&denial)) count_lost(&attempt);
   return -EPERM;
 }

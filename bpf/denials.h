@@ -71,6 +71,7 @@ struct denial {
   struct janus_task *entry;
   struct dentry *dentry;
   struct inode *inode;  // null: nothing is there yet
+  __u32 mode;           // its own
   struct file *file;    // null: it is no open
   bool unpinned;
 };
@@ -81,7 +82,6 @@ static __always_inline bool write_record(struct denial_scratch *scratch, struct 
   struct task_struct *task = denial->task;
   struct janus_task *entry = denial->entry;
   struct dentry *dentry = denial->dentry;
-  struct inode *inode = denial->inode;
   struct name_walk walk = {.dentry = dentry, .buffer = scratch->path, .off = UNKNOWN(JANUS_DENIAL_PATH), .whole = 0};
   bpf_loop(LEVELS, denied_step, &walk, 0);
   if (!walk.whole) return 0;
@@ -90,15 +90,15 @@ static __always_inline bool write_record(struct denial_scratch *scratch, struct 
   head->container = attempt->container;
   head->start_ns = entry->start_ns;
   head->time_ns = bpf_ktime_get_boot_ns();
-  head->inode = (__u64)inode;
-  head->device = BPF_CORE_READ(dentry, d_sb, s_dev);
-  head->mode = inode ? BPF_CORE_READ(inode, i_mode) : 0;
+  head->inode = (__u64)denial->inode;
+  head->device = attempt->device;
+  head->mode = denial->mode;
   head->subject = attempt->subject;
   head->kind = attempt->kind;
   head->task_flags = entry->flags;
-  head->tgid = BPF_CORE_READ(task, tgid);
-  head->ppid = BPF_CORE_READ(task, real_parent, tgid);
-  head->uid = BPF_CORE_READ(task, real_cred, uid.val);
+  head->tgid = task->tgid;
+  head->ppid = task->real_parent->tgid;
+  head->uid = task->real_cred->uid.val;
   head->unpinned = denial->unpinned;
   bpf_probe_read_kernel(head->comm, sizeof(head->comm), &task->comm);
   __u64 off = walk.off;

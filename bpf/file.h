@@ -58,7 +58,9 @@ static __always_inline long add_name(struct name_walk *walk, __u64 size) {
     walk->whole = 1;
     return 1;
   }
-  __u64 len = BPF_CORE_READ(dentry, d_name.len) & NAME_MASK;
+  struct qstr name;
+  BPF_CORE_READ_INTO(&name, dentry, d_name);
+  __u64 len = name.len & NAME_MASK;
   __u64 off = walk->off;
   if (off < len + 1) return 1;
   off -= len + 1;
@@ -66,7 +68,7 @@ static __always_inline long add_name(struct name_walk *walk, __u64 size) {
   if (off >= size) return 1;
   char *at = walk->buffer + off;
   *at = '/';
-  bpf_probe_read_kernel(at + 1, len, BPF_CORE_READ(dentry, d_name.name));
+  bpf_probe_read_kernel(at + 1, len, name.name);
   walk->off = off;
   walk->dentry = parent;
   return 0;

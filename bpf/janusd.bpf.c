@@ -521,8 +521,9 @@ static __noinline bool redirects_old(struct ovl_fs___old *overlay) { return BPF_
 // overlay refuses (EXDEV) to rename those unless redirect_dir is on
 // (ovl_can_move() in fs/overlayfs/dir.c). All above it come from the image, too.
 static __always_inline bool settled(struct inode *inode) {
-  if (!lower_dentry(inode)) return 0;
-  void *overlay = BPF_CORE_READ(inode, i_sb, s_fs_info);
+  struct super_block *superblock = BPF_CORE_READ(inode, i_sb);
+  if (!is_overlay(superblock) || !lower_dentry(inode)) return 0;
+  void *overlay = BPF_CORE_READ(superblock, s_fs_info);
   if (bpf_core_field_exists(struct ovl_config___old, redirect_dir)) return !redirects_old(overlay);
   if (bpf_core_field_exists(struct ovl_config, redirect_mode)) return !redirects(overlay);
   return 0;
@@ -871,7 +872,7 @@ int locate(struct janus_locate_args *ctx) {
   args->asked_len = 0;
   if ((args->mode & S_IFMT) == S_IFREG) {
     // The overlay's own link count says 1 for these.
-    struct inode *lower = lower_inode(inode);
+    struct inode *lower = is_overlay(BPF_CORE_READ(inode, i_sb)) ? lower_inode(inode) : 0;
     __u32 names = lower ? BPF_CORE_READ(lower, i_nlink) : 0;
     if (names > 1) {
       args->lower_ino = BPF_CORE_READ(lower, i_ino);

@@ -25,9 +25,12 @@ static __noinline struct dentry *overlay_lower_old(struct inode *inode) {
   return BPF_CORE_READ(overlay, lowerpath.dentry);
 }
 
-// What the topmost image layer has below an overlay inode; 0: nothing.
+static __always_inline bool is_overlay(struct super_block *superblock) {
+  return BPF_CORE_READ(superblock, s_magic) == OVERLAYFS_SUPER_MAGIC;
+}
+
+// What the topmost image layer has below an inode of an overlay; 0: nothing.
 static __always_inline struct dentry *lower_dentry(struct inode *inode) {
-  if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC) return 0;
   if (bpf_core_field_exists(struct ovl_inode, oe)) return overlay_lower(inode);
   if (bpf_core_field_exists(struct ovl_inode___old, lowerpath)) return overlay_lower_old(inode);
   return 0;
@@ -38,9 +41,9 @@ static __always_inline struct inode *lower_inode(struct inode *inode) {
   return lower ? BPF_CORE_READ(lower, d_inode) : 0;
 }
 
+// What the upper layer has there; 0: nothing.
 static __always_inline struct inode *upper_inode(struct inode *inode) {
-  if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC || !bpf_core_field_exists(struct ovl_inode___upper, __upperdentry))
-    return 0;
+  if (!bpf_core_field_exists(struct ovl_inode___upper, __upperdentry)) return 0;
   struct ovl_inode___upper *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode___upper, vfs_inode);
   struct dentry *upper = BPF_CORE_READ(overlay, __upperdentry);
   return upper ? BPF_CORE_READ(upper, d_inode) : 0;

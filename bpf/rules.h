@@ -137,11 +137,12 @@ struct {
 
 static __always_inline bool add_key(struct inode *inode, struct janus_rule_key *key) {
   if (!inode) return 0;
-  unsigned long magic = BPF_CORE_READ(inode, i_sb, s_magic);
+  struct super_block *superblock = BPF_CORE_READ(inode, i_sb);
+  unsigned long magic = BPF_CORE_READ(superblock, s_magic);
   if (magic != EXT4_SUPER_MAGIC && magic != XFS_SUPER_MAGIC && magic != TMPFS_MAGIC) return 0;
   key->ino = BPF_CORE_READ(inode, i_ino);
   key->generation = BPF_CORE_READ(inode, i_generation);
-  key->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+  key->dev = BPF_CORE_READ(superblock, s_dev);
   return 1;
 }
 
@@ -150,8 +151,9 @@ static __always_inline bool add_key(struct inode *inode, struct janus_rule_key *
 __noinline int real_keys(__u64 address, struct janus_rule_key *first, struct janus_rule_key *second) {
   struct inode *inode = (struct inode *)address;
   if (!inode || !first || !second) return 0;
-  first->superblock = second->superblock = (__u64)BPF_CORE_READ(inode, i_sb);
-  if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC) return add_key(inode, first);
+  struct super_block *superblock = BPF_CORE_READ(inode, i_sb);
+  first->superblock = second->superblock = (__u64)superblock;
+  if (!is_overlay(superblock)) return add_key(inode, first);
   struct inode *upper = upper_inode(inode), *lower = lower_inode(inode);
   if (!upper) return add_key(lower, first);
   if (!add_key(upper, first)) return 0;
@@ -166,6 +168,7 @@ struct attempt {
   __u64 container;
   __u32 program;  // enum program
   __u32 changes;  // what would be changed: JANUS_CHANGE(kind); 0: it is an open
+  __u32 device;   // s_dev of the superblock through which it is
   bool exec, owner, reads;
   // Found: who denies it.
   bool denied;
@@ -327,8 +330,8 @@ static long look_below(__u32 index, struct descent *descent) {
   return rules_open_out(attempt, &name->rule, reach_of(levels));
 }
 
-static __always_inline struct janus_change_rule *place_of(struct ways *way) {
-  struct janus_guarded_key here = {.container = way->key.container, .device = way->key.device};
+static __always_inline struct janus_change_rule *place_of(struct attempt *attempt) {
+  struct janus_guarded_key here = {.container = attempt->container, .device = attempt->device};
   return bpf_map_lookup_elem(&change_places, &here);
 }
 
@@ -349,7 +352,7 @@ static long look_around(__u32 index, struct ascent *ascent) {
   if (attempt->denied) return 1;
   if (!ascent->whole) {
     // What lies above is not all known: it is denied if anything deeper is, there.
-    attempt->deep = attempt->changes ? rules_change_out(attempt, place_of(ascent->ways), JANUS_REACH_DEEPER)
+    attempt->deep = attempt->changes ? rules_change_out(attempt, place_of(attempt), JANUS_REACH_DEEPER)
                                      : look_up_anywhere(attempt, ascent->ways, ascent->superblock);
     return 1;
   }
@@ -359,20 +362,19 @@ static long look_around(__u32 index, struct ascent *ascent) {
   return attempt->denied || (!(sequence & 1) && sequence == rename_sequence());
 }
 
-// Whether anything is denied to the container on its superblock. Then it is where a look begins.
-static __always_inline bool is_guarded_there(struct attempt *attempt, struct dentry *dentry) {
-  struct ways *way = own_ways(attempt);
-  if (!way) return 0;
-  way->key.container = attempt->container;
-  way->key.device = BPF_CORE_READ(dentry, d_sb, s_dev);
-  struct janus_guarded_key here = {.container = way->key.container, .device = way->key.device};
-  return attempt->changes ? place_of(way) != 0 : bpf_map_lookup_elem(&guarded, &here) != 0;
+// Whether anything is denied to the container on its superblock.
+static __always_inline bool is_guarded_there(struct attempt *attempt) {
+  if (attempt->changes) return place_of(attempt) != 0;
+  struct janus_guarded_key here = {.container = attempt->container, .device = attempt->device};
+  return bpf_map_lookup_elem(&guarded, &here) != 0;
 }
 
 // What is denied of it for where it is: it is guarded there. `all`: no mark holds a directory any more.
 static __always_inline void look_far_above(struct attempt *attempt, struct dentry *dentry, bool all) {
   struct ways *way = own_ways(attempt);
   if (!way) return;
+  way->key.container = attempt->container;
+  way->key.device = attempt->device;
   struct ascent ascent = {
       .from = dentry, .attempt = attempt, .ways = way, .superblock = (__u64)BPF_CORE_READ(dentry, d_sb), .all = all};
   bpf_loop(TRIES, look_around, &ascent, 0);
