@@ -8,6 +8,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "load.h"
 #include "loop.h"
 
 #define NAME_MASK 0xff  // a directory entry's name has at most 255 bytes
@@ -53,14 +54,12 @@ struct name_walk {
 // One level up. Returns 1 where it ends: at the root, or since the name has no room, so that the tail is kept.
 static __always_inline long add_name(struct name_walk *walk, __u64 size) {
   struct dentry *dentry = walk->dentry;
-  struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+  struct dentry *parent = LOAD(struct dentry, dentry, d_parent);
   if (parent == dentry) {
     walk->whole = 1;
     return 1;
   }
-  struct qstr name;
-  BPF_CORE_READ_INTO(&name, dentry, d_name);
-  __u64 len = name.len & NAME_MASK;
+  __u64 len = LOAD(struct dentry, dentry, d_name.len) & NAME_MASK;
   __u64 off = walk->off;
   if (off < len + 1) return 1;
   off -= len + 1;
@@ -68,7 +67,7 @@ static __always_inline long add_name(struct name_walk *walk, __u64 size) {
   if (off >= size) return 1;
   char *at = walk->buffer + off;
   *at = '/';
-  bpf_probe_read_kernel(at + 1, len, name.name);
+  bpf_probe_read_kernel(at + 1, len, LOAD(struct dentry, dentry, d_name.name));
   walk->off = off;
   walk->dentry = parent;
   return 0;

@@ -125,6 +125,18 @@ static __always_inline __u32 watched_for(struct task_struct *task, struct janus_
   return flags ? *flags : 0;
 }
 
+// ... of the caller of an open: `self` is what bpf_get_current_task_btf() gave.
+static __always_inline __u32 caller_watched_for(struct task_struct *self, struct janus_hold *hold) {
+  struct janus_task *entry = own_entry(self);
+  if (!entry) return 0;
+  hold->tgid = self->tgid;
+  hold->held.container = entry->container;
+  hold->held.start_ns = entry->start_ns;
+  hold->held.pid = self->pid;
+  __u32 *flags = bpf_map_lookup_elem(&watched, &hold->held.container);
+  return flags ? *flags : 0;
+}
+
 // Whether the daemon may be told of one more of the container.
 static __always_inline bool has_share(__u64 container, bool may_wait) {
   struct janus_hold_share *share = bpf_map_lookup_elem(&shares, &container);
@@ -170,12 +182,12 @@ static __always_inline void hold(struct task_struct *task, __u32 cause, bool is_
 // Whether nobody has looked at the mount since it has changed. Fills in which.
 static __always_inline bool is_new(struct file *file, struct janus_held *held) {
   struct mount *mount = (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
-  struct mnt_namespace *mnt_ns = BPF_CORE_READ(mount, mnt_ns);
+  struct mnt_namespace *mnt_ns = LOAD(struct mount, mount, mnt_ns);
   if ((__u64)mnt_ns >= (__u64)-MAX_ERRNO) return 0;  // the kernel's own: pipes, memfds
-  held->mount_id = BPF_CORE_READ(mount, mnt_id);
+  held->mount_id = LOAD(struct mount, mount, mnt_id);
   held->mnt_ns = namespace_id(mnt_ns);
   if (held->mnt_ns) {
-    held->mnt_event = BPF_CORE_READ(mnt_ns, event);
+    held->mnt_event = LOAD(struct mnt_namespace, mnt_ns, event);
     __u64 *seen = bpf_map_lookup_elem(&namespaces, &held->mnt_ns);
     return !seen || *seen != held->mnt_event;
   }
@@ -241,7 +253,7 @@ int BPF_PROG(hold_open, struct file *file, int result) {
   if (result) return result;
   struct task_struct *task = bpf_get_current_task_btf();
   struct janus_hold hold = {.held.cause = JANUS_HOLD_OPEN};
-  __u32 flags = watched_for(task, &hold);
+  __u32 flags = caller_watched_for(task, &hold);
   if (!(flags & JANUS_WATCH_MOUNTS) || !is_new(file, &hold.held)) return 0;
   // It is empty; and doing O_EXCL again would fail.
   if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED) return 0;
@@ -311,7 +323,7 @@ int BPF_PROG(deny_below, struct file *file, int result) {
   if (inode == BPF_CORE_READ(seen, d_inode)) return 0;
   if (!BPF_CORE_READ(file, f_path.mnt, mnt_sb, s_user_ns, level)) return 0;
   struct janus_hold hold = {};
-  if (!(watched_for(bpf_get_current_task_btf(), &hold) & JANUS_WATCH_DENIED)) return 0;
+  if (!(caller_watched_for(bpf_get_current_task_btf(), &hold) & JANUS_WATCH_DENIED)) return 0;
   struct names names = {.next = BPF_CORE_READ(inode, i_dentry.first), .denied = 1};
   bpf_loop(NAMES, look_up_name, &names, 0);
   if (!names.denied) return 0;

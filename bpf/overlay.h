@@ -8,6 +8,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "load.h"
+
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 
 static __noinline struct dentry *overlay_lower(struct inode *inode) {
@@ -26,7 +28,7 @@ static __noinline struct dentry *overlay_lower_old(struct inode *inode) {
 }
 
 static __always_inline bool is_overlay(struct super_block *superblock) {
-  return BPF_CORE_READ(superblock, s_magic) == OVERLAYFS_SUPER_MAGIC;
+  return LOAD(struct super_block, superblock, s_magic) == OVERLAYFS_SUPER_MAGIC;
 }
 
 // What the topmost image layer has below an inode of an overlay; 0: nothing.
@@ -38,7 +40,7 @@ static __always_inline struct dentry *lower_dentry(struct inode *inode) {
 
 static __always_inline struct inode *lower_inode(struct inode *inode) {
   struct dentry *lower = lower_dentry(inode);
-  return lower ? BPF_CORE_READ(lower, d_inode) : 0;
+  return lower ? LOAD(struct dentry, lower, d_inode) : 0;
 }
 
 // What the upper layer has there; 0: nothing.
@@ -46,5 +48,5 @@ static __always_inline struct inode *upper_inode(struct inode *inode) {
   if (!bpf_core_field_exists(struct ovl_inode___upper, __upperdentry)) return 0;
   struct ovl_inode___upper *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode___upper, vfs_inode);
   struct dentry *upper = BPF_CORE_READ(overlay, __upperdentry);
-  return upper ? BPF_CORE_READ(upper, d_inode) : 0;
+  return upper ? LOAD(struct dentry, upper, d_inode) : 0;
 }

@@ -122,6 +122,7 @@ enum program {
 struct ways {
   __u64 dentries[JANUS_LEVELS];  // those nearest to the root
   __u32 levels;                  // from the object to where a look has come
+  __u64 inode;                   // there
   struct janus_name_key key;
   struct janus_rule_key first, second;
 };
@@ -137,12 +138,12 @@ struct {
 
 static __always_inline bool add_key(struct inode *inode, struct janus_rule_key *key) {
   if (!inode) return 0;
-  struct super_block *superblock = BPF_CORE_READ(inode, i_sb);
-  unsigned long magic = BPF_CORE_READ(superblock, s_magic);
+  struct super_block *superblock = LOAD(struct inode, inode, i_sb);
+  unsigned long magic = LOAD(struct super_block, superblock, s_magic);
   if (magic != EXT4_SUPER_MAGIC && magic != XFS_SUPER_MAGIC && magic != TMPFS_MAGIC) return 0;
-  key->ino = BPF_CORE_READ(inode, i_ino);
-  key->generation = BPF_CORE_READ(inode, i_generation);
-  key->dev = BPF_CORE_READ(superblock, s_dev);
+  key->ino = LOAD(struct inode, inode, i_ino);
+  key->generation = LOAD(struct inode, inode, i_generation);
+  key->dev = LOAD(struct super_block, superblock, s_dev);
   return 1;
 }
 
@@ -151,13 +152,13 @@ static __always_inline bool add_key(struct inode *inode, struct janus_rule_key *
 __noinline int real_keys(__u64 address, struct janus_rule_key *first, struct janus_rule_key *second) {
   struct inode *inode = (struct inode *)address;
   if (!inode || !first || !second) return 0;
-  struct super_block *superblock = BPF_CORE_READ(inode, i_sb);
+  struct super_block *superblock = LOAD(struct inode, inode, i_sb);
   first->superblock = second->superblock = (__u64)superblock;
   if (!is_overlay(superblock)) return add_key(inode, first);
   struct inode *upper = upper_inode(inode), *lower = lower_inode(inode);
   if (!upper) return add_key(lower, first);
   if (!add_key(upper, first)) return 0;
-  bool same = lower && ((BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFDIR || BPF_CORE_READ(lower, i_nlink) == 1);
+  bool same = lower && ((LOAD(struct inode, inode, i_mode) & S_IFMT) == S_IFDIR || LOAD(struct inode, lower, i_nlink) == 1);
   return same && add_key(lower, second) ? 2 : 1;
 }
 
@@ -297,7 +298,7 @@ static __always_inline __u32 reach_of(__u32 levels) {
 
 static long look_above(__u32 index, struct ascent *ascent) {
   struct dentry *dentry = ascent->dentry;
-  struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+  struct dentry *parent = LOAD(struct dentry, dentry, d_parent);
   if (parent == dentry) {
     ascent->whole = 1;
     return 1;
@@ -305,7 +306,7 @@ static long look_above(__u32 index, struct ascent *ascent) {
   ascent->ways->dentries[ascent->ways->levels % JANUS_LEVELS] = (__u64)dentry;
   ascent->dentry = parent;
   ++ascent->ways->levels;
-  __u64 inode = (__u64)BPF_CORE_READ(parent, d_inode);
+  __u64 inode = ADDRESS(LOAD(struct dentry, parent, d_inode), ascent->ways->inode);
   if (!ascent->all && !bpf_map_lookup_elem(&directories, &inode)) return 0;
   return look_up_inode(ascent->attempt, inode, reach_of(ascent->ways->levels)) != 0;
 }
@@ -321,7 +322,7 @@ static long look_below(__u32 index, struct descent *descent) {
   struct janus_name_key *key = &descent->ways->key;
   struct dentry *dentry = (struct dentry *)descent->ways->dentries[levels % JANUS_LEVELS];
   __builtin_memset(key->name, 0, JANUS_NAME);
-  bpf_probe_read_kernel_str(key->name, JANUS_NAME, BPF_CORE_READ(dentry, d_name.name));
+  bpf_probe_read_kernel_str(key->name, JANUS_NAME, LOAD(struct dentry, dentry, d_name.name));
   struct janus_name *name = bpf_map_lookup_elem(&names, key);
   if (!name) return 1;
   struct attempt *attempt = descent->attempt;

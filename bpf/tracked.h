@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "event.h"
+#include "load.h"
 #include "task.h"
 
 // Process table, of the machine's size (native/ebpf/map_sizes.h). Full: the process is not attributed (counted), so
@@ -38,8 +39,8 @@ static __always_inline struct janus_task *own_entry(struct task_struct *self) {
 // anonymous one.
 static __always_inline __u64 namespace_id(struct mnt_namespace *mnt_ns) {
   if (!mnt_ns) return 0;
-  if (bpf_core_field_exists(mnt_ns->ns.ns_id)) return BPF_CORE_READ(mnt_ns, ns.ns_id);
-  return BPF_CORE_READ(mnt_ns, seq);
+  if (bpf_core_field_exists(mnt_ns->ns.ns_id)) return LOAD(struct mnt_namespace, mnt_ns, ns.ns_id);
+  return LOAD(struct mnt_namespace, mnt_ns, seq);
 }
 
 static __always_inline __u64 mount_namespace(struct task_struct *task) {
