@@ -113,28 +113,29 @@ static __always_inline bool is_on(__u64 container) {
   return !late_ns || *late_ns < who->answered_ns;
 }
 
-// What a process is held for, if it is.
-static __always_inline __u32 watched_for(struct task_struct *task, struct janus_hold *hold) {
-  struct janus_task *entry = known(task);
-  if (!entry) return 0;
-  hold->tgid = BPF_CORE_READ(task, tgid);
+// What a process of this entry is held for, if it is.
+static __always_inline __u32 watch_of(struct janus_task *entry, struct janus_hold *hold) {
   hold->held.container = entry->container;
   hold->held.start_ns = entry->start_ns;
-  hold->held.pid = BPF_CORE_READ(task, pid);
   __u32 *flags = bpf_map_lookup_elem(&watched, &hold->held.container);
   return flags ? *flags : 0;
 }
 
-// ... of the caller of an open: `self` is what bpf_get_current_task_btf() gave.
+static __always_inline __u32 watched_for(struct task_struct *task, struct janus_hold *hold) {
+  struct janus_task *entry = known(task);
+  if (!entry) return 0;
+  hold->tgid = BPF_CORE_READ(task, tgid);
+  hold->held.pid = BPF_CORE_READ(task, pid);
+  return watch_of(entry, hold);
+}
+
+// ... the caller of an open: `self` is what bpf_get_current_task_btf() gave.
 static __always_inline __u32 caller_watched_for(struct task_struct *self, struct janus_hold *hold) {
   struct janus_task *entry = own_entry(self);
   if (!entry) return 0;
   hold->tgid = self->tgid;
-  hold->held.container = entry->container;
-  hold->held.start_ns = entry->start_ns;
   hold->held.pid = self->pid;
-  __u32 *flags = bpf_map_lookup_elem(&watched, &hold->held.container);
-  return flags ? *flags : 0;
+  return watch_of(entry, hold);
 }
 
 // Whether the daemon may be told of one more of the container.

@@ -13,17 +13,19 @@
 // Replaced by a move (fixup_kfunc_call() in kernel/bpf/verifier.c).
 extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
 
-#define LOAD(type, object, field)                                                                                 \
-  ({                                                                                                              \
-    typeof(((type *)0)->field) loaded;                                                                            \
-    if (bpf_rdonly_cast) loaded = ((type *)bpf_rdonly_cast((void *)(object), bpf_core_type_id_kernel(type)))->field; \
-    else loaded = BPF_CORE_READ((type *)(object), field);                                                         \
-    loaded;                                                                                                       \
+#define LOAD(type, object, field)                                                                        \
+  ({                                                                                                     \
+    typeof(((type *)0)->field) loaded;                                                                   \
+    if (bpf_rdonly_cast)                                                                                 \
+      loaded = ((type *)bpf_rdonly_cast((void *)(object), bpf_core_type_id_kernel(type)))->field;        \
+    else                                                                                                 \
+      loaded = BPF_CORE_READ((type *)(object), field);                                                   \
+    loaded;                                                                                              \
   })
 
 // `through`: a __u64 in a map. What is read from there is a number.
-#define ADDRESS(pointer, through)                   \
-  ({                                                \
+#define ADDRESS(pointer, through)                     \
+  ({                                                  \
     *(volatile __u64 *)&(through) = (__u64)(pointer); \
-    *(volatile __u64 *)&(through);                  \
+    *(volatile __u64 *)&(through);                    \
   })
