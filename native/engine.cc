@@ -698,6 +698,7 @@ EngineStats Engine::stats() {
   stats.bpf_ring_peak = all.programs.ring_peak();
   stats.hold_tier = all.holder.tier();
   stats.kernel_decides = all.decider.works();
+  stats.kernel_alone = all.decider.works() && !all.decider.may_miss();
   stats.kept = all.pins.has_value();
   stats.away = {{"denied", counters.away_denied.get()},
                 {"too_deep", counters.away_deep.get()},

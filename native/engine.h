@@ -87,7 +87,7 @@ struct EngineStats {
   std::vector<MapUse> maps;
   std::uint64_t bpf_records = 0, bpf_ring_peak = 0;
   std::string hold_tier;
-  bool kernel_decides = false, kept = false;
+  bool kernel_decides = false, kernel_alone = false, kept = false;
   Arrivals::Stats arrivals;
   std::map<std::string, bool> urgent;  // threads that run before all ordinary ones, if they may
 };

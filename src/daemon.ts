@@ -117,11 +117,13 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     const fileGuards = guardFile && new FileGuards(guardFile, { registry, engine, log });
     fileGuards?.start();
     steps.push({ what: "the file's guards", close: () => fileGuards?.close() });
-    const { holdTier, programs, kernelDecides, kept } = engine.stats(); // as they stay
+    const { holdTier, programs, kernelDecides, kernelAlone, kept } = engine.stats(); // as they stay
     const tookOver = engine.takeOver();
     if (tookOver.daemons > 0) log.info(tookOver, "took over what earlier daemons had left in the kernel");
     if (config.engine.away === "deny" && !kept)
       log.warn({}, "nothing is denied while no daemon is there (--away): nothing is kept in the kernel");
+    if (kernelDecides && !kernelAlone)
+      log.info({}, "the kernel may interrupt its programs for other tasks (PREEMPT): nothing is left to it alone");
     log.info(
       { guards: registry.size, hold: holdTier, kernelDecides, kept, msSinceStart: Math.round(performance.now()) },
       "enforcing",

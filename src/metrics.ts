@@ -372,9 +372,11 @@ const DEFINITIONS: readonly Definition[] = [
   {
     name: "janusd_kernel_decides",
     type: "gauge",
-    help: "1: the kernel denies by itself what is certain (--kernel-decides); `kept`: and goes on when the daemon is gone (--keep).",
-    labels: ["kept"],
-    read: ({ stats }) => [{ labels: { kept: String(stats.kept) }, value: stats.kernelDecides ? 1 : 0 }],
+    help: "1: the kernel denies by itself what is certain (--kernel-decides); `alone`: and nobody is asked where all is; `kept`: and goes on when the daemon is gone (--keep).",
+    labels: ["alone", "kept"],
+    read: ({ stats: { kernelDecides, kernelAlone, kept } }) => [
+      { labels: { alone: String(kernelAlone), kept: String(kept) }, value: kernelDecides ? 1 : 0 },
+    ],
   },
   {
     name: "janusd_away_opens_total",

@@ -387,6 +387,8 @@ export interface EngineStats extends EngineVitals, EngineTroubles {
   readonly holdTier: string;
   /** Whether the kernel denies by itself what is certain. */
   readonly kernelDecides: boolean;
+  /** Whether it does so alone where all is certain: not if it may interrupt a program for another task. */
+  readonly kernelAlone: boolean;
   /** Whether that stays so when this process is gone. */
   readonly kept: boolean;
   /** Opens while no daemon was there, as the kernel counted them: `denied`, `too_deep` (of those), `unjudged`, `refused`. */

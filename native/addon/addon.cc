@@ -539,6 +539,7 @@ class JsEngine : public Napi::ObjectWrap<JsEngine> {
     out.Set("bpfRingPeak", Napi::Number::New(env, static_cast<double>(all.bpf_ring_peak)));
     out.Set("holdTier", all.hold_tier);
     out.Set("kernelDecides", all.kernel_decides);
+    out.Set("kernelAlone", all.kernel_alone);
     out.Set("kept", all.kept);
     out.Set("away", object_of(env, all.away));
     out.Set("awaySeconds", Napi::Number::New(env, all.away_seconds));
