@@ -134,16 +134,18 @@ struct Engine::Running {
   }
 
   // Also later: one that ran beside this one may have ended since, and left what guards were then.
-  TakenOver take_over() {
-    if (!pins || !settled.load()) return {};
-    TakenOver over = pins->take_over();
-    if (over.daemons > 0) decider.lose_heir();
+  void take_over() {
+    if (!pins || !settled.load()) return;
+    const TakenOver over = pins->take_over();
+    if (over.daemons == 0) return;
+    decider.lose_heir();
     counters.exposed_away.add(over.counts[JANUS_AWAY_UNJUDGED]);
     counters.away_denied.add(over.counts[JANUS_AWAY_DENIED]);
     counters.away_refused.add(over.counts[JANUS_AWAY_REFUSED]);
     counters.away_deep.add(over.counts[JANUS_AWAY_DEEP]);
     counters.away_ns.add(over.away_ns);
-    return over;
+    const std::lock_guard lock(over_mutex);
+    untold_over.add(over);
   }
 
   void attend() {
@@ -472,6 +474,8 @@ struct Engine::Running {
   std::map<std::uint64_t, std::uint64_t> states;  // of mount namespaces, at the last look
   std::mutex marked_mutex;
   std::set<std::uint64_t> marked;  // mount namespaces, lately: see marked_for()
+  std::mutex over_mutex;
+  TakenOver untold_over;  // by whichever thread has looked
   std::mutex ended_mutex;
   std::map<std::uint64_t, std::string> ids;  // guarded containers
   std::vector<std::string> ended;
@@ -565,7 +569,9 @@ void Engine::apply(std::span<const GuardSpec> specs) {
 TakenOver Engine::take_over() {
   Running& all = running();
   all.settle();  // from now on others look, too
-  return all.take_over();
+  all.take_over();
+  const std::lock_guard lock(all.over_mutex);
+  return std::exchange(all.untold_over, {});
 }
 
 void Engine::hold_arrivals(bool on) {

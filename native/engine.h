@@ -112,7 +112,8 @@ class Engine {
   std::shared_ptr<const Rehearsal> rehearse(const GuardSpec& guard);
   std::optional<Rehearsal::Judged> judge_past(const Rehearsal& by, std::span<const std::uint8_t> record, const std::string& container);
   void apply(std::span<const GuardSpec> specs);
-  // All guards of before are in place: what earlier daemons have left in the kernel goes.
+  // All guards of before are in place: what earlier daemons have left in the kernel goes, now and as they go.
+  // Returns what has gone since this was last asked.
   TakenOver take_over();
   // See Arrivals (native/hold/arrivals.h).
   void hold_arrivals(bool on);

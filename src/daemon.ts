@@ -118,8 +118,13 @@ export async function initDaemon(config: Config, { log, build, signal }: DaemonC
     fileGuards?.start();
     steps.push({ what: "the file's guards", close: () => fileGuards?.close() });
     const { holdTier, programs, kernelDecides, kernelAlone, kept } = engine.stats(); // as they stay
-    const tookOver = engine.takeOver();
-    if (tookOver.daemons > 0) log.info(tookOver, "took over what earlier daemons had left in the kernel");
+    const takeOver = () => {
+      const tookOver = engine.takeOver();
+      if (tookOver.daemons > 0) log.info(tookOver, "took over what earlier daemons had left in the kernel");
+    };
+    takeOver();
+    const takingOver = setInterval(takeOver, NOTICE_INTERVAL_MS);
+    steps.push({ what: "what others leave in the kernel", close: () => clearInterval(takingOver) });
     if (config.engine.away === "deny" && !kept)
       log.warn({}, "nothing is denied while no daemon is there (--away): nothing is kept in the kernel");
     if (kernelDecides && !kernelAlone)

@@ -470,7 +470,10 @@ export interface Engine {
    * Takes some ten milliseconds. Throws UNSUPPORTED, and is off then.
    */
   holdArrivals(on: boolean): void;
-  /** All guards of before are in place: what daemons that are gone have left in the kernel goes. */
+  /**
+   * All guards of before are in place: what daemons that are gone have left in the kernel goes, now and as they go.
+   * Returns what has gone since this was last asked.
+   */
   takeOver(): TakenOver;
   /**
    * Those that arrived since the last call. `onWake` is called for them at once, and once a second while holding is on.

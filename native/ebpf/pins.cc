@@ -66,6 +66,13 @@ Pins::Pins(const std::vector<std::pair<std::string, int>>& objects, std::string 
   }
 }
 
+void TakenOver::add(const TakenOver& more) {
+  daemons += more.daemons;
+  away_ns += more.away_ns;
+  for (std::size_t which = 0; which < counts.size(); ++which) counts[which] += more.counts[which];
+  layouts.insert(layouts.end(), more.layouts.begin(), more.layouts.end());
+}
+
 void Pins::remove() const { remove_directory(directory_); }
 
 std::vector<std::string> Pins::others() const {

@@ -19,6 +19,8 @@ struct TakenOver {
   std::uint64_t away_ns = 0;           // for how long nobody was there
   AwayCounts counts{};                 // meanwhile
   std::vector<std::uint32_t> layouts;  // other ones than ours; 0: not known
+
+  void add(const TakenOver& more);
 };
 
 class Pins {

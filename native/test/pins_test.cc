@@ -62,6 +62,10 @@ void what_was_counted_is_told_once(const BpfPrograms& programs, const fs::path& 
   CHECK(over.daemons == 1 && over.layouts.empty() && over.away_ns > 2'000'000 && over.away_ns < 60'000'000'000);
   CHECK(over.counts[JANUS_AWAY_DENIED] == 5 * processors && over.counts[JANUS_AWAY_UNJUDGED] == 2 * processors);
   CHECK(over.counts[JANUS_AWAY_DEEP] == 0);
+  TakenOver sum;
+  sum.add(over);
+  sum.add({.daemons = 1, .away_ns = 1, .counts = {}, .layouts = {7}});
+  CHECK(sum.daemons == 2 && sum.away_ns == over.away_ns + 1 && sum.counts == over.counts && sum.layouts == std::vector<std::uint32_t>{7});
   const TakenOver again = next.pins.take_over();
   CHECK(again.daemons == 0 && again.away_ns == 0 && again.counts[JANUS_AWAY_DENIED] == 0);
 }
