@@ -12,12 +12,12 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "containers.h"
 #include "denials.h"
 #include "event.h"
 #include "file.h"
 #include "presence.h"
 #include "rules.h"
-#include "tracked.h"
 
 #define FMODE_WRITE 0x2  // of f_mode
 #define ATTR_SIZE 8      // of ia_valid (include/linux/fs.h)
@@ -30,23 +30,23 @@ volatile __u32 changes_denied;  // 0: to nobody
 __noinline int judge_change(__u64 address, __u32 changes, __u32 program) {
   if (!changes_denied || is_over()) return 0;
   struct task_struct *task = bpf_get_current_task_btf();
-  struct janus_task *entry = own_entry(task);
-  if (!entry) return 0;
+  struct janus_task who;
+  if (!find_caller(task, &who)) return 0;
   bool away = presence.away;
   struct dentry *dentry = (struct dentry *)address;
   struct inode *inode = BPF_CORE_READ(dentry, d_inode);
   struct attempt attempt = {
-      .container = entry->container,
+      .container = who.container,
       .program = program,
       .changes = changes,
       .device = BPF_CORE_READ(dentry, d_sb, s_dev),
-      .owner = (entry->flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
+      .owner = (who.flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
   };
   if (!is_guarded_there(&attempt)) return 0;
   if (!inode || !look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF)) look_far_above(&attempt, dentry, away);
   if (!attempt.denied) return 0;
   if (away) return deny_away(attempt.deep);
-  struct denial denial = {.attempt = &attempt, .task = task, .entry = entry, .dentry = dentry, .inode = inode};
+  struct denial denial = {.attempt = &attempt, .task = task, .entry = &who, .dentry = dentry, .inode = inode};
   if (inode) denial.mode = BPF_CORE_READ(inode, i_mode);
   if (!record(&denial)) count_lost(&attempt);
   return -EPERM;

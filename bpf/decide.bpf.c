@@ -15,12 +15,12 @@
 #include <bpf/bpf_tracing.h>
 
 #include "changes.h"
+#include "containers.h"
 #include "denials.h"
 #include "event.h"
 #include "file.h"
 #include "presence.h"
 #include "rules.h"
-#include "tracked.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -50,18 +50,18 @@ int BPF_PROG(decide_open, struct file *file, int result) {
   if (is_over()) return 0;
   bool away = presence.away;
   struct task_struct *task = bpf_get_current_task_btf();
-  struct janus_task *entry = own_entry(task);
-  if (!entry) return 0;
+  struct janus_task who;
+  if (!find_caller(task, &who)) return 0;
   // Loaded without a helper, as all that each open of a tracked container costs.
   __u32 mode = file->f_path.dentry->d_inode->i_mode;
   // Of other things fanotify asks nobody either.
   if ((mode & S_IFMT) != S_IFREG && (mode & S_IFMT) != S_IFDIR) return 0;
   struct attempt attempt = {
-      .container = entry->container,
+      .container = who.container,
       .program = PROGRAM_OPEN,
       .device = file->f_path.dentry->d_sb->s_dev,
       .exec = (file->f_flags & FMODE_EXEC) != 0,
-      .owner = (entry->flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
+      .owner = (who.flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
       .reads = (file->f_mode & FMODE_READ) != 0,
       .asks = away,
   };
@@ -72,7 +72,7 @@ int BPF_PROG(decide_open, struct file *file, int result) {
   bool pinned = look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF);
   if (!pinned) was_found(&attempt, (__u64)inode);
   if (away) return decide_away(&attempt, file, dentry, inode);
-  struct denial denial = {.attempt = &attempt, .task = task, .entry = entry, .dentry = dentry, .inode = inode, .mode = mode, .file = file};
+  struct denial denial = {.attempt = &attempt, .task = task, .entry = &who, .dentry = dentry, .inode = inode, .mode = mode, .file = file};
   // It has a mark that nothing silences: the gate tells a path that is too long.
   if (pinned) return record(&denial) ? -EPERM : 0;
   if (!attempt.denied) look_far_above(&attempt, dentry, 0);

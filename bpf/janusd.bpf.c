@@ -22,6 +22,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "containers.h"
 #include "event.h"
 #include "file.h"
 #include "identities.h"
@@ -34,15 +35,6 @@ char LICENSE[] SEC("license") = "GPL";
 #define PF_KTHREAD 0x00200000  // include/linux/sched.h
 #define SIBLINGS 4096          // of a process that are looked at
 #define THREADS 256            // of a process of which one is searched for the path that it asks by
-
-// Cgroups of the guarded containers. Filled by user space only, which reports
-// a full map to the caller of CreateGuard.
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, struct janus_cgroup_key);
-  __type(value, __u64);
-} cgroups SEC(".maps");
 
 // The image's inode of a guarded file with several names -> identity. An
 // overlay without an index gives each name of a lower hard link an inode of its
@@ -178,32 +170,11 @@ static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task
   if (used > ring_peak) ring_peak = used;  // two at once may miss one record's bytes
 }
 
-// The tracked container that a cgroup is, or lies in (a container may nest
-// cgroups of its own: CRI-O, systemd or docker inside). 0: none.
-static __always_inline __u64 container_of_cgroup(struct cgroup *cgroup) {
-  struct kernfs_node *kn = kept_levels(cgroup);
-  struct janus_cgroup_key key = {.hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id)};
-  for (int level = 0; level < JANUS_CGROUP_LEVELS && kn; level++) {
-    key.id = BPF_CORE_READ(kn, id);
-    __u64 *container = bpf_map_lookup_elem(&cgroups, &key);
-    if (container) return *container;
-    kn = kernfs_parent(kn);
-  }
-  return 0;
-}
-
-static __always_inline __u64 container_of_task(struct task_struct *task) {
-  struct css_set *set = BPF_CORE_READ(task, cgroups);
-  __u64 container = container_of_cgroup(BPF_CORE_READ(set, dfl_cgrp));
-  if (container) return container;
-  struct cgroup *pids = pids_cgroup(set);
-  return pids ? container_of_cgroup(pids) : 0;
-}
-
 static __always_inline void join(struct task_struct *task, const struct janus_task *entry) {
   __u32 tgid = BPF_CORE_READ(task, tgid);
   if (bpf_map_update_elem(&tasks, &tgid, entry, BPF_ANY)) {
     count(JANUS_COUNT_TASKS_FULL);
+    leave_untracked();
     return;
   }
   emit(JANUS_RECORD_TASK, tgid, entry, task, BPF_CORE_READ(task, mm, exe_file));

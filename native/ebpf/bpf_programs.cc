@@ -212,6 +212,8 @@ void BpfPrograms::remove_lower_identity(const janus_lower_key& key) {
 }
 
 int BpfPrograms::tasks_fd() const { return bpf_map__fd(skeleton_->maps.tasks); }
+int BpfPrograms::cgroups_fd() const { return bpf_map__fd(skeleton_->maps.cgroups); }
+int BpfPrograms::untracked_fd() const { return bpf_map__fd(skeleton_->maps.untracked); }
 
 int BpfPrograms::identities_fd() const { return bpf_map__fd(skeleton_->maps.identities); }
 

@@ -101,6 +101,9 @@ class BpfPrograms {
 
   // The process table, and guarded inodes, for other programs to read.
   int tasks_fd() const;
+  // Who is in which container, as far as that has no entry there: for the decider.
+  int cgroups_fd() const;
+  int untracked_fd() const;
   int identities_fd() const;
 
   // Those that keep the table of processes true while nobody reads their records.

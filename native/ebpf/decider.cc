@@ -67,7 +67,9 @@ std::string Decider::load(const BpfPrograms& programs, Mode mode, const Self& se
   for (const ChangeHook& hook : kChangeHooks) bpf_program__set_autoload(skeleton_->progs.*hook.program, false);
   if (changes_refusal_.empty())
     for (const ChangeHook* hook : hooks.present) bpf_program__set_autoload(skeleton_->progs.*hook->program, true);
-  if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) != 0 || decide_bpf::load(skeleton_) != 0 ||
+  if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) != 0 ||
+      bpf_map__reuse_fd(skeleton_->maps.cgroups, programs.cgroups_fd()) != 0 ||
+      bpf_map__reuse_fd(skeleton_->maps.untracked, programs.untracked_fd()) != 0 || decide_bpf::load(skeleton_) != 0 ||
       decide_bpf::attach(skeleton_) != 0) {
     const std::string refused = refused_by_libbpf("decide in the kernel", "bpf/decide.bpf.o").what();
     close();
@@ -191,7 +193,7 @@ std::vector<MapUse> Decider::maps() const {
   if (skeleton_ == nullptr) return {};
   const auto known = full();
   std::vector<MapUse> maps = maps_of(skeleton_->obj);
-  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks"; });
+  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks" || map.name == "cgroups" || map.name == "untracked"; });
   for (MapUse& map : maps)
     if (const auto it = known.find(map.name); it != known.end()) map.full = it->second;
   return maps;
