@@ -1,4 +1,5 @@
 /** Opens and execs that the kernel denies by itself: where it takes fmod_ret programs, which CI's does not. */
+import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
@@ -16,6 +17,14 @@ const pins = () => (existsSync(PINS) ? readdirSync(PINS) : []);
 
 const events = (daemon: Daemon, response: string) => daemon.metric("janusd_events_total", { response });
 const asked = (daemon: Daemon) => daemon.metric("janusd_asked_total", { outcome: "guarded" });
+
+/** A number, as bpftool takes it. */
+const bytes = (value: number) => [0, 8, 16, 24].map((shift) => String((value >>> shift) & 0xff));
+
+const bpftool = (...args: readonly string[]) => execFileSync("bpftool", args, { stdio: "inherit" });
+const setInMap = (name: string, key: number, value: number) =>
+  bpftool("map", "update", "name", name, "key", ...bytes(key), "value", ...bytes(value));
+const deleteInMap = (name: string, key: number) => bpftool("map", "delete", "name", name, "key", ...bytes(key));
 
 /** How many of what `run` is denied nobody was asked about; fails unless it was `count` in all. */
 async function deniedAlone(t: Test, daemon: Daemon, count: number, run: () => Promise<void>): Promise<number> {
@@ -160,6 +169,22 @@ t.test("the daemon decides all, or leaves to the kernel what is certain", async 
     const before = await unguarded();
     t.equal((await actor.repeat("/data/other/f", 100)).opened, 100);
     t.equal(await unguarded(), before + 100, "where something is not certain, they are");
+    await daemon.destroyGuard({ podName: "pod" });
+  });
+
+  await t.test("who found no room in the process table is known by its cgroup", async (t) => {
+    const container = await startContainer({ init: "actor", files }, t);
+    await daemon.createGuard(guarded(container, { scope: Scope.CONTAINER }));
+    const { init, initPid } = container;
+    t.equal(await init.open("/data/keys/key"), EPERM);
+    // As if it had been full as the process came.
+    setInMap("untracked", 0, 1);
+    deleteInMap("tasks", initPid);
+    const alone = await deniedAlone(t, daemon, 1, async () => {
+      t.equal(await init.open("/data/keys/key"), EPERM);
+    });
+    t.equal(alone, 1, "the kernel itself");
+    t.equal(await init.open("/data/open"), 0, "what nobody guards");
     await daemon.destroyGuard({ podName: "pod" });
   });
 
