@@ -9,7 +9,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { mkdtempSync } from "node:fs";
-import { createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
@@ -45,17 +45,42 @@ export interface DaemonOptions {
   readonly until?: "/readyz" | "/livez";
 }
 
-/** A TCP port of 127.0.0.1 that nobody listens on; below those that the kernel hands out to others meanwhile. */
-export async function freePort(): Promise<number> {
+/** Ports of 127.0.0.1, below those that the kernel hands out to others: ranges of so many. (fetch() refuses 10080.) */
+const PORTS = { first: 10_100, ranges: 219, each: 100 } as const;
+let range: Promise<number> | undefined;
+let lastPort = 0;
+
+/** Undefined: somebody listens there. */
+async function listenAt(port: number): Promise<Server | undefined> {
+  const server = createServer();
+  const free = await new Promise<boolean>((resolve) => {
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => resolve(true));
+  });
+  return free ? server : undefined;
+}
+
+/** The first port of a range that is this process's alone: it listens there as long as it lives. */
+async function claimRange(): Promise<number> {
   for (;;) {
-    const server = createServer();
-    const port = randomInt(10_100, 32_000); // fetch() refuses 10080
-    const free = await new Promise<boolean>((resolve) => {
-      server.once("error", () => resolve(false));
-      server.listen(port, "127.0.0.1", () => resolve(true));
-    });
+    const first = PORTS.first + PORTS.each * randomInt(PORTS.ranges);
+    const claim = await listenAt(first);
+    claim?.unref();
+    if (claim !== undefined) return first;
+  }
+}
+
+/** A TCP port of 127.0.0.1 that nobody listens on, and that no other test takes before it is used. */
+export async function freePort(): Promise<number> {
+  range ??= claimRange();
+  const first = await range;
+  for (;;) {
+    lastPort = (lastPort % (PORTS.each - 1)) + 1;
+    const port = first + lastPort;
+    const server = await listenAt(port);
+    if (server === undefined) continue;
     await new Promise((resolve) => server.close(resolve));
-    if (free) return port;
+    return port;
   }
 }
 
