@@ -568,8 +568,10 @@ void Engine::apply(std::span<const GuardSpec> specs) {
 
 TakenOver Engine::take_over() {
   Running& all = running();
-  all.settle();  // from now on others look, too
-  all.take_over();
+  if (!all.settled.load()) {
+    all.settle();  // from now on others look, too
+    all.take_over();
+  }
   const std::lock_guard lock(all.over_mutex);
   return std::exchange(all.untold_over, {});
 }

@@ -185,8 +185,7 @@ std::map<std::string, std::uint64_t> Decider::full() const {
 }
 
 bool Decider::has_room() const {
-  return rules_.inodes.full() + rules_.directories.full() + rules_.names.full() + rules_.guarded.full() + rules_.changes.full() +
-             rules_.changes_at.full() + rules_.changes_anywhere.full() == 0;
+  return std::ranges::all_of(full(), [](const auto& map) { return map.second == 0; });
 }
 
 std::vector<MapUse> Decider::maps() const {
