@@ -835,6 +835,7 @@ int locate(struct janus_locate_args *ctx) {
   args->nlink = BPF_CORE_READ(inode, i_nlink);
   args->mode = BPF_CORE_READ(inode, i_mode);
   args->mount_id = BPF_CORE_READ(mount, mnt_id);
+  if (BPF_CORE_READ(mount, mnt_fsnotify_marks)) args->flags |= JANUS_LOCATE_MARKED;
   args->parent_inode = 0;
   args->cont_off = args->cont_end = 0;
   args->hits = 0;

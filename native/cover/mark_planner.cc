@@ -421,19 +421,20 @@ MarkPlanner::Applied MarkPlanner::swap_in(std::span<const GuardSpec> specs) {
   return applied;
 }
 
-void MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
+bool MarkPlanner::commit(const Devices& devices, bool renew, bool forget) {
   MarkPlan next;
   try {
     next = plan(devices);
   } catch (const Error&) {
     parts_.counters.exposed_rescan.add();
-    return;  // no resources: what is published and marked holds
+    return false;  // no resources: what is published and marked holds
   }
-  marks_.add(next, renew, false);
+  const bool marked = marks_.add(next, renew, false);
   for (const Device device : devices) silent_.erase(device);
   publish(next, devices);
   marks_.trim(next, devices);
   if (forget) parts_.learner.forget({devices.begin(), devices.end()});
+  return marked;
 }
 
 MarkPlanner::Before MarkPlanner::as_published(const Devices& devices) const {
@@ -632,9 +633,9 @@ bool MarkPlanner::recompile(CompiledGuard& guard, std::uint64_t container, Again
 }
 
 // All that was compiled again, in one plan.
-MarkPlanner::ScanJobs MarkPlanner::commit(const Again& again, bool renew, bool elsewhere) {
+MarkPlanner::ScanJobs MarkPlanner::commit(Again& again, bool renew, bool elsewhere) {
   settle(again.gone, again.come);
-  commit(again.devices, renew, elsewhere);
+  again.marked = commit(again.devices, renew, elsewhere);
   ScanJobs jobs = pin(again.pins, again.known);
   update_learning(again.devices);
   return jobs;
@@ -681,7 +682,6 @@ MarkPlanner::Replan MarkPlanner::replan_container(std::uint64_t container) {
 // Guards with keys from `from` on, in one plan, until others should have the lock. Returns the next key.
 std::optional<std::uint32_t> MarkPlanner::replan_some(std::uint64_t container, std::uint32_t from, Replan& all) {
   const std::uint64_t until = monotonic_ns() + kHeldNs;
-  const std::size_t marked = marks_.size();
   Again again;
   bool elsewhere = false;
   auto next = guards_.lower_bound(from);
@@ -691,7 +691,7 @@ std::optional<std::uint32_t> MarkPlanner::replan_some(std::uint64_t container, s
       elsewhere = recompile(guard, container, again) || elsewhere;
   }
   std::ranges::move(commit(again, true, elsewhere), std::back_inserter(all.jobs));
-  all.changed = all.changed || elsewhere || marks_.size() > marked;
+  all.changed = all.changed || elsewhere || again.marked;
   all.again = all.again || again.short_of;
   return next == guards_.end() ? std::nullopt : std::optional(next->first);
 }

@@ -188,7 +188,8 @@ class MarkPlanner {
   // `known`: what is pinned at these places already has been scanned. `reserved`:
   // there is room for each.
   ScanJobs pin(const std::vector<Pin>& pins, const Places& known, bool reserved = false);
-  void commit(const Devices& devices, bool renew, bool forget);
+  // Returns whether anything is marked that wasn't.
+  bool commit(const Devices& devices, bool renew, bool forget);
   void drop(CompiledGuard& guard);
   Before as_published(const Devices& devices) const;
   Before retire(const Devices& devices);
@@ -200,10 +201,11 @@ class MarkPlanner {
     Places known;  // what was guarded before
     PlacedList gone, come;
     bool short_of = false;  // resources
+    bool marked = false;    // by its commit: what had no mark
   };
   void keep_failed(CompiledGuard& guard, std::uint64_t container, CompiledGuard& next);
   bool recompile(CompiledGuard& guard, std::uint64_t container, Again& again);
-  ScanJobs commit(const Again& again, bool renew, bool elsewhere);
+  ScanJobs commit(Again& again, bool renew, bool elsewhere);
   std::optional<std::uint32_t> replan_some(std::uint64_t container, std::uint32_t from, Replan& all);
   HeldProcess hold(std::uint64_t container, std::uint32_t pid);
 

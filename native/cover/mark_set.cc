@@ -28,10 +28,11 @@ void add_bits(const FanotifyGroup& group, unsigned kind, std::uint64_t bits, int
 unsigned MarkSet::kind_of(const MarkKey& key) { return key.mount == 0 ? FAN_MARK_FILESYSTEM : FAN_MARK_MOUNT; }
 
 // Never anything but what was planned.
-UniqueFd MarkSet::find(const MarkKey& key, const PlannedMark& mark) {
+UniqueFd MarkSet::find(const MarkKey& key, const PlannedMark& mark, bool* bare) {
   Resolved at = resolve_local(programs_, *mark.process, {}, mark.point);
   const Location location = locator_.locate(at.object.get());
   if (!location.found() || location.raw->dev != key.device || (key.mount != 0 && location.raw->mount_id != key.mount)) return {};
+  if (bare != nullptr) *bare = key.mount != 0 && !(location.raw->flags & JANUS_LOCATE_MARKED);
   return std::move(at.object);
 }
 
@@ -44,11 +45,13 @@ void MarkSet::undo(const Added& added) const {
 
 // Nothing, if what was planned is not there any more.
 std::optional<MarkSet::Added> MarkSet::add_one(const MarkKey& key, const PlannedMark& want, const PlannedMark& have, bool renew) {
-  Added added{.key = key, .before = have, .gate = 0, .observer = 0, .at = {}};
+  Added added{.key = key, .before = have, .gate = 0, .observer = 0, .at = {}, .is_new = false};
   const std::uint64_t gate = want.gate & ~have.gate, observer = want.observer & ~have.observer;
   if (!renew && gate == 0 && observer == 0) return added;
-  added.at = find(key, want);
+  bool bare = false;
+  added.at = find(key, want, &bare);
   if (!added.at) return std::nullopt;
+  added.is_new = bare || (have.gate | have.observer) == 0;
   const unsigned kind = kind_of(key);
   try {
     add_bits(groups_.gate, kind, renew ? want.gate : gate, added.at.get(), want.point);
@@ -62,7 +65,8 @@ std::optional<MarkSet::Added> MarkSet::add_one(const MarkKey& key, const Planned
   return added;
 }
 
-void MarkSet::add(const MarkPlan& plan, bool renew, bool all) {
+bool MarkSet::add(const MarkPlan& plan, bool renew, bool all) {
+  bool any_new = false;
   // Each holds what it has marked: to find it again may take descriptors that
   // there are none of, or fail as the last one did.
   std::vector<Added> added;
@@ -72,6 +76,7 @@ void MarkSet::add(const MarkPlan& plan, bool renew, bool all) {
     try {
       std::optional<Added> one = add_one(key, want, have, renew);
       if (!one) continue;
+      any_new = any_new || one->is_new;
       if (all) added.push_back(std::move(*one));
     } catch (const Error&) {
       if (want.fleeting) continue;
@@ -89,6 +94,7 @@ void MarkSet::add(const MarkPlan& plan, bool renew, bool all) {
     marks_[key] = {have.gate | want.gate, have.observer | want.observer, want.process, want.point, want.fleeting};
   }
   count();
+  return any_new;
 }
 
 void MarkSet::trim(const MarkPlan& plan, const std::set<Device>& devices) {

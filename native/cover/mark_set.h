@@ -28,8 +28,9 @@ class MarkSet {
   // Adds what is planned to what is there. `renew`: mounts have changed, so that
   // what we think is marked may be another mount by now: all are set again.
   // `all`: or nothing, and throws; the marks are then what they were before.
-  // Else what can be marked is, and failures count.
-  void add(const MarkPlan& plan, bool renew, bool all);
+  // Else what can be marked is, and failures count. Returns whether anything had no
+  // mark before: also a mount that was given the number of one that is gone.
+  bool add(const MarkPlan& plan, bool renew, bool all);
   // Removes what isn't planned on these devices any more.
   void trim(const MarkPlan& plan, const std::set<Device>& devices);
 
@@ -60,9 +61,11 @@ class MarkSet {
     PlannedMark before;
     std::uint64_t gate = 0, observer = 0;
     UniqueFd at;  // on what was marked; empty: nothing had to be
+    bool is_new = false;  // it had no mark
   };
   static unsigned kind_of(const MarkKey& key);
-  UniqueFd find(const MarkKey& key, const PlannedMark& mark);
+  // `bare`, if given: whether it is a mount without a mark.
+  UniqueFd find(const MarkKey& key, const PlannedMark& mark, bool* bare = nullptr);
   std::optional<Added> add_one(const MarkKey& key, const PlannedMark& want, const PlannedMark& have, bool renew);
   void undo(const Added& added) const;
   void count();

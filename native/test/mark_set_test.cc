@@ -219,6 +219,28 @@ void what_was_not_planned() {
   CHECK(marks_of(bench.groups.gate).size() == kMounts && bench.marks.size() == kMounts);
 }
 
+// A mount that comes mostly has the number of one that went; it had no mark all the same.
+void what_is_new() {
+  Bench bench;
+  const std::string point = bench.base / "other";
+  fs::create_directories(point);
+  const auto bind = [&] { return mount((bench.base / "1").c_str(), point.c_str(), nullptr, MS_BIND, nullptr) == 0; };
+  const auto planned = [&](MarkKey& key) {
+    MarkPlan plan;
+    key = bench.put(plan, point, false, FAN_OPEN_PERM, FAN_OPEN);
+    return plan;
+  };
+  MarkKey before, now;
+  CHECK(bind());
+  const MarkPlan first = planned(before);
+  CHECK(bench.marks.add(first, true, false) && !bench.marks.add(first, true, false));
+  CHECK(umount(point.c_str()) == 0 && bind());
+  const MarkPlan second = planned(now);
+  CHECK(before == now);
+  CHECK(bench.marks.add(second, true, false) && !bench.marks.add(second, true, false));
+  CHECK(umount(point.c_str()) == 0);
+}
+
 // Directories are asked about as long as anything is.
 void what_stays_keeps_directories() {
   Bench bench;
@@ -262,6 +284,7 @@ int main() {
   without_descriptors();
   replan_that_fails();
   what_was_not_planned();
+  what_is_new();
   what_stays_keeps_directories();
   loose();
   return tap::done();
