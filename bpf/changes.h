@@ -42,8 +42,8 @@ __noinline int judge_change(__u64 address, __u32 changes, __u32 program) {
       .device = BPF_CORE_READ(dentry, d_sb, s_dev),
       .owner = (who.flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
   };
-  if (!is_guarded_there(&attempt)) return 0;
-  if (!inode || !look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF)) look_far_above(&attempt, dentry, away);
+  if (!place_of(&attempt)) return 0;
+  if (!inode || !look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF)) look_far_above(&attempt, dentry, 0, away);
   if (!attempt.denied) return 0;
   if (away) return deny_away(attempt.deep);
   struct denial denial = {.attempt = &attempt, .task = task, .entry = &who, .dentry = dentry, .inode = inode};

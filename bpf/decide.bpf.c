@@ -30,11 +30,12 @@ char LICENSE[] SEC("license") = "GPL";
 // ---- hooks -------------------------------------------------------------------
 
 // Nobody is there to be told, or asked.
-static __always_inline int decide_away(struct attempt *attempt, struct file *file, struct dentry *dentry, struct inode *inode) {
+static __always_inline int decide_away(struct attempt *attempt, struct file *file, struct dentry *dentry, struct inode *inode,
+                                       struct janus_filter *filter) {
   // Before 6.5 what an overlay opens in its layer has the overlay's path: it was judged as the overlay's own.
   bool counts = BPF_CORE_READ(file, f_inode) == inode;
   bool itself = attempt->denied;
-  if (!itself) look_far_above(attempt, dentry, 1);
+  if (!itself) look_far_above(attempt, dentry, filter, 1);
   if (attempt->denied) {
     if (!itself) keep_in_mind(attempt, (__u64)inode);
     return deny_away(attempt->deep);
@@ -65,17 +66,18 @@ int BPF_PROG(decide_open, struct file *file, int result) {
       .reads = (file->f_mode & FMODE_READ) != 0,
       .asks = away,
   };
-  if (!is_guarded_there(&attempt)) return 0;
+  struct janus_filter *filter = filter_of(&attempt);
+  if (!filter) return 0;
   // As numbers, which functions that are verified by themselves take.
   struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
   struct inode *inode = BPF_CORE_READ(dentry, d_inode);
-  bool pinned = look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF);
+  bool pinned = may_have_rule(filter, inode) && look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF);
   if (!pinned) was_found(&attempt, (__u64)inode);
-  if (away) return decide_away(&attempt, file, dentry, inode);
+  if (away) return decide_away(&attempt, file, dentry, inode, filter);
   struct denial denial = {.attempt = &attempt, .task = task, .entry = &who, .dentry = dentry, .inode = inode, .mode = mode, .file = file};
   // It has a mark that nothing silences: the gate tells a path that is too long.
   if (pinned) return record(&denial) ? -EPERM : 0;
-  if (!attempt.denied) look_far_above(&attempt, dentry, 0);
+  if (!attempt.denied) look_far_above(&attempt, dentry, filter, 0);
   if (!attempt.denied) return 0;
   keep_in_mind(&attempt, (__u64)inode);
   denial.unpinned = 1;

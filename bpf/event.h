@@ -389,6 +389,23 @@ struct janus_guarded_key {
   __u32 pad;
 };
 
+// Signs of what may have a rule: of the number of each inode that has one, of the address of each directory, of the
+// first component of each path. What has no sign there has no rule. Map `guarded` says which of `filters` is a
+// container's on a superblock; all of number 0 are set. (native/ebpf/rule_filters.h)
+#define JANUS_FILTERS 4096      // a power of two
+#define JANUS_FILTER_BITS 2048  // a power of two
+struct janus_filter {
+  __u64 bits[JANUS_FILTER_BITS / 64];
+};
+static inline __attribute__((always_inline)) __u32 janus_filter_bit(__u64 sign) {
+  return (__u32)((sign * 0x9e3779b97f4a7c15ull) >> 32) % JANUS_FILTER_BITS;
+}
+// `first`: its first 8 bytes, or more of what comes after.
+static inline __attribute__((always_inline)) __u64 janus_name_sign(__u64 first, __u32 len) {
+  if (len < 8) first &= (1ull << 8 * len) - 1;
+  return first ^ (__u64)len << 56;
+}
+
 // Map `names`: what is denied of whatever stands at a path, from the superblock's root down.
 #define JANUS_NAME 64    // bytes of a component, with the NUL: a rule's path has shorter ones only
 #define JANUS_LEVELS 32  // components of a rule's path at most

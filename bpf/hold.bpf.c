@@ -180,11 +180,19 @@ static __always_inline void hold(struct task_struct *task, __u32 cause, bool is_
 
 // ---- opens -------------------------------------------------------------------
 
-// Whether nobody has looked at the mount since it has changed. Fills in which.
+static __always_inline struct mount *mount_of(struct file *file) {
+  return (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+}
+
+// On a mount of the kernel's own: pipes, memfds, what an overlay opens in its layer.
+static __always_inline bool is_internal(struct file *file) {
+  return (__u64)LOAD(struct mount, mount_of(file), mnt_ns) >= (__u64)-MAX_ERRNO;
+}
+
+// Whether nobody has looked at the mount since it has changed. Fills in which. It isn't an internal one.
 static __always_inline bool is_new(struct file *file, struct janus_held *held) {
-  struct mount *mount = (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+  struct mount *mount = mount_of(file);
   struct mnt_namespace *mnt_ns = LOAD(struct mount, mount, mnt_ns);
-  if ((__u64)mnt_ns >= (__u64)-MAX_ERRNO) return 0;  // the kernel's own: pipes, memfds
   held->mount_id = LOAD(struct mount, mount, mnt_id);
   held->mnt_ns = namespace_id(mnt_ns);
   if (held->mnt_ns) {
@@ -252,6 +260,7 @@ static __always_inline bool may_wait(struct janus_hold *hold) {
 SEC("fmod_ret/security_file_open")
 int BPF_PROG(hold_open, struct file *file, int result) {
   if (result) return result;
+  if (is_internal(file)) return 0;
   struct task_struct *task = bpf_get_current_task_btf();
   struct janus_hold hold = {.held.cause = JANUS_HOLD_OPEN};
   __u32 flags = caller_watched_for(task, &hold);

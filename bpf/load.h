@@ -23,6 +23,9 @@ extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
     loaded;                                                                                              \
   })
 
+// A pointer that lies at an address: also in an object of a module, whose types bpf_rdonly_cast() doesn't take.
+#define LOAD_POINTER(address) ((void *)LOAD(struct hlist_head, address, first))
+
 // `through`: a __u64 in a map. What is read from there is a number.
 #define ADDRESS(pointer, through)                     \
   ({                                                  \

@@ -14,13 +14,10 @@
 
 static __noinline struct dentry *overlay_lower(struct inode *inode) {
   struct ovl_inode *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
-  struct ovl_entry *entry = BPF_CORE_READ(overlay, oe);
+  struct ovl_entry *entry = LOAD_POINTER((void *)overlay + bpf_core_field_offset(struct ovl_inode, oe));
   if (!entry || BPF_CORE_READ(entry, __numlower) == 0) return 0;
-  struct dentry *lower = 0;
-  bpf_probe_read_kernel(&lower, sizeof(lower),
-                        (void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack) +
-                            bpf_core_field_offset(struct ovl_path, dentry));
-  return lower;
+  return LOAD_POINTER((void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack) +
+                      bpf_core_field_offset(struct ovl_path, dentry));
 }
 static __noinline struct dentry *overlay_lower_old(struct inode *inode) {
   struct ovl_inode___old *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode___old, vfs_inode);
@@ -47,6 +44,6 @@ static __always_inline struct inode *lower_inode(struct inode *inode) {
 static __always_inline struct inode *upper_inode(struct inode *inode) {
   if (!bpf_core_field_exists(struct ovl_inode___upper, __upperdentry)) return 0;
   struct ovl_inode___upper *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode___upper, vfs_inode);
-  struct dentry *upper = BPF_CORE_READ(overlay, __upperdentry);
+  struct dentry *upper = LOAD_POINTER((void *)overlay + bpf_core_field_offset(struct ovl_inode___upper, __upperdentry));
   return upper ? LOAD(struct dentry, upper, d_inode) : 0;
 }

@@ -36,8 +36,11 @@ struct {
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __uint(max_entries, 16384);
   __type(key, struct janus_guarded_key);
-  __type(value, __u8);
+  __type(value, __u32);  // number in `filters`
 } guarded SEC(".maps");
+
+// Written by user space, before rules are and after they have gone.
+struct janus_filter filters[JANUS_FILTERS];
 
 // Directories that may have a rule, by kernel address: as long as their marks hold them there,
 // which is as long as the daemon is. Others need not be looked up.
@@ -232,6 +235,25 @@ static __always_inline bool look_up_rule(struct attempt *attempt, struct janus_r
   return 1;
 }
 
+// Whether anything with this sign may have a rule there.
+static __always_inline bool has_sign(struct janus_filter *filter, __u64 sign) {
+  __u32 bit = janus_filter_bit(sign);
+  return (filter->bits[bit / 64] >> (bit % 64)) & 1;
+}
+
+// ... this inode, by any of its keys.
+static __always_inline bool may_have_rule(struct janus_filter *filter, struct inode *inode) {
+  if (!is_overlay(LOAD(struct inode, inode, i_sb))) return has_sign(filter, LOAD(struct inode, inode, i_ino));
+  struct inode *upper = upper_inode(inode), *lower = lower_inode(inode);
+  return (upper && has_sign(filter, LOAD(struct inode, upper, i_ino))) || (lower && has_sign(filter, LOAD(struct inode, lower, i_ino)));
+}
+
+static __always_inline bool may_begin_path(struct janus_filter *filter, struct dentry *dentry) {
+  __u64 first = 0;
+  bpf_probe_read_kernel(&first, sizeof(first), LOAD(struct dentry, dentry, d_name.name));
+  return has_sign(filter, janus_name_sign(first, LOAD(struct dentry, dentry, d_name.len)));
+}
+
 static __always_inline struct ways *own_ways(struct attempt *attempt) {
   __u32 program = attempt->program;
   return bpf_map_lookup_elem(&ways, &program);
@@ -287,6 +309,7 @@ struct ascent {
   struct dentry *from;
   struct attempt *attempt;
   struct ways *ways;
+  struct janus_filter *filter;  // null: of changes there is none
   __u64 superblock;
   bool all;      // directories are looked up whether they are in `directories` or not
   bool whole;    // it has come to the root
@@ -306,7 +329,10 @@ static long look_above(__u32 index, struct ascent *ascent) {
   ascent->ways->dentries[ascent->ways->levels % JANUS_LEVELS] = (__u64)dentry;
   ascent->dentry = parent;
   ++ascent->ways->levels;
-  __u64 inode = ADDRESS(LOAD(struct dentry, parent, d_inode), ascent->ways->inode);
+  struct inode *above = LOAD(struct dentry, parent, d_inode);
+  if (ascent->filter && ascent->all && !may_have_rule(ascent->filter, above)) return 0;
+  __u64 inode = ADDRESS(above, ascent->ways->inode);
+  if (ascent->filter && !ascent->all && !has_sign(ascent->filter, inode)) return 0;
   if (!ascent->all && !bpf_map_lookup_elem(&directories, &inode)) return 0;
   return look_up_inode(ascent->attempt, inode, reach_of(ascent->ways->levels)) != 0;
 }
@@ -314,6 +340,7 @@ static long look_above(__u32 index, struct ascent *ascent) {
 struct descent {
   struct attempt *attempt;
   struct ways *ways;
+  struct janus_filter *filter;
 };
 
 static long look_below(__u32 index, struct descent *descent) {
@@ -321,6 +348,7 @@ static long look_below(__u32 index, struct descent *descent) {
   __u32 levels = --descent->ways->levels;
   struct janus_name_key *key = &descent->ways->key;
   struct dentry *dentry = (struct dentry *)descent->ways->dentries[levels % JANUS_LEVELS];
+  if (key->above == 0 && descent->filter && !may_begin_path(descent->filter, dentry)) return 1;
   __builtin_memset(key->name, 0, JANUS_NAME);
   bpf_probe_read_kernel_str(key->name, JANUS_NAME, LOAD(struct dentry, dentry, d_name.name));
   struct janus_name *name = bpf_map_lookup_elem(&names, key);
@@ -358,25 +386,25 @@ static long look_around(__u32 index, struct ascent *ascent) {
     return 1;
   }
   ascent->ways->key.above = 0;
-  struct descent descent = {.attempt = attempt, .ways = ascent->ways};
+  struct descent descent = {.attempt = attempt, .ways = ascent->ways, .filter = ascent->filter};
   bpf_loop(JANUS_LEVELS, look_below, &descent, 0);
   return attempt->denied || (!(sequence & 1) && sequence == rename_sequence());
 }
 
-// Whether anything is denied to the container on its superblock.
-static __always_inline bool is_guarded_there(struct attempt *attempt) {
-  if (attempt->changes) return place_of(attempt) != 0;
+// Of opens on its superblock; null: none is denied to the container there.
+static __always_inline struct janus_filter *filter_of(struct attempt *attempt) {
   struct janus_guarded_key here = {.container = attempt->container, .device = attempt->device};
-  return bpf_map_lookup_elem(&guarded, &here) != 0;
+  __u32 *number = bpf_map_lookup_elem(&guarded, &here);
+  return number ? &filters[*number % JANUS_FILTERS] : 0;
 }
 
 // What is denied of it for where it is: it is guarded there. `all`: no mark holds a directory any more.
-static __always_inline void look_far_above(struct attempt *attempt, struct dentry *dentry, bool all) {
+static __always_inline void look_far_above(struct attempt *attempt, struct dentry *dentry, struct janus_filter *filter, bool all) {
   struct ways *way = own_ways(attempt);
   if (!way) return;
   way->key.container = attempt->container;
   way->key.device = attempt->device;
   struct ascent ascent = {
-      .from = dentry, .attempt = attempt, .ways = way, .superblock = (__u64)BPF_CORE_READ(dentry, d_sb), .all = all};
+      .from = dentry, .attempt = attempt, .ways = way, .filter = filter, .superblock = (__u64)BPF_CORE_READ(dentry, d_sb), .all = all};
   bpf_loop(TRIES, look_around, &ascent, 0);
 }

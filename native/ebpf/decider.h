@@ -17,6 +17,7 @@
 #include "ebpf/bpf_map.h"
 #include "ebpf/bpf_programs.h"
 #include "ebpf/record_stream.h"
+#include "ebpf/rule_filters.h"
 
 struct decide_bpf;
 struct ring_buffer;
@@ -73,7 +74,8 @@ class Decider {
     BpfMap<std::uint64_t, std::uint8_t> directories;
     // What is denied at a path, and where a container is denied anything for its path.
     BpfMap<janus_name_key, janus_name> names;
-    BpfMap<janus_guarded_key, std::uint8_t> guarded;
+    BpfMap<janus_guarded_key, std::uint32_t> guarded;  // a number of `filters`
+    RuleFilters filters;
     // Changes: of an inode; of what stands at a path, by the path's number; of what is too deep.
     BpfMap<janus_rule_key, janus_change_rule> changes;
     BpfMap<std::uint32_t, janus_change_rule> changes_at;

@@ -224,7 +224,7 @@ void KernelRules::write_paths(Device device) {
       now.owners = now.owners || rule.entry->subject->auto_allow_owner;
       if (!rule.answered || rule.entry->action != Action::deny || !seen.insert(rule.entry->path).second) return false;
       for (CertainDenial& denial : certain->of(rule.entry->path, true)) {
-        if (denial.concerns_opens()) now.containers[denial.container] = 1;
+        if (denial.concerns_opens()) now.containers.try_emplace(denial.container);
         const bool followed = follows(rule.entry->path);
         if (followed) add_path(before, now, denial, rule.entry->path);
         now.whole = now.whole && followed && denial.asked == decltype(denial.asked){};
@@ -276,6 +276,9 @@ void KernelRules::swap_paths(Device device, Paths& before, Paths& now) {
   const auto named = [&](const auto& of) { return name_key(device, of); };
   const auto placed = [&](std::uint64_t container) { return janus_guarded_key{.container = container, .device = device, .pad = 0}; };
   if (!now.changes_anywhere.empty()) decider_.expect_changes();
+  for (auto& [container, filter] : now.containers) filter = rules.filters.use(container, device);
+  for (const auto& [of, name] : now.names)
+    if (std::get<1>(of) == 0) rules.filters.give(std::get<0>(of), device, RuleFilters::sign_of(std::get<2>(of)));
   write_new(rules.guarded, before.containers, now.containers, placed);
   write_new(rules.changes_anywhere, before.changes_anywhere, now.changes_anywhere, placed);
   write_new(rules.changes_at, before.changes_at, now.changes_at, std::identity());
@@ -284,6 +287,9 @@ void KernelRules::swap_paths(Device device, Paths& before, Paths& now) {
   remove_gone(rules.changes_at, before.changes_at, now.changes_at, std::identity());
   remove_gone(rules.changes_anywhere, before.changes_anywhere, now.changes_anywhere, placed);
   remove_gone(rules.guarded, before.containers, now.containers, placed);
+  for (const auto& [of, name] : before.names)
+    if (std::get<1>(of) == 0) rules.filters.take_back(std::get<0>(of), device, RuleFilters::sign_of(std::get<2>(of)));
+  for (const auto& [container, filter] : before.containers) rules.filters.leave(container, device);
   for (const CertainDenial& denial : before.denials) name(denial, -1);
   before = std::move(now);
 }
@@ -297,8 +303,10 @@ void KernelRules::judge(std::uint64_t inode, Held& held) {
   }
   if (std::ranges::equal(held.denials, denials, [](const auto& one, const auto& other) { return same(one, other); })) return;
   denials.swap(held.denials);
+  const auto had = [&](std::uint64_t container) { return std::ranges::find(denials, container, &CertainDenial::container) != denials.end(); };
   for (const CertainDenial& denial : held.denials) {
     name(denial, 1);
+    if (!had(denial.container)) sign(inode, held, denial.container, true);
     for (janus_rule_key key : held.keys) {
       key.container = denial.container;
       Written& written = written_[key_of(key)];
@@ -326,6 +334,17 @@ void KernelRules::name(const CertainDenial& denial, int by) {
   }
 }
 
+// By what the kernel may find its rules.
+void KernelRules::sign(std::uint64_t inode, const Held& held, std::uint64_t container, bool on) {
+  RuleFilters& filters = decider_.rules().filters;
+  const auto set = [&](std::uint64_t sign) {
+    if (on) filters.give(container, held.device, sign);
+    else filters.take_back(container, held.device, sign);
+  };
+  for (const janus_rule_key& key : held.keys) set(key.ino);
+  if (held.directory) set(inode);
+}
+
 void KernelRules::unwrite(std::uint64_t inode, const Held& held, std::uint64_t container) {
   for (janus_rule_key key : held.keys) {
     key.container = container;
@@ -341,6 +360,7 @@ void KernelRules::unwrite(std::uint64_t inode, const Held& held, std::uint64_t c
     set_deeper(key, written->second.rule, {});
     written_.erase(written);
   }
+  sign(inode, held, container, false);
 }
 
 void KernelRules::drop(std::map<std::uint64_t, Held>::iterator it) {

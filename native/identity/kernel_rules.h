@@ -91,7 +91,7 @@ class KernelRules {
     using Prefix = std::pair<std::uint64_t, std::string>;                          // container, path
     std::map<Prefix, std::uint32_t> numbers;                                       // of those that lead to a rule
     std::map<std::tuple<std::uint64_t, std::uint32_t, std::string>, janus_name> names;  // by container, directory, name
-    std::map<std::uint64_t, std::uint8_t> containers;  // that are denied opens
+    std::map<std::uint64_t, std::uint32_t> containers;  // that are denied opens: their filters
     // Of changes: of those paths, and of what leads to them, by number; by container, of whoever is denied any.
     std::map<std::uint32_t, janus_change_rule> changes_at;
     std::map<std::uint64_t, janus_change_rule> changes_anywhere;
@@ -106,6 +106,7 @@ class KernelRules {
   void swap_paths(Device device, Paths& before, Paths& now);
   void judge(std::uint64_t inode, Held& held);
   void name(const CertainDenial& denial, int by);
+  void sign(std::uint64_t inode, const Held& held, std::uint64_t container, bool on);
   void unwrite(std::uint64_t inode, const Held& held, std::uint64_t container);
   void drop(std::map<std::uint64_t, Held>::iterator held);
   void write(Written& written);

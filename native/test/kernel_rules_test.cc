@@ -82,9 +82,12 @@ struct Bench {
     key.container = container;
     const auto rule = decider.rules().inodes.get(key);
     if (!rule) return 0;
+    CHECK(has_sign(key.ino, container));
     const janus_ruling& ruling = rule->of[kind][JANUS_TO_ANYBODY];
     return ruling.reach & reach ? ruling.subject : 0;
   }
+  // Whether the kernel looks at what has this sign.
+  bool has_sign(std::uint64_t sign, std::uint64_t container = 7) const { return decider.rules().filters.has(container, device, sign); }
 
   // ... whatever is too deep on the superblock that `path` is on.
   std::uint32_t deep_denier(const std::string& path, std::size_t kind = JANUS_DENIED_OPEN, std::uint64_t container = 7) {
@@ -102,6 +105,7 @@ struct Bench {
       janus_name_key key{.container = container, .device = device, .above = at->number, .name = {}};
       name.copy(key.name, sizeof(key.name) - 1);
       if (!(at = decider.rules().names.get(key))) break;
+      if (name == path.front()) CHECK(has_sign(RuleFilters::sign_of(name), container));
     }
     return at;
   }
@@ -156,7 +160,9 @@ void a_rule_lasts_as_long_as_the_policy_is_certain() {
   CHECK(bench.denier("d") == 4 && bench.denier("d/f") == 4);
   bench.rules.forget_unused(monotonic_ns());
   CHECK(bench.rules.subject(4) != nullptr);
+  CHECK(bench.has_sign(directory) && !bench.has_sign(file));
   bench.rules.release(directory);
+  CHECK(!bench.has_sign(directory));
   CHECK(bench.denier("d") == 0 && bench.denier("d/f") == 4);
   bench.rules.release(file);
   CHECK(bench.denier("d/f") == 0);
@@ -259,7 +265,7 @@ void a_path_is_denied_whatever_stands_there() {
   CHECK(bench.named({"a"})->number == number && !bench.named({"a", "b"}) && !bench.named({"e"}, 8));
   CHECK(bench.denier_at({"a", "x"}, JANUS_REACH_DEEPER) == 4);
   bench.publish({deny("", of_container(5))});
-  CHECK(!bench.named({"a"}));
+  CHECK(!bench.named({"a"}) && !bench.has_sign(RuleFilters::sign_of("a")));
   bench.publish({});
   CHECK(!bench.named({"a"}));
 }

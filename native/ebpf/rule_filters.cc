@@ -1,0 +1,83 @@
+#include "ebpf/rule_filters.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace janus {
+namespace {
+
+constexpr std::size_t kWordBits = 64;
+
+// The programs read while this is written to.
+std::atomic_ref<__u64> word_of(janus_filter& filter, std::uint32_t bit) {
+  return std::atomic_ref(filter.bits[bit / kWordBits]);
+}
+
+__u64 in_word(std::uint32_t bit) { return 1ull << bit % kWordBits; }
+
+}  // namespace
+
+void RuleFilters::open(std::span<janus_filter> filters) {
+  filters_ = filters;
+  std::ranges::fill(filters_.front().bits, ~0ull);
+  for (std::uint32_t number = static_cast<std::uint32_t>(filters_.size()); --number > 0;) free_.push_back(number);
+}
+
+RuleFilters::Filter& RuleFilters::filter(const Place& place) {
+  const auto [at, is_new] = by_place_.try_emplace(place);
+  Filter& filter = at->second;
+  if (is_new && !free_.empty()) {
+    filter.number = free_.back();
+    free_.pop_back();
+    filter.signs.resize(JANUS_FILTER_BITS);
+  }
+  ++filter.uses;
+  return filter;
+}
+
+// All its signs were taken back.
+void RuleFilters::let_go(std::map<Place, Filter>::iterator at) {
+  if (--at->second.uses > 0) return;
+  if (at->second.number != 0) free_.push_back(at->second.number);
+  by_place_.erase(at);
+}
+
+std::uint32_t RuleFilters::use(std::uint64_t container, std::uint32_t device) {
+  return filters_.empty() ? 0 : filter({container, device}).number;
+}
+
+void RuleFilters::leave(std::uint64_t container, std::uint32_t device) {
+  if (const auto at = by_place_.find({container, device}); at != by_place_.end()) let_go(at);
+}
+
+void RuleFilters::give(std::uint64_t container, std::uint32_t device, std::uint64_t sign) {
+  if (filters_.empty()) return;
+  Filter& filter = this->filter({container, device});
+  if (filter.signs.empty()) return;
+  const std::uint32_t bit = janus_filter_bit(sign);
+  if (filter.signs[bit]++ == 0) word_of(filters_[filter.number], bit).fetch_or(in_word(bit));
+}
+
+void RuleFilters::take_back(std::uint64_t container, std::uint32_t device, std::uint64_t sign) {
+  const auto at = by_place_.find({container, device});
+  if (at == by_place_.end()) return;
+  if (Filter& filter = at->second; !filter.signs.empty()) {
+    const std::uint32_t bit = janus_filter_bit(sign);
+    if (--filter.signs[bit] == 0) word_of(filters_[filter.number], bit).fetch_and(~in_word(bit));
+  }
+  let_go(at);
+}
+
+bool RuleFilters::has(std::uint64_t container, std::uint32_t device, std::uint64_t sign) const {
+  const auto at = by_place_.find({container, device});
+  const std::uint32_t bit = janus_filter_bit(sign);
+  return at != by_place_.end() && (filters_[at->second.number].bits[bit / kWordBits] & in_word(bit)) != 0;
+}
+
+std::uint64_t RuleFilters::sign_of(std::string_view name) {
+  std::uint64_t first = 0;
+  name.copy(reinterpret_cast<char*>(&first), sizeof(first));
+  return janus_name_sign(first, static_cast<std::uint32_t>(name.size()));
+}
+
+}  // namespace janus
