@@ -29,6 +29,9 @@ char LICENSE[] SEC("license") = "GPL";
 
 // ---- hooks -------------------------------------------------------------------
 
+// Of the inode, as functions take it that are verified by themselves.
+static __always_inline __u64 number_of(struct dentry *dentry) { return (__u64)BPF_CORE_READ(dentry, d_inode); }
+
 // Nobody is there to be told, or asked.
 static __always_inline int decide_away(struct attempt *attempt, struct file *file, struct dentry *dentry, struct inode *inode,
                                        struct janus_filter *filter) {
@@ -37,7 +40,7 @@ static __always_inline int decide_away(struct attempt *attempt, struct file *fil
   bool itself = attempt->denied;
   if (!itself) look_far_above(attempt, dentry, filter, 1);
   if (attempt->denied) {
-    if (!itself) keep_in_mind(attempt, (__u64)inode);
+    if (!itself) keep_in_mind(attempt, number_of(dentry));
     return deny_away(attempt->deep);
   }
   if (!attempt->asked) return 0;
@@ -68,18 +71,17 @@ int BPF_PROG(decide_open, struct file *file, int result) {
   };
   struct janus_filter *filter = filter_of(&attempt);
   if (!filter) return 0;
-  // As numbers, which functions that are verified by themselves take.
-  struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-  struct inode *inode = BPF_CORE_READ(dentry, d_inode);
-  bool pinned = may_have_rule(filter, inode) && look_up_inode(&attempt, (__u64)inode, JANUS_REACH_ITSELF);
-  if (!pinned) was_found(&attempt, (__u64)inode);
+  struct dentry *dentry = file->f_path.dentry;
+  struct inode *inode = dentry->d_inode;
+  bool pinned = may_have_rule(filter, inode) && look_up_inode(&attempt, number_of(dentry), JANUS_REACH_ITSELF);
+  if (!pinned && founds_used) was_found(&attempt, number_of(dentry));
   if (away) return decide_away(&attempt, file, dentry, inode, filter);
   struct denial denial = {.attempt = &attempt, .task = task, .entry = &who, .dentry = dentry, .inode = inode, .mode = mode, .file = file};
   // It has a mark that nothing silences: the gate tells a path that is too long.
   if (pinned) return record(&denial) ? -EPERM : 0;
   if (!attempt.denied) look_far_above(&attempt, dentry, filter, 0);
   if (!attempt.denied) return 0;
-  keep_in_mind(&attempt, (__u64)inode);
+  keep_in_mind(&attempt, number_of(dentry));
   denial.unpinned = 1;
   if (!record(&denial)) count_lost(&attempt);
   return -EPERM;

@@ -38,6 +38,10 @@ enum janus_task_flag {
   JANUS_TASK_CHILD = 2,  // forked by the first process itself
 };
 
+// Map `task_bits`: what is 0 there has no entry in `tasks`. A bit for each thread group id (PID_MAX_LIMIT in
+// include/linux/threads.h).
+#define JANUS_TASK_WORDS ((4 << 20) / 64)
+
 // Map `tasks`: thread group id -> what container it belongs to, for ever:
 // leaving the cgroup does not leave the container. A process is its thread group
 // id and its start: an entry with another start is of a process that is gone.

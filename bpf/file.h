@@ -20,9 +20,7 @@
 extern const void rename_lock __ksym __weak;
 
 static __always_inline __u32 rename_sequence(void) {
-  __u32 sequence = 0;
-  if (&rename_lock) bpf_probe_read_kernel(&sequence, sizeof(sequence), &rename_lock);
-  return sequence;
+  return &rename_lock ? (__u32)(__u64)LOAD_POINTER(&rename_lock) : 0;
 }
 
 // The caller's open files, by descriptor.

@@ -181,7 +181,7 @@ static __always_inline void hold(struct task_struct *task, __u32 cause, bool is_
 // ---- opens -------------------------------------------------------------------
 
 static __always_inline struct mount *mount_of(struct file *file) {
-  return (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+  return (void *)file->f_path.mnt - bpf_core_field_offset(struct mount, mnt);
 }
 
 // On a mount of the kernel's own: pipes, memfds, what an overlay opens in its layer.

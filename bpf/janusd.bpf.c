@@ -170,8 +170,19 @@ static __always_inline void emit(__u32 type, __u32 tgid, const struct janus_task
   if (used > ring_peak) ring_peak = used;  // two at once may miss one record's bytes
 }
 
+static __always_inline void set_bit_of(__u32 tgid) {
+  __u64 *bits = word_of(tgid);
+  if (bits) __sync_fetch_and_or(bits, 1ull << (tgid % 64));
+}
+
+static __always_inline void take_back_bit_of(__u32 tgid) {
+  __u64 *bits = word_of(tgid);
+  if (bits) __sync_fetch_and_and(bits, ~(1ull << (tgid % 64)));
+}
+
 static __always_inline void join(struct task_struct *task, const struct janus_task *entry) {
   __u32 tgid = BPF_CORE_READ(task, tgid);
+  set_bit_of(tgid);
   if (bpf_map_update_elem(&tasks, &tgid, entry, BPF_ANY)) {
     count(JANUS_COUNT_TASKS_FULL);
     leave_untracked();
@@ -228,12 +239,16 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task) {
   __u32 tgid = BPF_CORE_READ(task, tgid);
+  if (!may_be_known(tgid) || BPF_CORE_READ(task, signal, live.counter) != 0) return 0;
   struct janus_task *entry = known(task);
-  if (!entry || BPF_CORE_READ(task, signal, live.counter) != 0) return 0;
-  struct janus_task gone = *entry;
-  // The entry goes before the record comes: while there is an entry, the record
-  // is yet to be read. Of two last threads, one deletes.
-  if (bpf_map_delete_elem(&tasks, &tgid) == 0) emit(JANUS_RECORD_EXIT, tgid, &gone, task, 0);
+  if (entry) {
+    struct janus_task gone = *entry;
+    // The entry goes before the record comes: while there is an entry, the record
+    // is yet to be read. Of two last threads, one deletes.
+    if (bpf_map_delete_elem(&tasks, &tgid) == 0) emit(JANUS_RECORD_EXIT, tgid, &gone, task, 0);
+  }
+  // Nobody has its number yet.
+  take_back_bit_of(tgid);
   return 0;
 }
 
@@ -407,6 +422,7 @@ static __always_inline void adopt(struct task_struct *task, struct janus_task *e
   if (parent_entry && parent_entry->container == container && (parent_entry->flags & JANUS_TASK_INIT) &&
       forked_by_parent(task, parent))
     entry->flags = JANUS_TASK_CHILD;
+  set_bit_of(tgid);
   if (bpf_map_update_elem(&tasks, &tgid, entry, before ? BPF_EXIST : BPF_NOEXIST)) return;
   // It may have ended meanwhile, and on_exit() found nothing to delete.
   if (BPF_CORE_READ(task, signal, live.counter) == 0) bpf_map_delete_elem(&tasks, &tgid);

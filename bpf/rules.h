@@ -249,8 +249,8 @@ static __always_inline bool may_have_rule(struct janus_filter *filter, struct in
 }
 
 static __always_inline bool may_begin_path(struct janus_filter *filter, struct dentry *dentry) {
-  __u64 first = 0;
-  bpf_probe_read_kernel(&first, sizeof(first), LOAD(struct dentry, dentry, d_name.name));
+  const unsigned char *name = LOAD(struct dentry, dentry, d_name.name);
+  __u64 first = (__u64)LOAD_POINTER(name);
   return has_sign(filter, janus_name_sign(first, LOAD(struct dentry, dentry, d_name.len)));
 }
 
@@ -405,6 +405,6 @@ static __always_inline void look_far_above(struct attempt *attempt, struct dentr
   way->key.container = attempt->container;
   way->key.device = attempt->device;
   struct ascent ascent = {
-      .from = dentry, .attempt = attempt, .ways = way, .filter = filter, .superblock = (__u64)BPF_CORE_READ(dentry, d_sb), .all = all};
+      .from = dentry, .attempt = attempt, .ways = way, .filter = filter, .superblock = ADDRESS(LOAD(struct dentry, dentry, d_sb), way->inode), .all = all};
   bpf_loop(TRIES, look_around, &ascent, 0);
 }

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -30,6 +31,8 @@ std::uint64_t bytes_of(const bpf_map* map) {
   }
   return 0;
 }
+
+constexpr std::size_t kTaskBitsBytes = JANUS_TASK_WORDS * sizeof(__u64);
 
 // Twice what the kernel hands out at once.
 constexpr std::size_t kIterBytes = 64 * 1024;
@@ -102,15 +105,24 @@ BpfPrograms::BpfPrograms(const MapSizes& sizes) : sizes_(sizes) {
     throw error;
   }
   slots_ = static_cast<janus_slot*>(mapped);
+  mapped = mmap(nullptr, kTaskBitsBytes, PROT_READ | PROT_WRITE, MAP_SHARED, task_bits_fd(), 0);
+  if (mapped == MAP_FAILED) {
+    Error error = refused("map the processes' bits");
+    close();
+    throw error;
+  }
+  task_bits_ = static_cast<__u64*>(mapped);
 }
 
 BpfPrograms::~BpfPrograms() { close(); }
 
 void BpfPrograms::close() {
   if (slots_ != nullptr) munmap(slots_, sizeof(janus_slot) * JANUS_PATH_SLOTS);
+  if (task_bits_ != nullptr) munmap(task_bits_, kTaskBitsBytes);
   ring_buffer__free(ring_);
   janusd_bpf::destroy(skeleton_);
   slots_ = nullptr;
+  task_bits_ = nullptr;
   ring_ = nullptr;
   skeleton_ = nullptr;
 }
@@ -140,6 +152,8 @@ void BpfPrograms::remove_cgroup(const janus_cgroup_key& key) {
 }
 
 bool BpfPrograms::add_task(std::uint32_t tgid, const janus_task& task) {
+  // The programs change the same words.
+  if (tgid / 64 < JANUS_TASK_WORDS) std::atomic_ref(task_bits_[tgid / 64]).fetch_or(1ull << tgid % 64);
   return update(skeleton_->maps.tasks, &tgid, &task, BPF_ANY, tasks_full_);
 }
 
@@ -212,6 +226,7 @@ void BpfPrograms::remove_lower_identity(const janus_lower_key& key) {
 }
 
 int BpfPrograms::tasks_fd() const { return bpf_map__fd(skeleton_->maps.tasks); }
+int BpfPrograms::task_bits_fd() const { return bpf_map__fd(skeleton_->maps.task_bits); }
 int BpfPrograms::cgroups_fd() const { return bpf_map__fd(skeleton_->maps.cgroups); }
 int BpfPrograms::untracked_fd() const { return bpf_map__fd(skeleton_->maps.untracked); }
 

@@ -99,8 +99,9 @@ class BpfPrograms {
   // What a thread's mounts are at. Looks at no file, and waits for nobody.
   MountState find_mounts(std::uint32_t pid) const;
 
-  // The process table, and guarded inodes, for other programs to read.
+  // The process table with who may be in it, and guarded inodes, for other programs to read.
   int tasks_fd() const;
+  int task_bits_fd() const;
   // Who is in which container, as far as that has no entry there: for the decider.
   int cgroups_fd() const;
   int untracked_fd() const;
@@ -136,6 +137,7 @@ class BpfPrograms {
   janusd_bpf* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
   janus_slot* slots_ = nullptr;
+  __u64* task_bits_ = nullptr;
   Attachments attachments_;
   int locate_fd_ = -1;
   std::mutex iterate_;

@@ -4,7 +4,9 @@
 #include <bpf/libbpf.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <string_view>
 #include <utility>
 
 #include "bpf/build/decide.skel.h"
@@ -69,6 +71,7 @@ std::string Decider::load(const BpfPrograms& programs, Mode mode, const Self& se
   if (changes_refusal_.empty())
     for (const ChangeHook* hook : hooks.present) bpf_program__set_autoload(skeleton_->progs.*hook->program, true);
   if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) != 0 ||
+      bpf_map__reuse_fd(skeleton_->maps.task_bits, programs.task_bits_fd()) != 0 ||
       bpf_map__reuse_fd(skeleton_->maps.cgroups, programs.cgroups_fd()) != 0 ||
       bpf_map__reuse_fd(skeleton_->maps.untracked, programs.untracked_fd()) != 0 || decide_bpf::load(skeleton_) != 0 ||
       decide_bpf::attach(skeleton_) != 0) {
@@ -193,7 +196,8 @@ std::vector<MapUse> Decider::maps() const {
   if (skeleton_ == nullptr) return {};
   const auto known = full();
   std::vector<MapUse> maps = maps_of(skeleton_->obj);
-  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks" || map.name == "cgroups" || map.name == "untracked"; });
+  constexpr std::array<std::string_view, 4> kShared = {"tasks", "task_bits", "cgroups", "untracked"};
+  std::erase_if(maps, [&](const MapUse& map) { return std::ranges::find(kShared, map.name) != kShared.end(); });
   for (MapUse& map : maps)
     if (const auto it = known.find(map.name); it != known.end()) map.full = it->second;
   return maps;

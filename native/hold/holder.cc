@@ -86,6 +86,7 @@ bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
   bpf_object__for_each_program(program, skeleton_->obj) bpf_program__set_autoload(program, belongs(program, tier));
   skeleton_->rodata->limit_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(limit_).count());
   if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) == 0 &&
+      bpf_map__reuse_fd(skeleton_->maps.task_bits, programs.task_bits_fd()) == 0 &&
       bpf_map__reuse_fd(skeleton_->maps.identities, programs.identities_fd()) == 0 && hold_bpf::load(skeleton_) == 0) {
     // Known before the first program runs: our own end, too, ends the holding.
     const std::uint32_t zero = 0;
@@ -212,7 +213,7 @@ void Holder::release(std::uint32_t tgid, const janus_held& held) const {
 std::vector<MapUse> Holder::maps() const {
   if (skeleton_ == nullptr) return {};
   std::vector<MapUse> maps = maps_of(skeleton_->obj);
-  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks" || map.name == "identities"; });
+  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks" || map.name == "task_bits" || map.name == "identities"; });
   return maps;
 }
 

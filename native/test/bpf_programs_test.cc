@@ -2,6 +2,7 @@
 // is longer than what is kept of it.
 #include "ebpf/bpf_programs.h"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -36,6 +38,40 @@ ErrorCode code_of(const std::function<void()>& call) {
     return error.code;
   }
   return ErrorCode::invalid;
+}
+
+// Whether the programs look a process up at all.
+bool has_bit(const BpfPrograms& programs, std::uint32_t tgid) {
+  const std::uint32_t word = tgid / 64;
+  __u64 bits = 0;
+  return bpf_map_lookup_elem(programs.task_bits_fd(), &word, &bits) == 0 && (bits >> tgid % 64 & 1) != 0;
+}
+
+// Whoever is in the process table has a bit, and so has nobody who has ended.
+void bits() {
+  BpfPrograms programs;
+  const auto self = static_cast<std::uint32_t>(getpid());
+  janus_task task = {.container = 7, .start_ns = 0, .forker_start_ns = 0, .forker = 0, .flags = 0};
+  programs.each_task([&](const janus_iter_record& record, const auto&, std::string_view) {
+    if (record.tgid == self) task.start_ns = record.start_ns;
+  });
+  CHECK(task.start_ns != 0 && !has_bit(programs, self));
+  CHECK(programs.add_task(self, task) && has_bit(programs, self));
+  std::array<int, 2> until{};
+  CHECK(pipe2(until.data(), O_CLOEXEC) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    char byte = 0;
+    close(until[1]);
+    _exit(static_cast<int>(read(until[0], &byte, 1)));
+  }
+  const auto forked = static_cast<std::uint32_t>(child);
+  CHECK(programs.task(forked)->container == 7 && has_bit(programs, forked));
+  close(until[0]);
+  close(until[1]);
+  waitpid(child, nullptr, 0);
+  CHECK(!programs.task(forked) && !has_bit(programs, forked));
+  programs.remove_task(self);
 }
 
 UniqueFd path_of(const std::string& path) { return UniqueFd(open(path.c_str(), O_PATH | O_CLOEXEC)); }
@@ -158,5 +194,6 @@ int main() {
   CHECK(full(programs, "tasks") == 2);
   long_path(programs);
   mounts(programs);
+  bits();
   return tap::done();
 }
