@@ -260,11 +260,13 @@ static __always_inline bool may_wait(struct janus_hold *hold) {
 SEC("fmod_ret/security_file_open")
 int BPF_PROG(hold_open, struct file *file, int result) {
   if (result) return result;
-  if (is_internal(file)) return 0;
   struct task_struct *task = bpf_get_current_task_btf();
-  struct janus_hold hold = {.held.cause = JANUS_HOLD_OPEN};
+  // In the order of what they cost. Nearly all opens of a container are through mounts that have been looked at.
+  if (!may_be_known(task->tgid) || is_internal(file)) return 0;
+  struct janus_hold hold = {.held.cause = JANUS_HOLD_OPEN, .held.pid = task->pid};
+  if (!is_new(file, &hold.held)) return 0;
   __u32 flags = caller_watched_for(task, &hold);
-  if (!(flags & JANUS_WATCH_MOUNTS) || !is_new(file, &hold.held)) return 0;
+  if (!(flags & JANUS_WATCH_MOUNTS)) return 0;
   // It is empty; and doing O_EXCL again would fail.
   if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED) return 0;
   if (flags & JANUS_WATCH_SHUT) {
