@@ -20,7 +20,7 @@
 extern const void rename_lock __ksym __weak;
 
 static __always_inline __u32 rename_sequence(void) {
-  return &rename_lock ? (__u32)(__u64)LOAD_POINTER(&rename_lock) : 0;
+  return &rename_lock ? (__u32)LOAD_NUMBER(&rename_lock) : 0;
 }
 
 // The caller's open files, by descriptor.

@@ -74,6 +74,9 @@ struct hlist_node {
 struct hlist_head {
   struct hlist_node *first;
 };
+struct timespec64 {
+  long long tv_sec;
+};
 struct fsnotify_group;
 struct fsnotify_mark {
   struct fsnotify_group *group;

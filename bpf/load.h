@@ -23,8 +23,10 @@ extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
     loaded;                                                                                              \
   })
 
-// A pointer that lies at an address: also in an object of a module, whose types bpf_rdonly_cast() doesn't take.
+// A pointer, and 8 bytes, that lie at an address: also in an object of a module, whose types bpf_rdonly_cast() doesn't
+// take. To the verifier it is the first member of the structure here.
 #define LOAD_POINTER(address) ((void *)LOAD(struct hlist_head, address, first))
+#define LOAD_NUMBER(address) ((__u64)LOAD(struct timespec64, address, tv_sec))
 
 // `through`: a __u64 in a map. What is read from there is a number.
 #define ADDRESS(pointer, through)                     \

@@ -250,7 +250,7 @@ static __always_inline bool may_have_rule(struct janus_filter *filter, struct in
 
 static __always_inline bool may_begin_path(struct janus_filter *filter, struct dentry *dentry) {
   const unsigned char *name = LOAD(struct dentry, dentry, d_name.name);
-  __u64 first = (__u64)LOAD_POINTER(name);
+  __u64 first = LOAD_NUMBER(name);
   return has_sign(filter, janus_name_sign(first, LOAD(struct dentry, dentry, d_name.len)));
 }
 
