@@ -51,19 +51,20 @@ static __always_inline int decide_away(struct attempt *attempt, struct file *fil
 SEC("fmod_ret/security_file_open")
 int BPF_PROG(decide_open, struct file *file, int result) {
   if (result) return result;
-  if (is_over()) return 0;
+  // In the order of what they cost. Loaded without a helper, as all that each open of a tracked container costs.
+  __u32 device = file->f_path.dentry->d_sb->s_dev;
+  if (is_over() || !has_sign(&guarded_devices, device)) return 0;
   bool away = presence.away;
   struct task_struct *task = bpf_get_current_task_btf();
   struct janus_task who;
   if (!find_caller(task, &who)) return 0;
-  // Loaded without a helper, as all that each open of a tracked container costs.
   __u32 mode = file->f_path.dentry->d_inode->i_mode;
   // Of other things fanotify asks nobody either.
   if ((mode & S_IFMT) != S_IFREG && (mode & S_IFMT) != S_IFDIR) return 0;
   struct attempt attempt = {
       .container = who.container,
       .program = PROGRAM_OPEN,
-      .device = file->f_path.dentry->d_sb->s_dev,
+      .device = device,
       .exec = (file->f_flags & FMODE_EXEC) != 0,
       .owner = (who.flags & (JANUS_TASK_INIT | JANUS_TASK_CHILD)) != 0,
       .reads = (file->f_mode & FMODE_READ) != 0,

@@ -41,6 +41,8 @@ struct {
 
 // Written by user space, before rules are and after they have gone.
 struct janus_filter filters[JANUS_FILTERS];
+// Which devices are in `guarded`, whoever's: on most that a container opens files on nothing is denied to anybody.
+struct janus_filter guarded_devices;
 
 // Directories that may have a rule, by kernel address: as long as their marks hold them there,
 // which is as long as the daemon is. Others need not be looked up.

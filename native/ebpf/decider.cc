@@ -46,7 +46,7 @@ Decider::Decider(const BpfPrograms& programs, Mode mode, const Self& self) {
   open(rules_.directories, skeleton_->maps.directories);
   open(rules_.names, skeleton_->maps.names);
   open(rules_.guarded, skeleton_->maps.guarded);
-  rules_.filters.open(skeleton_->bss->filters);
+  rules_.filters.open(skeleton_->bss->filters, skeleton_->bss->guarded_devices);
   open(rules_.changes, skeleton_->maps.change_rules);
   open(rules_.changes_at, skeleton_->maps.change_paths);
   open(rules_.changes_anywhere, skeleton_->maps.change_places);

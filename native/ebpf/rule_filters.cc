@@ -17,8 +17,24 @@ __u64 in_word(std::uint32_t bit) { return 1ull << bit % kWordBits; }
 
 }  // namespace
 
-void RuleFilters::open(std::span<janus_filter> filters) {
+void RuleFilters::Signs::open(janus_filter& filter) {
+  filter_ = &filter;
+  given_.resize(JANUS_FILTER_BITS);
+}
+
+void RuleFilters::Signs::give(std::uint64_t sign) {
+  const std::uint32_t bit = janus_filter_bit(sign);
+  if (given_[bit]++ == 0) word_of(*filter_, bit).fetch_or(in_word(bit));
+}
+
+void RuleFilters::Signs::take_back(std::uint64_t sign) {
+  const std::uint32_t bit = janus_filter_bit(sign);
+  if (--given_[bit] == 0) word_of(*filter_, bit).fetch_and(~in_word(bit));
+}
+
+void RuleFilters::open(std::span<janus_filter> filters, janus_filter& devices) {
   filters_ = filters;
+  devices_.open(devices);
   std::ranges::fill(filters_.front().bits, ~0ull);
   for (std::uint32_t number = static_cast<std::uint32_t>(filters_.size()); --number > 0;) free_.push_back(number);
 }
@@ -29,7 +45,7 @@ RuleFilters::Filter& RuleFilters::filter(const Place& place) {
   if (is_new && !free_.empty()) {
     filter.number = free_.back();
     free_.pop_back();
-    filter.signs.resize(JANUS_FILTER_BITS);
+    filter.signs.open(filters_[filter.number]);
   }
   ++filter.uses;
   return filter;
@@ -43,28 +59,27 @@ void RuleFilters::let_go(std::map<Place, Filter>::iterator at) {
 }
 
 std::uint32_t RuleFilters::use(std::uint64_t container, std::uint32_t device) {
-  return filters_.empty() ? 0 : filter({container, device}).number;
+  if (filters_.empty()) return 0;
+  devices_.give(device);
+  return filter({container, device}).number;
 }
 
 void RuleFilters::leave(std::uint64_t container, std::uint32_t device) {
-  if (const auto at = by_place_.find({container, device}); at != by_place_.end()) let_go(at);
+  const auto at = by_place_.find({container, device});
+  if (at == by_place_.end()) return;
+  devices_.take_back(device);
+  let_go(at);
 }
 
 void RuleFilters::give(std::uint64_t container, std::uint32_t device, std::uint64_t sign) {
   if (filters_.empty()) return;
-  Filter& filter = this->filter({container, device});
-  if (filter.signs.empty()) return;
-  const std::uint32_t bit = janus_filter_bit(sign);
-  if (filter.signs[bit]++ == 0) word_of(filters_[filter.number], bit).fetch_or(in_word(bit));
+  if (Filter& filter = this->filter({container, device}); filter.signs.works()) filter.signs.give(sign);
 }
 
 void RuleFilters::take_back(std::uint64_t container, std::uint32_t device, std::uint64_t sign) {
   const auto at = by_place_.find({container, device});
   if (at == by_place_.end()) return;
-  if (Filter& filter = at->second; !filter.signs.empty()) {
-    const std::uint32_t bit = janus_filter_bit(sign);
-    if (--filter.signs[bit] == 0) word_of(filters_[filter.number], bit).fetch_and(~in_word(bit));
-  }
+  if (Filter& filter = at->second; filter.signs.works()) filter.signs.take_back(sign);
   let_go(at);
 }
 

@@ -18,8 +18,9 @@ namespace janus {
 
 class RuleFilters {
  public:
-  // `filters`: mapped memory that the programs read, all 0. Without any there are no filters, and nothing is done.
-  void open(std::span<janus_filter> filters);
+  // Mapped memory that the programs read, all 0: of each place, and of the devices where any is used. Without it there
+  // are no filters, and nothing is done.
+  void open(std::span<janus_filter> filters, janus_filter& devices);
 
   // The filter of a container on a superblock, for as long as it is used or has signs. If there is no other any more,
   // the one that says of everything that it may have a rule: 0.
@@ -37,15 +38,28 @@ class RuleFilters {
 
  private:
   using Place = std::pair<std::uint64_t, std::uint32_t>;  // container, device
+  // How often each bit of a filter was given.
+  class Signs {
+   public:
+    void open(janus_filter& filter);
+    bool works() const { return filter_ != nullptr; }
+    void give(std::uint64_t sign);
+    void take_back(std::uint64_t sign);
+
+   private:
+    janus_filter* filter_ = nullptr;
+    std::vector<std::uint32_t> given_;
+  };
   struct Filter {
     std::uint32_t number = 0;
-    std::size_t uses = 0;                // signs, too
-    std::vector<std::uint32_t> signs;    // by bit; empty: it says so of everything
+    std::size_t uses = 0;  // signs, too
+    Signs signs;           // none: it says of everything that it may have a rule
   };
   Filter& filter(const Place& place);
   void let_go(std::map<Place, Filter>::iterator at);
 
   std::span<janus_filter> filters_;
+  Signs devices_;
   std::vector<std::uint32_t> free_;
   std::map<Place, Filter> by_place_;
 };

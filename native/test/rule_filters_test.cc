@@ -17,12 +17,20 @@ bool is_empty(const janus_filter& filter) {
   return true;
 }
 
+// On which devices any is used.
+bool is_used(const janus_filter& devices, std::uint32_t device) {
+  const std::uint32_t bit = janus_filter_bit(device);
+  return (devices.bits[bit / 64] >> bit % 64 & 1) != 0;
+}
+
 void a_sign_lasts_as_long_as_it_is_given() {
   std::vector<janus_filter> memory(4);
+  janus_filter devices{};
   RuleFilters filters;
-  filters.open(memory);
+  filters.open(memory, devices);
+  CHECK(!is_used(devices, 1));
   const std::uint32_t number = filters.use(7, 1);
-  CHECK(number != 0 && is_empty(memory[number]));
+  CHECK(number != 0 && is_empty(memory[number]) && is_used(devices, 1) && !is_used(devices, 2));
   for (std::uint64_t sign = 0; sign < 5000; ++sign) filters.give(7, 1, sign);
   for (std::uint64_t sign = 0; sign < 5000; ++sign) filters.give(7, 1, sign);
   for (std::uint64_t sign = 0; sign < 5000; ++sign) filters.take_back(7, 1, sign);
@@ -36,15 +44,17 @@ void a_sign_lasts_as_long_as_it_is_given() {
   CHECK(is_empty(memory[number]));
   CHECK(filters.use(7, 1) == number);
   filters.leave(7, 1);
+  CHECK(is_used(devices, 1));
   filters.leave(7, 1);
-  CHECK(!filters.has(7, 1, 0));
+  CHECK(!filters.has(7, 1, 0) && is_empty(devices));
 }
 
 // A few rules leave nearly all else without a sign.
 void few_have_the_same_bit() {
   std::vector<janus_filter> memory(2);
+  janus_filter devices{};
   RuleFilters filters;
-  filters.open(memory);
+  filters.open(memory, devices);
   for (std::uint64_t inode = 0; inode < 50; ++inode) filters.give(7, 1, 0xffff888012340000 + inode * 0x280);
   std::size_t same = 0;
   for (std::uint64_t inode = 0; inode < 10'000; ++inode) same += filters.has(7, 1, 0xffff888056780000 + inode * 0x280) ? 1 : 0;
@@ -57,18 +67,21 @@ void few_have_the_same_bit() {
 // Who finds no room has rules all the same, and whoever goes makes room.
 void more_than_there_is_room_for() {
   std::vector<janus_filter> memory(3);
+  janus_filter devices{};
   RuleFilters filters;
-  filters.open(memory);
+  filters.open(memory, devices);
   std::set<std::uint32_t> numbers;
   for (std::uint64_t container = 1; container <= 4; ++container) numbers.insert(filters.use(container, 1));
   CHECK((numbers == std::set<std::uint32_t>{0, 1, 2}));
   for (std::uint64_t container = 1; container <= 4; ++container) filters.give(container, 1, 5);
   for (std::uint64_t container = 1; container <= 4; ++container) CHECK(filters.has(container, 1, 5));
+  CHECK(is_used(devices, 1));
   CHECK(filters.has(4, 1, 6) && !filters.has(1, 1, 6));
   for (std::uint64_t container = 1; container <= 4; ++container) {
     filters.take_back(container, 1, 5);
     filters.leave(container, 1);
   }
+  CHECK(is_empty(devices));
   CHECK(filters.use(9, 1) != 0 && !filters.has(9, 1, 5));
   CHECK(!is_empty(memory[0]));
 }
