@@ -76,6 +76,7 @@ void Ground::put(const Placed& placed, RuleTable::Edit& edit) {
     dirents_version_ = next_version();
   }
   if (placed.owned) ++owned_;
+  if (placed.shifts) ++shifting_;
   if (depends(entry)) dependent_[placed.entry] = {placed.container, answered};
   edit.add({placed.entry, answered});
 }
@@ -89,6 +90,7 @@ void Ground::take(const Placed& placed, RuleTable::Edit& edit) {
     dirents_version_ = next_version();
   }
   if (placed.owned) --owned_;
+  if (placed.shifts) --shifting_;
   if (entry.action == Action::deny) adjust(denied_, pin_mask(entry.subject->events), -1);
   const auto part = parts_.find(placed.container);
   want(part->second, entry, answered, -1);
@@ -181,6 +183,7 @@ void Ground::plan(Device device, const SeenBy& seen, MarkPlan& plan) const {
   }
   superblock->table = std::make_shared<SuperblockPolicy>(table_, std::move(views));
   superblock->shared = !owned;
+  superblock->shifts = shifting_ > 0;
   for (const auto& [mask, count] : dirents_) superblock->dirents |= mask;
   superblock->dirents_version = dirents_version_;
   superblock->rules_version = rules_version_;

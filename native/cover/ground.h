@@ -60,6 +60,7 @@ class Ground {
   std::uint64_t dirents_version_ = 0;
   std::uint64_t rules_version_ = 0;  // another one: they may say something else
   std::size_t owned_ = 0;                         // places of superblocks that are a container's alone
+  std::size_t shifting_ = 0;                      // places to which a path may lead no more
   // Whether it is answered, of each entry that depends on others.
   std::map<std::shared_ptr<const Entry>, std::pair<std::uint64_t, bool>> dependent_;  // -> container, answered
 };

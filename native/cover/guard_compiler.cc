@@ -216,6 +216,7 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
     if (note && (note->missing || what.action == Action::deny)) guard.notes.push_back(std::move(*note));
   }
   const bool changes = what.action == Action::deny && (what.policy.events & kChanges) != 0;
+  const bool shifts = !resolved.hops.empty() || !resolved.missing.empty();
   const auto put = [&](Device device, bool owned, std::uint32_t depth, std::string full, std::string relative) {
     // Another namespace mostly sees the same things.
     if (!what.places.emplace(device, full).second && !where.first) return;
@@ -226,6 +227,7 @@ void GuardCompiler::place(const Where& where, const What& what, CompiledGuard& g
     guard.placed.push_back({.container = view.info().cgroup,
                             .device = device,
                             .owned = owned,
+                            .shifts = shifts,
                             .path = what.number,
                             .entry = std::make_shared<Entry>(Entry{.action = what.action,
                                                                    .depth = depth,

@@ -31,6 +31,8 @@ struct Placed {
   std::uint64_t container = 0;
   Device device = 0;
   bool owned = false;  // the superblock is the container's alone
+  // A symlink leads there, or nothing is there yet: another name may lead elsewhere at once, which only a plan can tell.
+  bool shifts = false;
   std::uint32_t path = 0;  // of the entry's subject: allow, deny, then watch, counted on
   std::shared_ptr<const Entry> entry;
 };

@@ -125,7 +125,7 @@ void MarkPlanner::publish_learning(const Devices& devices) {
       auto changed = std::make_shared<Superblock>(*it->second);
       changed->learn = may_learn(device);
       // Asked once: what is pinned meanwhile may end it.
-      changed->by_kernel = by_kernel = parts_.identities.decided_by_kernel(device);
+      changed->by_kernel = by_kernel = !changed->shifts && parts_.identities.decided_by_kernel(device);
       // A mount that is in no namespace couldn't be found again to be marked.
       by_kernel_alone = by_kernel && changed->learn && !changed->shared && parts_.identities.left_to_kernel(device);
       it->second = std::move(changed);
@@ -162,7 +162,7 @@ void MarkPlanner::update_learning(const Devices& devices) {
   Devices changed;
   for (const Device device : devices) {
     const Superblock* superblock = policy->find(device);
-    const bool by_kernel = parts_.identities.decided_by_kernel(device);
+    const bool by_kernel = superblock != nullptr && !superblock->shifts && parts_.identities.decided_by_kernel(device);
     const bool published = superblock != nullptr && superblock->by_kernel;
     if (by_kernel != published || by_kernel != by_kernel_.contains(device)) changed.insert(device);
   }

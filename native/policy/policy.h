@@ -189,6 +189,8 @@ struct Superblock {
   std::uint64_t deny_mask = 0;
   // Whose guards are here, in order.
   std::vector<std::uint64_t> containers;
+  // A guarded path may lead elsewhere at once (Placed::shifts): the gate waits for the plan, the kernel can't.
+  bool shifts = false;
   // With the node or other containers: only the container's mounts are marked.
   bool shared = false;
   // Which events on directories and attributes anybody watches here: mask_of().

@@ -318,9 +318,9 @@ struct KernelBench : Bench {
     identities.set_kernel_rules(nullptr);
   }
   // A guard that the kernel can decide about alone.
-  GuardSpec plain(std::uint32_t key, bool exempts_owners = false) {
+  GuardSpec plain(std::uint32_t key, bool exempts_owners = false, const std::string& path = "/etc") {
     SubjectPolicy policy;
-    policy.deny = {"/etc"};
+    policy.deny = {path};
     policy.events = mask_of(FileEventKind::open) | mask_of(FileEventKind::exec);
     policy.recursive = policy.only_container = true;
     policy.auto_allow_owner = exempts_owners;
@@ -373,6 +373,22 @@ void left_to_the_kernel() {
   CHECK(bench.learns(bench.one.root() / "etc") && bench.asks());
 }
 
+// Where a path leads may change at once, and only a plan tells.
+void paths_that_may_lead_elsewhere() {
+  KernelBench bench;
+  fs::create_symlink("etc", bench.one.root() / "alias");
+  CHECK(!bench.apply(bench.plain(1)));
+  bench.scanned(true);
+  CHECK(!bench.asks());
+  for (const char* path : {"/alias", "/alias/secret", "/not-there", "/etc/not-there"}) {
+    CHECK(!bench.apply(bench.plain(2, false, path)));
+    bench.scanned(true);
+    CHECK(bench.asks());
+    bench.remove(2);
+    CHECK(!bench.asks());
+  }
+}
+
 // Rules that find no room leave the rest to the gate.
 void no_room_in_the_kernel() {
   KernelBench bench;
@@ -396,6 +412,7 @@ int main() {
   replans();
   without_names();
   left_to_the_kernel();
+  paths_that_may_lead_elsewhere();
   no_room_in_the_kernel();
   return tap::done();
 }

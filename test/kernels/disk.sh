@@ -75,5 +75,5 @@ if [ -n "$layer" ]; then
 fi
 
 rm -f "$disk"
-mkfs.ext4 -q -O '^has_journal' -E root_owner=0:0 -d "$root" "$disk" 1G
+mkfs.ext4 -q -O '^has_journal' -E root_owner=0:0 -d "$root" "$disk" 4G
 rm -rf "$root"
