@@ -406,7 +406,7 @@ static __always_inline void look_far_above(struct attempt *attempt, struct dentr
   if (!way) return;
   way->key.container = attempt->container;
   way->key.device = attempt->device;
-  struct ascent ascent = {
-      .from = dentry, .attempt = attempt, .ways = way, .filter = filter, .superblock = ADDRESS(LOAD(struct dentry, dentry, d_sb), way->inode), .all = all};
+  struct ascent ascent = {.from = dentry, .attempt = attempt, .ways = way, .filter = filter, .all = all};
+  ascent.superblock = ADDRESS(LOAD(struct dentry, dentry, d_sb), way->inode);
   bpf_loop(TRIES, look_around, &ascent, 0);
 }
