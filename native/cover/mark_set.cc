@@ -28,12 +28,11 @@ void add_bits(const FanotifyGroup& group, unsigned kind, std::uint64_t bits, int
 unsigned MarkSet::kind_of(const MarkKey& key) { return key.mount == 0 ? FAN_MARK_FILESYSTEM : FAN_MARK_MOUNT; }
 
 // Never anything but what was planned.
-UniqueFd MarkSet::find(const MarkKey& key, const PlannedMark& mark, bool* bare) {
+MarkSet::Found MarkSet::find(const MarkKey& key, const PlannedMark& mark) {
   Resolved at = resolve_local(programs_, *mark.process, {}, mark.point);
   const Location location = locator_.locate(at.object.get());
   if (!location.found() || location.raw->dev != key.device || (key.mount != 0 && location.raw->mount_id != key.mount)) return {};
-  if (bare != nullptr) *bare = key.mount != 0 && !(location.raw->flags & JANUS_LOCATE_MARKED);
-  return std::move(at.object);
+  return {std::move(at.object), key.mount != 0 && !(location.raw->flags & JANUS_LOCATE_MARKED)};
 }
 
 // Only what wasn't marked before: the rest is others' as well.
@@ -48,10 +47,10 @@ std::optional<MarkSet::Added> MarkSet::add_one(const MarkKey& key, const Planned
   Added added{.key = key, .before = have, .gate = 0, .observer = 0, .at = {}, .is_new = false};
   const std::uint64_t gate = want.gate & ~have.gate, observer = want.observer & ~have.observer;
   if (!renew && gate == 0 && observer == 0) return added;
-  bool bare = false;
-  added.at = find(key, want, &bare);
-  if (!added.at) return std::nullopt;
-  added.is_new = bare || (have.gate | have.observer) == 0;
+  Found found = find(key, want);
+  if (!found.at) return std::nullopt;
+  added.at = std::move(found.at);
+  added.is_new = found.bare || (have.gate | have.observer) == 0;
   const unsigned kind = kind_of(key);
   try {
     add_bits(groups_.gate, kind, renew ? want.gate : gate, added.at.get(), want.point);
@@ -106,7 +105,7 @@ void MarkSet::trim(const MarkPlan& plan, const std::set<Device>& devices) {
       const std::uint64_t observer = have.observer & (want == plan.marks.end() ? 0 : want->second.observer);
       if (gate != have.gate || observer != have.observer) {
         try {
-          if (const UniqueFd at = find(key, have)) {
+          if (const UniqueFd at = find(key, have).at) {
             remove(groups_.gate, kind_of(key), have.gate & ~gate, gate, at.get());
             remove(groups_.observer, kind_of(key), have.observer & ~observer, observer, at.get());
           }

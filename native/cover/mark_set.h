@@ -64,8 +64,11 @@ class MarkSet {
     bool is_new = false;  // it had no mark
   };
   static unsigned kind_of(const MarkKey& key);
-  // `bare`, if given: whether it is a mount without a mark.
-  UniqueFd find(const MarkKey& key, const PlannedMark& mark, bool* bare = nullptr);
+  struct Found {
+    UniqueFd at;        // empty: what was planned is not there any more
+    bool bare = false;  // it is a mount without a mark
+  };
+  Found find(const MarkKey& key, const PlannedMark& mark);
   std::optional<Added> add_one(const MarkKey& key, const PlannedMark& want, const PlannedMark& have, bool renew);
   void undo(const Added& added) const;
   void count();

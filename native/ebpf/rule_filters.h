@@ -1,4 +1,4 @@
-// Signs of what may have a rule, by container and superblock: of a look at what has none the kernel needs no more.
+// Signs of what may have a rule, by container and superblock. The kernel doesn't look up what has none.
 //
 // Owns: the filters, which the programs of bpf/decide.bpf.c read, and how often each sign was given. A sign is to be
 // given before the rule that it tells of, and taken back after that has gone: a filter never denies a rule that is

@@ -26,6 +26,10 @@ bool same(const CertainDenial& one, const CertainDenial& other) {
   return one.container == other.container && one.asked == other.asked;
 }
 
+bool concerns(const std::vector<CertainDenial>& denials, std::uint64_t container) {
+  return std::ranges::find(denials, container, &CertainDenial::container) != denials.end();
+}
+
 // If any of an object's paths is denied, it is.
 void add(std::vector<CertainDenial>& all, const CertainDenial& more) {
   const auto one = std::ranges::find(all, more.container, &CertainDenial::container);
@@ -303,10 +307,9 @@ void KernelRules::judge(std::uint64_t inode, Held& held) {
   }
   if (std::ranges::equal(held.denials, denials, [](const auto& one, const auto& other) { return same(one, other); })) return;
   denials.swap(held.denials);
-  const auto had = [&](std::uint64_t container) { return std::ranges::find(denials, container, &CertainDenial::container) != denials.end(); };
   for (const CertainDenial& denial : held.denials) {
     name(denial, 1);
-    if (!had(denial.container)) sign(inode, held, denial.container, true);
+    if (!concerns(denials, denial.container)) sign(inode, held, denial.container, true);
     for (janus_rule_key key : held.keys) {
       key.container = denial.container;
       Written& written = written_[key_of(key)];
@@ -317,8 +320,7 @@ void KernelRules::judge(std::uint64_t inode, Held& held) {
   }
   for (const CertainDenial& denial : denials) {
     name(denial, -1);
-    const bool goes_on = std::ranges::find(held.denials, denial.container, &CertainDenial::container) != held.denials.end();
-    if (!goes_on) unwrite(inode, held, denial.container);
+    if (!concerns(held.denials, denial.container)) unwrite(inode, held, denial.container);
   }
 }
 
