@@ -59,10 +59,10 @@ static __always_inline __u64 argument(void *ctx, __u32 number) {
   return value;
 }
 
-SEC("fmod_ret/security_file_open")
-int BPF_PROG(deny_write, struct file *file, int result) {
-  if (result || !changes_denied || !(file->f_mode & FMODE_WRITE)) return result;
-  struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+// Of an open that decide_open lets pass. (A hook of its own would cost each open on the node one more program.)
+static __always_inline int judge_write(struct file *file) {
+  if (!changes_denied || !(file->f_mode & FMODE_WRITE)) return 0;
+  struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);  // a number, as judge_change() takes it
   if ((BPF_CORE_READ(dentry, d_inode, i_mode) & S_IFMT) != S_IFREG) return 0;
   return judge_change((__u64)dentry, JANUS_CHANGE(JANUS_DENIED_WRITE), PROGRAM_WRITE);
 }

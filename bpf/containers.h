@@ -1,7 +1,7 @@
 // Which tracked container a process is of by its cgroup: also one that found no room in the process table.
 //
 // Owns: the containers' cgroups, and whether any process isn't in the table. User space makes one map of each for
-// both objects, janusd.bpf.c and decide.bpf.c.
+// all three objects, janusd.bpf.c, hold.bpf.c and decide.bpf.c.
 #pragma once
 
 #include "kernel.h"
@@ -57,23 +57,30 @@ static __always_inline __u64 container_of_task(struct task_struct *task) {
   return pids ? container_of_cgroup(pids) : 0;
 }
 
-// Of a caller that isn't in `tasks`, if there are such: as the gate knows it (read_actor()). It is nobody's owner.
-static __noinline bool find_untracked(struct janus_task *who) {
+// Of a process that isn't in `tasks`, if there are such: as the gate knows it (read_actor()). It is nobody's owner.
+static __noinline bool find_untracked(struct task_struct *task, struct janus_task *who) {
   __u32 zero = 0;
   __u32 *some = bpf_map_lookup_elem(&untracked, &zero);
   if (!who || !some || !*some) return 0;
-  struct task_struct *self = bpf_get_current_task_btf();
-  who->container = container_of_task(self);
-  who->start_ns = start_of(self);
+  who->container = container_of_task(task);
+  who->start_ns = start_of(task);
   who->forker_start_ns = 0;
   who->forker = who->flags = 0;
   return who->container != 0;
 }
 
-// Who runs now; false: no tracked container's. `self` is what bpf_get_current_task_btf() gave.
+// False: of no tracked container.
+static __always_inline bool find_task(struct task_struct *task, struct janus_task *who) {
+  struct janus_task *entry = known(task);
+  if (!entry) return find_untracked(task, who);
+  *who = *entry;
+  return 1;
+}
+
+// ... who runs now: `self` is what bpf_get_current_task_btf() gave.
 static __always_inline bool find_caller(struct task_struct *self, struct janus_task *who) {
   struct janus_task *entry = own_entry(self);
-  if (!entry) return find_untracked(who);
+  if (!entry) return find_untracked(self, who);
   *who = *entry;
   return 1;
 }

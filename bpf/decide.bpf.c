@@ -48,9 +48,8 @@ static __always_inline int decide_away(struct attempt *attempt, struct file *fil
   return presence.denies ? -EPERM : 0;
 }
 
-SEC("fmod_ret/security_file_open")
-int BPF_PROG(decide_open, struct file *file, int result) {
-  if (result) return result;
+// A function of its own: the stack holds what it needs, or what judge_write() does.
+static __noinline int judge_open(struct file *file) {
   // In the order of what they cost. Loaded without a helper, as all that each open of a tracked container costs.
   __u32 device = file->f_path.dentry->d_sb->s_dev;
   if (is_over() || !has_sign(&guarded_devices, device)) return 0;
@@ -86,6 +85,12 @@ int BPF_PROG(decide_open, struct file *file, int result) {
   denial.unpinned = 1;
   if (!record(&denial)) count_lost(&attempt);
   return -EPERM;
+}
+
+SEC("fmod_ret/security_file_open")
+int BPF_PROG(decide_open, struct file *file, int result) {
+  if (!result) result = judge_open(file);
+  return result ? result : judge_write(file);
 }
 
 // Before its fanotify groups go: they are let go after.

@@ -23,6 +23,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "containers.h"
 #include "event.h"
 #include "identities.h"
 #include "stop.h"
@@ -113,29 +114,16 @@ static __always_inline bool is_on(__u64 container) {
   return !late_ns || *late_ns < who->answered_ns;
 }
 
-// What a process of this entry is held for, if it is.
-static __always_inline __u32 watch_of(struct janus_task *entry, struct janus_hold *hold) {
-  hold->held.container = entry->container;
-  hold->held.start_ns = entry->start_ns;
-  __u32 *flags = bpf_map_lookup_elem(&watched, &hold->held.container);
-  return flags ? *flags : 0;
-}
-
+// What a process is held for, if it is.
 static __always_inline __u32 watched_for(struct task_struct *task, struct janus_hold *hold) {
-  struct janus_task *entry = known(task);
-  if (!entry) return 0;
+  struct janus_task who;
+  if (!find_task(task, &who)) return 0;
   hold->tgid = BPF_CORE_READ(task, tgid);
   hold->held.pid = BPF_CORE_READ(task, pid);
-  return watch_of(entry, hold);
-}
-
-// ... the caller of an open: `self` is what bpf_get_current_task_btf() gave.
-static __always_inline __u32 caller_watched_for(struct task_struct *self, struct janus_hold *hold) {
-  struct janus_task *entry = own_entry(self);
-  if (!entry) return 0;
-  hold->tgid = self->tgid;
-  hold->held.pid = self->pid;
-  return watch_of(entry, hold);
+  hold->held.container = who.container;
+  hold->held.start_ns = who.start_ns;
+  __u32 *flags = bpf_map_lookup_elem(&watched, &hold->held.container);
+  return flags ? *flags : 0;
 }
 
 // Whether the daemon may be told of one more of the container.
@@ -265,7 +253,7 @@ int BPF_PROG(hold_open, struct file *file, int result) {
   if (!may_be_known(task->tgid) || is_internal(file)) return 0;
   struct janus_hold hold = {.held.cause = JANUS_HOLD_OPEN, .held.pid = task->pid};
   if (!is_new(file, &hold.held)) return 0;
-  __u32 flags = caller_watched_for(task, &hold);
+  __u32 flags = watched_for(task, &hold);
   if (!(flags & JANUS_WATCH_MOUNTS)) return 0;
   // It is empty; and doing O_EXCL again would fail.
   if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED) return 0;
@@ -335,7 +323,7 @@ int BPF_PROG(deny_below, struct file *file, int result) {
   if (inode == BPF_CORE_READ(seen, d_inode)) return 0;
   if (!BPF_CORE_READ(file, f_path.mnt, mnt_sb, s_user_ns, level)) return 0;
   struct janus_hold hold = {};
-  if (!(caller_watched_for(bpf_get_current_task_btf(), &hold) & JANUS_WATCH_DENIED)) return 0;
+  if (!(watched_for(bpf_get_current_task_btf(), &hold) & JANUS_WATCH_DENIED)) return 0;
   struct names names = {.next = BPF_CORE_READ(inode, i_dentry.first), .denied = 1};
   bpf_loop(NAMES, look_up_name, &names, 0);
   if (!names.denied) return 0;

@@ -477,12 +477,12 @@ SEC("iter/task")
 int on_thread(struct bpf_iter__task *ctx) {
   struct task_struct *task = ctx->task;
   if (!task) return 0;
-  struct janus_task *entry = known(task);
-  if (!entry) return 0;
+  struct janus_task who;
+  if (!find_task(task, &who)) return 0;
   struct task_struct *leader = BPF_CORE_READ(task, group_leader);
   if (task != leader && mount_namespace(task) == mount_namespace(leader)) return 0;
   struct janus_thread thread = {
-      .container = entry->container,
+      .container = who.container,
       .mnt_ns = mount_namespace(task),
       .mnt_event = BPF_CORE_READ(task, nsproxy, mnt_ns, event),
       .pid = BPF_CORE_READ(task, pid),
@@ -851,7 +851,6 @@ int locate(struct janus_locate_args *ctx) {
   args->nlink = BPF_CORE_READ(inode, i_nlink);
   args->mode = BPF_CORE_READ(inode, i_mode);
   args->mount_id = BPF_CORE_READ(mount, mnt_id);
-  if (BPF_CORE_READ(mount, mnt_fsnotify_marks)) args->flags |= JANUS_LOCATE_MARKED;
   args->parent_inode = 0;
   args->cont_off = args->cont_end = 0;
   args->hits = 0;
@@ -886,5 +885,6 @@ int locate(struct janus_locate_args *ctx) {
   args->full_len = slot->walk.total;
   if (args->match_identities && args->lower_ino) match_lower(args);
   if (args->pid) locate_actor(slot, file);
+  else if (BPF_CORE_READ(mount, mnt_fsnotify_marks)) args->flags |= JANUS_LOCATE_MARKED;
   return 0;
 }

@@ -339,23 +339,18 @@ static long look_above(__u32 index, struct ascent *ascent) {
   return look_up_inode(ascent->attempt, inode, reach_of(ascent->ways->levels)) != 0;
 }
 
-struct descent {
-  struct attempt *attempt;
-  struct ways *ways;
-  struct janus_filter *filter;
-};
-
-static long look_below(__u32 index, struct descent *descent) {
-  if (descent->ways->levels == 0) return 1;
-  __u32 levels = --descent->ways->levels;
-  struct janus_name_key *key = &descent->ways->key;
-  struct dentry *dentry = (struct dentry *)descent->ways->dentries[levels % JANUS_LEVELS];
-  if (key->above == 0 && descent->filter && !may_begin_path(descent->filter, dentry)) return 1;
+// ... and down again the same way, by the names.
+static long look_below(__u32 index, struct ascent *ascent) {
+  if (ascent->ways->levels == 0) return 1;
+  __u32 levels = --ascent->ways->levels;
+  struct janus_name_key *key = &ascent->ways->key;
+  struct dentry *dentry = (struct dentry *)ascent->ways->dentries[levels % JANUS_LEVELS];
+  if (key->above == 0 && ascent->filter && !may_begin_path(ascent->filter, dentry)) return 1;
   __builtin_memset(key->name, 0, JANUS_NAME);
   bpf_probe_read_kernel_str(key->name, JANUS_NAME, LOAD(struct dentry, dentry, d_name.name));
   struct janus_name *name = bpf_map_lookup_elem(&names, key);
   if (!name) return 1;
-  struct attempt *attempt = descent->attempt;
+  struct attempt *attempt = ascent->attempt;
   key->above = name->number;
   if (attempt->changes) return rules_change_out(attempt, bpf_map_lookup_elem(&change_paths, &key->above), reach_of(levels));
   return rules_open_out(attempt, &name->rule, reach_of(levels));
@@ -388,8 +383,7 @@ static long look_around(__u32 index, struct ascent *ascent) {
     return 1;
   }
   ascent->ways->key.above = 0;
-  struct descent descent = {.attempt = attempt, .ways = ascent->ways, .filter = ascent->filter};
-  bpf_loop(JANUS_LEVELS, look_below, &descent, 0);
+  bpf_loop(JANUS_LEVELS, look_below, ascent, 0);
   return attempt->denied || (!(sequence & 1) && sequence == rename_sequence());
 }
 

@@ -1,6 +1,6 @@
-// What both objects, janusd.bpf.c and hold.bpf.c, know of a process.
+// What all three objects, janusd.bpf.c, hold.bpf.c and decide.bpf.c, know of a process.
 //
-// Owns: the process table, which user space makes one map for both.
+// Owns: the process table, which user space makes one map for all.
 #pragma once
 
 #include "kernel.h"

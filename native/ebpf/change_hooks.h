@@ -1,4 +1,5 @@
-// The hooks of bpf/changes.h: each denies some change where the kernel has it as we know it.
+// The hooks of bpf/changes.h: each denies some change where the kernel has it as we know it. (Opens for writing are
+// decide_open's.)
 //
 // Owns: which of them a kernel may lack. With another one missing none is attached: a change would go unseen.
 #pragma once
@@ -27,7 +28,6 @@ struct ChangeHook {
 #define CHANGE_HOOK(name, ...) \
   { #name, &DecidePrograms::name, &DecideLinks::name, __VA_ARGS__ }
 inline constexpr ChangeHook kChangeHooks[] = {
-    CHANGE_HOOK(deny_write, "security_file_open", 1),
     CHANGE_HOOK(deny_create, "security_inode_create", 3),
     CHANGE_HOOK(deny_mkdir, "security_inode_mkdir", 3),
     CHANGE_HOOK(deny_mknod, "security_inode_mknod", 4),

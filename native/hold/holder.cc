@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <string_view>
 #include <utility>
@@ -87,6 +88,8 @@ bool Holder::try_tier(const char* tier, const BpfPrograms& programs) {
   skeleton_->rodata->limit_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(limit_).count());
   if (bpf_map__reuse_fd(skeleton_->maps.tasks, programs.tasks_fd()) == 0 &&
       bpf_map__reuse_fd(skeleton_->maps.task_bits, programs.task_bits_fd()) == 0 &&
+      bpf_map__reuse_fd(skeleton_->maps.cgroups, programs.cgroups_fd()) == 0 &&
+      bpf_map__reuse_fd(skeleton_->maps.untracked, programs.untracked_fd()) == 0 &&
       bpf_map__reuse_fd(skeleton_->maps.identities, programs.identities_fd()) == 0 && hold_bpf::load(skeleton_) == 0) {
     // Known before the first program runs: our own end, too, ends the holding.
     const std::uint32_t zero = 0;
@@ -213,7 +216,8 @@ void Holder::release(std::uint32_t tgid, const janus_held& held) const {
 std::vector<MapUse> Holder::maps() const {
   if (skeleton_ == nullptr) return {};
   std::vector<MapUse> maps = maps_of(skeleton_->obj);
-  std::erase_if(maps, [](const MapUse& map) { return map.name == "tasks" || map.name == "task_bits" || map.name == "identities"; });
+  constexpr std::array<std::string_view, 5> kShared = {"tasks", "task_bits", "cgroups", "untracked", "identities"};
+  std::erase_if(maps, [&](const MapUse& map) { return std::ranges::find(kShared, map.name) != kShared.end(); });
   return maps;
 }
 

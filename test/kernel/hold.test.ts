@@ -12,7 +12,7 @@ import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { freeze, standStill } from "../support/freeze.js";
 import { guardOn } from "../support/guard.js";
-import { CLONE_NEWNS, neverUnseen, seen, volumeContainer } from "../support/new-mounts.js";
+import { CLONE_NEWNS, neverUnseen, seen, unlistedUnseen, volumeContainer } from "../support/new-mounts.js";
 import { SLOW } from "../support/times.js";
 
 const TRACEFS = "/sys/kernel/tracing";
@@ -289,5 +289,6 @@ t.test("a new namespace without an exec: syscall tracepoints tell, where they ar
     if (!mounted) execFileSync("umount", [TRACEFS]);
   });
   await neverUnseen(t, daemon);
+  await unlistedUnseen(t, daemon);
   await daemon.stop();
 });

@@ -1,5 +1,4 @@
 /** Opens and execs that the kernel denies by itself: where it takes fmod_ret programs, which CI's does not. */
-import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
@@ -10,6 +9,7 @@ import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { denials, deniedSince, tookOver } from "../support/denials.js";
 import { EPERM, guardOn } from "../support/guard.js";
 import { janusctl } from "../support/janusctl.js";
+import { unlist } from "../support/maps.js";
 
 const PINS = "/sys/fs/bpf/janusd";
 const KEEPING = { flags: ["--keep"] };
@@ -17,14 +17,6 @@ const pins = () => (existsSync(PINS) ? readdirSync(PINS) : []);
 
 const events = (daemon: Daemon, response: string) => daemon.metric("janusd_events_total", { response });
 const asked = (daemon: Daemon) => daemon.metric("janusd_asked_total", { outcome: "guarded" });
-
-/** A number, as bpftool takes it. */
-const bytes = (value: number) => [0, 8, 16, 24].map((shift) => String((value >>> shift) & 0xff));
-
-const bpftool = (...args: readonly string[]) => execFileSync("bpftool", args, { stdio: "inherit" });
-const setInMap = (name: string, key: number, value: number) =>
-  bpftool("map", "update", "name", name, "key", ...bytes(key), "value", ...bytes(value));
-const deleteInMap = (name: string, key: number) => bpftool("map", "delete", "name", name, "key", ...bytes(key));
 
 /** How many of what `run` is denied nobody was asked about; fails unless it was `count` in all. */
 async function deniedAlone(t: Test, daemon: Daemon, count: number, run: () => Promise<void>): Promise<number> {
@@ -177,9 +169,7 @@ t.test("the daemon decides all, or leaves to the kernel what is certain", async 
     await daemon.createGuard(guarded(container, { scope: Scope.CONTAINER }));
     const { init, initPid } = container;
     t.equal(await init.open("/data/keys/key"), EPERM);
-    // As if it had been full as the process came.
-    setInMap("untracked", 0, 1);
-    deleteInMap("tasks", initPid);
+    unlist(daemon, initPid);
     const alone = await deniedAlone(t, daemon, 1, async () => {
       t.equal(await init.open("/data/keys/key"), EPERM);
     });

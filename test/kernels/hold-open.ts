@@ -3,7 +3,7 @@ import t from "tap";
 import { type Daemon, eventually, startDaemon } from "../support/daemon.js";
 import { freeze } from "../support/freeze.js";
 import { EPERM, guardOn } from "../support/guard.js";
-import { CLONE_NEWNS, neverUnseen, seen, volumeContainer } from "../support/new-mounts.js";
+import { CLONE_NEWNS, neverUnseen, seen, unlistedUnseen, volumeContainer } from "../support/new-mounts.js";
 
 // Processors are emulated here.
 const PATIENT = { flags: ["--hold-limit=10000"] };
@@ -17,6 +17,13 @@ t.test("no moment in which a new mount is not guarded", async (t) => {
   const daemon = await startDaemon(PATIENT, t);
   t.equal(await daemon.metric("janusd_hold_tier", { tier: "fentry" }), 1);
   await neverUnseen(t, daemon);
+  t.same(await exposures(daemon), []);
+  await daemon.stop();
+});
+
+t.test("a process that isn't in the process table", async (t) => {
+  const daemon = await startDaemon(PATIENT, t);
+  await unlistedUnseen(t, daemon);
   t.same(await exposures(daemon), []);
   await daemon.stop();
 });
