@@ -399,8 +399,17 @@ struct janus_guarded_key {
 #define JANUS_FILTERS 4096      // a power of two
 #define JANUS_FILTER_BITS 2048  // a power of two
 struct janus_filter {
+  __u64 place;  // janus_filter_place() of whose it is; 0: map `guarded` says whose, or it is nobody's
   __u64 bits[JANUS_FILTER_BITS / 64];
 };
+// A container on a superblock. 0: its cgroup's id has more than 32 bits, which takes four thousand million cgroups.
+static inline __attribute__((always_inline)) __u64 janus_filter_place(__u64 container, __u32 device) {
+  return container >> 32 ? 0 : container << 32 | device;
+}
+// The number of the filter of a place, unless another one has it: then the place is written nowhere.
+static inline __attribute__((always_inline)) __u32 janus_filter_number(__u64 place) {
+  return (__u32)((place * 0x9e3779b97f4a7c15ull) >> 32) % JANUS_FILTERS;
+}
 static inline __attribute__((always_inline)) __u32 janus_filter_bit(__u64 sign) {
   return (__u32)((sign * 0x9e3779b97f4a7c15ull) >> 32) % JANUS_FILTER_BITS;
 }

@@ -15,7 +15,7 @@
 static __noinline struct dentry *overlay_lower(struct inode *inode) {
   struct ovl_inode *overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
   struct ovl_entry *entry = LOAD_POINTER((void *)overlay + bpf_core_field_offset(struct ovl_inode, oe));
-  if (!entry || BPF_CORE_READ(entry, __numlower) == 0) return 0;
+  if (!entry || (__u32)LOAD_NUMBER((void *)entry + bpf_core_field_offset(struct ovl_entry, __numlower)) == 0) return 0;
   return LOAD_POINTER((void *)entry + bpf_core_field_offset(struct ovl_entry, __lowerstack) +
                       bpf_core_field_offset(struct ovl_path, dentry));
 }

@@ -17,6 +17,7 @@
 #include "overlay.h"
 
 #define LEVELS 4096  // above an object that are looked at
+#define NEAR 16      // ... most objects lie no deeper
 #define TRIES 4      // looks around it, as long as each is crossed by a rename, which could hide what is above
 
 // File systems on which a number and a generation say which inode it is, as long as the superblock lives.
@@ -389,13 +390,32 @@ static long look_around(__u32 index, struct ascent *ascent) {
 
 // Of opens on its superblock; null: none is denied to the container there.
 static __always_inline struct janus_filter *filter_of(struct attempt *attempt) {
+  __u64 place = janus_filter_place(attempt->container, attempt->device);
+  struct janus_filter *own = &filters[janus_filter_number(place)];
+  if (place && own->place == place) return own;
   struct janus_guarded_key here = {.container = attempt->container, .device = attempt->device};
   __u32 *number = bpf_map_lookup_elem(&guarded, &here);
   return number ? &filters[*number % JANUS_FILTERS] : 0;
 }
 
+// Whether nothing is denied of it for where it is, as far as the filter alone can tell: nearly all that nobody guards.
+static __always_inline bool lies_clear(struct dentry *dentry, struct janus_filter *filter) {
+  __u32 sequence = rename_sequence();
+  if (sequence & 1) return 0;
+  struct dentry *below = 0;
+  for (int level = 0; level < NEAR; ++level) {
+    struct dentry *parent = LOAD(struct dentry, dentry, d_parent);
+    if (parent == dentry) return (!below || !may_begin_path(filter, below)) && sequence == rename_sequence();
+    if (has_sign(filter, LOAD_NUMBER((void *)parent + bpf_core_field_offset(struct dentry, d_inode)))) return 0;
+    below = dentry;
+    dentry = parent;
+  }
+  return 0;
+}
+
 // What is denied of it for where it is: it is guarded there. `all`: no mark holds a directory any more.
 static __always_inline void look_far_above(struct attempt *attempt, struct dentry *dentry, struct janus_filter *filter, bool all) {
+  if (filter && !all && lies_clear(dentry, filter)) return;
   struct ways *way = own_ways(attempt);
   if (!way) return;
   way->key.container = attempt->container;

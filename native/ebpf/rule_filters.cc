@@ -13,6 +13,8 @@ std::atomic_ref<__u64> word_of(janus_filter& filter, std::uint32_t bit) {
   return std::atomic_ref(filter.bits[bit / kWordBits]);
 }
 
+std::atomic_ref<__u64> place_of(janus_filter& filter) { return std::atomic_ref(filter.place); }
+
 __u64 in_word(std::uint32_t bit) { return 1ull << bit % kWordBits; }
 
 }  // namespace
@@ -36,16 +38,19 @@ void RuleFilters::open(std::span<janus_filter> filters, janus_filter& devices) {
   filters_ = filters;
   devices_.open(devices);
   std::ranges::fill(filters_.front().bits, ~0ull);
-  for (std::uint32_t number = static_cast<std::uint32_t>(filters_.size()); --number > 0;) free_.push_back(number);
+  for (std::uint32_t number = static_cast<std::uint32_t>(filters_.size()); --number > 0;) free_.insert(free_.begin(), number);
 }
 
 RuleFilters::Filter& RuleFilters::filter(const Place& place) {
   const auto [at, is_new] = by_place_.try_emplace(place);
   Filter& filter = at->second;
   if (is_new && !free_.empty()) {
-    filter.number = free_.back();
-    free_.pop_back();
+    const std::uint64_t here = janus_filter_place(place.first, place.second);
+    const bool own = free_.contains(janus_filter_number(here));
+    filter.number = own ? janus_filter_number(here) : *free_.begin();
+    free_.erase(filter.number);
     filter.signs.open(filters_[filter.number]);
+    if (own) place_of(filters_[filter.number]).store(here);
   }
   ++filter.uses;
   return filter;
@@ -54,7 +59,10 @@ RuleFilters::Filter& RuleFilters::filter(const Place& place) {
 // All its signs were taken back.
 void RuleFilters::let_go(std::map<Place, Filter>::iterator at) {
   if (--at->second.uses > 0) return;
-  if (at->second.number != 0) free_.push_back(at->second.number);
+  if (const std::uint32_t number = at->second.number; number != 0) {
+    place_of(filters_[number]).store(0);
+    free_.insert(number);
+  }
   by_place_.erase(at);
 }
 

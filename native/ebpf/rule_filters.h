@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -60,7 +61,7 @@ class RuleFilters {
 
   std::span<janus_filter> filters_;
   Signs devices_;
-  std::vector<std::uint32_t> free_;
+  std::set<std::uint32_t> free_;
   std::map<Place, Filter> by_place_;
 };
 

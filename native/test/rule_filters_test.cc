@@ -1,6 +1,7 @@
 // What the kernel may pass over: never what has a rule.
 #include "ebpf/rule_filters.h"
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 #include <vector>
@@ -86,6 +87,32 @@ void more_than_there_is_room_for() {
   CHECK(!is_empty(memory[0]));
 }
 
+// The kernel finds most filters by their numbers, and never another's.
+void a_place_is_written_in_its_own_filter() {
+  std::vector<janus_filter> memory(JANUS_FILTERS);
+  janus_filter devices{};
+  RuleFilters filters;
+  filters.open(memory, devices);
+  const std::uint64_t place = janus_filter_place(7, 1);
+  const std::uint32_t number = janus_filter_number(place);
+  std::uint64_t other = 8;
+  while (janus_filter_number(janus_filter_place(other, 1)) != number) ++other;
+  const auto places = [&] { return std::ranges::count_if(memory, [](const janus_filter& filter) { return filter.place != 0; }); };
+
+  CHECK(filters.use(7, 1) == number && memory[number].place == place);
+  CHECK(filters.use(other, 1) != number && memory[number].place == place && places() == 1);
+  filters.leave(7, 1);
+  CHECK(places() == 0);
+  CHECK(filters.use(other, 1) != number && places() == 0);  // it stays where it is
+  filters.leave(other, 1);
+  filters.leave(other, 1);
+  CHECK(filters.use(other, 1) == number && memory[number].place == janus_filter_place(other, 1));
+
+  const std::uint64_t large = (1ull << 32) + 7;  // as `7` in 32 bits
+  CHECK(filters.use(large, 1) != 0 && places() == 1);
+  CHECK(memory[0].place == 0);
+}
+
 // As the kernel has it: the name's first eight bytes, whatever comes after it in memory.
 void names() {
   const auto read = [](const char* memory, std::uint32_t length) {
@@ -114,6 +141,7 @@ int main() {
   a_sign_lasts_as_long_as_it_is_given();
   few_have_the_same_bit();
   more_than_there_is_room_for();
+  a_place_is_written_in_its_own_filter();
   names();
   without_memory();
   return tap::done();
