@@ -36,6 +36,7 @@ run() {
     no-btf) no_btf ;;
     bypass) node test/bypass/runner.js --tap --against janusd --iterations 5 --as unprivileged --place image --only "$attempts" ;;
     bypass-container) node test/bypass/runner.js --tap --against janusd --iterations 5 --as unprivileged --of-container ;;
+    bypass-container-admin) node test/bypass/runner.js --tap --against janusd --iterations 5 --as userns-admin --of-container ;;
     bypass-mounts) node test/bypass/runner.js --tap --against janusd --iterations 5 --as userns-admin --place image,disk --only mounts,namespaces ;;
     # The machine's own patience ends it (smoke.test.ts).
     smoke) TEST_PATIENCE_MS=1200000 node test/kernels/smoke.js ;;

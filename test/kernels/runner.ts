@@ -41,6 +41,7 @@ const core = [
   "health",
   "bypass",
   "bypass-container",
+  "bypass-container-admin",
   "bypass-mounts",
 ] as const;
 
