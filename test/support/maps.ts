@@ -5,14 +5,22 @@ import type { Daemon } from "./daemon.js";
 
 const bpftool = (...args: readonly string[]) => execFileSync("bpftool", args, { encoding: "utf8" });
 
-/** The kernel's number of a map. */
-function idOf(daemon: Daemon, name: string): string {
-  const directory = `/proc/${daemon.pid}/fdinfo`;
-  for (const fd of readdirSync(directory)) {
-    const id = /^map_id:\s*(\d+)$/m.exec(readFileSync(`${directory}/${fd}`, "utf8"))?.[1];
-    if (id !== undefined && bpftool("map", "show", "id", id).includes(` name ${name} `)) return id;
+/** The kernel's number of the map that one of the daemon's descriptors is of. */
+function mapOf(daemon: Daemon, fd: string): string | undefined {
+  try {
+    return /^map_id:\s*(\d+)$/m.exec(readFileSync(`/proc/${daemon.pid}/fdinfo/${fd}`, "utf8"))?.[1];
+  } catch {
+    return undefined; // it was closed meanwhile
   }
-  throw new Error(`the daemon has no map ${name}`);
+}
+
+/** Others' maps have the same names. */
+function idOf(daemon: Daemon, name: string): string {
+  const own = new Set(readdirSync(`/proc/${daemon.pid}/fdinfo`).map((fd) => mapOf(daemon, fd)));
+  const all = bpftool("map", "show").matchAll(/^(\d+): .* name (\S+) /gm);
+  const id = [...all].find(([, id, named]) => named === name && own.has(id))?.[1];
+  if (id === undefined) throw new Error(`the daemon has no map ${name}`);
+  return id;
 }
 
 /** A number, as bpftool takes it. */
