@@ -21,7 +21,7 @@ namespace {
 // ThreadSanitizer runs a handler some time after the signal, and on a busy machine
 // has been seen not to run it at all (2 of 25 runs): there it is sent again.
 void stay() {
-#ifdef __SANITIZE_THREAD__
+#if __has_feature(thread_sanitizer)
   for (int i = 0; i < 60; ++i) {
     sleep(1);
     kill(getpid(), SIGTERM);
