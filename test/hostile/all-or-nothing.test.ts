@@ -1,25 +1,13 @@
 /** CreateGuard that fails half way leaves nothing of itself, and takes nothing from what was there. */
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
 import t, { type Test } from "tap";
 import { type Container, startContainer } from "../support/container.js";
 import { type Daemon, type GuardInit, rpcError, startDaemon } from "../support/daemon.js";
+import { descriptorsOf, mapId } from "../support/descriptors.js";
 import { EPERM, guardOn } from "../support/guard.js";
 import { seconds } from "./length.js";
 
 const FAN_DELETE = 0x200;
-
-/** What the kernel says of each of the daemon's descriptors; of those that are gone meanwhile nothing. */
-function descriptorsOf(daemon: Daemon): [fd: string, info: string][] {
-  const directory = `/proc/${daemon.pid}/fdinfo`;
-  return readdirSync(directory).flatMap((fd): [string, string][] => {
-    try {
-      return [[fd, readFileSync(`${directory}/${fd}`, "utf8")]];
-    } catch {
-      return [];
-    }
-  });
-}
 
 /** Marks by fanotify descriptor. Those that watch names stay until no name is watched: nobody is asked by them. */
 function marksOf(daemon: Daemon): Record<string, string[]> {
@@ -41,7 +29,7 @@ function entriesOf(daemon: Daemon): Record<string, number> {
   const counted = new Set(["tasks", "cgroups", "identities", "lower_identiti", "lower_identities", "watched"]);
   const entries: Record<string, number> = {};
   for (const [, info] of descriptorsOf(daemon)) {
-    const id = /^map_id:\s*(\d+)/m.exec(info)?.[1];
+    const id = mapId(info);
     if (id === undefined) continue;
     const { name } = bpftool("show", "id", id) as { name: string };
     if (counted.has(name)) entries[name] = (bpftool("dump", "id", id) as unknown[]).length;

@@ -3,6 +3,7 @@ import t from "tap";
 import { type Container, startContainer } from "../support/container.js";
 import { startDaemon } from "../support/daemon.js";
 import { EPERM, guardOn } from "../support/guard.js";
+import { namespacedPid } from "../support/pids.js";
 
 const daemon = await startDaemon({}, t);
 
@@ -167,8 +168,3 @@ t.test("numbers: lower ones of `runc exec`, and an owner's that is used again", 
   t.same(await visitor.command("childas", own, onNode, "open", secret), [EPERM]);
   await daemon.destroyGuard(none);
 });
-
-function namespacedPid(pid: number): number {
-  const line = /^NSpid:\t.*?(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
-  return Number(line?.[1]);
-}

@@ -1,22 +1,13 @@
 /** Entries of a daemon's eBPF maps, changed behind its back. */
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
 import type { Daemon } from "./daemon.js";
+import { descriptorsOf, mapId } from "./descriptors.js";
 
 const bpftool = (...args: readonly string[]) => execFileSync("bpftool", args, { encoding: "utf8" });
 
-/** The kernel's number of the map that one of the daemon's descriptors is of. */
-function mapOf(daemon: Daemon, fd: string): string | undefined {
-  try {
-    return /^map_id:\s*(\d+)$/m.exec(readFileSync(`/proc/${daemon.pid}/fdinfo/${fd}`, "utf8"))?.[1];
-  } catch {
-    return undefined; // it was closed meanwhile
-  }
-}
-
 /** Others' maps have the same names. */
 function idOf(daemon: Daemon, name: string): string {
-  const own = new Set(readdirSync(`/proc/${daemon.pid}/fdinfo`).map((fd) => mapOf(daemon, fd)));
+  const own = new Set(descriptorsOf(daemon).map(([, info]) => mapId(info)));
   const all = bpftool("map", "show").matchAll(/^(\d+): .* name (\S+) /gm);
   const id = [...all].find(([, id, named]) => named === name && own.has(id))?.[1];
   if (id === undefined) throw new Error(`the daemon has no map ${name}`);

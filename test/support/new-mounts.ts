@@ -2,12 +2,13 @@
  * Opens through mounts that are new. What tells is not pinned (an `allow` path of a volume), so that only marks on the
  * mounts see it: every open is an event, or was missed.
  */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
 import type { Test } from "tap";
 import { type Actor, type Container, startContainer } from "./container.js";
 import type { Daemon } from "./daemon.js";
 import { EPERM, guardOn } from "./guard.js";
 import { unlist } from "./maps.js";
+import { namespacedPid } from "./pids.js";
 
 export const CLONE_NEWNS = 0x20000;
 const O_CREAT_EXCL = 0o100 | 0o200;
@@ -25,11 +26,10 @@ export function seen(container: Container) {
 /** The process's number on the node, of which it knows only the one in its container. */
 async function pidOnNode(container: Container, actor: Actor): Promise<number> {
   const [, inside] = await actor.command("pid");
-  const namespaceOf = (pid: number | string) => readlinkSync(`/proc/${pid}/ns/pid`);
-  for (const pid of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
+  const namespaceOf = (pid: number) => readlinkSync(`/proc/${pid}/ns/pid`);
+  for (const pid of readdirSync("/proc").map(Number).filter(Number.isInteger)) {
     try {
-      const numbers = /^NSpid:.*\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
-      if (Number(numbers?.[1]) === inside && namespaceOf(pid) === namespaceOf(container.initPid)) return Number(pid);
+      if (namespacedPid(pid) === inside && namespaceOf(pid) === namespaceOf(container.initPid)) return pid;
     } catch {} // it has ended
   }
   throw new Error(`no process ${inside} of the container`);
