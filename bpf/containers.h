@@ -69,18 +69,17 @@ static __noinline bool find_untracked(struct task_struct *task, struct janus_tas
   return who->container != 0;
 }
 
-// False: of no tracked container.
-static __always_inline bool find_task(struct task_struct *task, struct janus_task *who) {
-  struct janus_task *entry = known(task);
+// `entry`: what `tasks` has of it, or null.
+static __always_inline bool find(struct janus_task *entry, struct task_struct *task, struct janus_task *who) {
   if (!entry) return find_untracked(task, who);
   *who = *entry;
   return 1;
 }
 
+// False: of no tracked container.
+static __always_inline bool find_task(struct task_struct *task, struct janus_task *who) { return find(known(task), task, who); }
+
 // ... who runs now: `self` is what bpf_get_current_task_btf() gave.
 static __always_inline bool find_caller(struct task_struct *self, struct janus_task *who) {
-  struct janus_task *entry = own_entry(self);
-  if (!entry) return find_untracked(self, who);
-  *who = *entry;
-  return 1;
+  return find(own_entry(self), self, who);
 }
