@@ -1,7 +1,7 @@
-/** The C++ units, which know nothing of Node: plain, and under the sanitizers. */
+/** The addon's C++ units, which know nothing of Node: plain, and under the sanitizers. */
 import t from "tap";
 
-/** The first run compiles everything three times, on what processors the other tests leave. */
+/** The first run compiles everything three times, with what time of the processors the other tests leave. */
 const limitMs = 1_800_000;
 t.setTimeout(limitMs); // the file's, too
 
