@@ -51,15 +51,23 @@ static __always_inline int decide_away(struct attempt *attempt, struct file *fil
 // A function of its own: the stack holds what it needs, or what judge_write() does.
 static __noinline int judge_open(struct file *file) {
   // In the order of what they cost. Loaded without a helper, as all that each open of a tracked container costs.
-  __u32 device = file->f_path.dentry->d_sb->s_dev;
+  struct dentry *dentry = file->f_path.dentry;
+  struct super_block *superblock = dentry->d_sb;
+  __u32 device = superblock->s_dev;
   if (is_over() || !has_sign(&guarded_devices, device)) return 0;
   bool away = presence.away;
   struct task_struct *task = bpf_get_current_task_btf();
   struct janus_task who;
   if (!find_caller(task, &who)) return 0;
-  __u32 mode = file->f_path.dentry->d_inode->i_mode;
+  struct inode *inode = dentry->d_inode;
+  __u32 mode = inode->i_mode;
   // Of other things fanotify asks nobody either.
   if ((mode & S_IFMT) != S_IFREG && (mode & S_IFMT) != S_IFDIR) return 0;
+  struct janus_filter *filter = filter_of(who.container, device);
+  if (!filter) return 0;
+  bool may_be_pinned = may_have_rule(filter, superblock, inode);
+  bool clear = !away && lies_clear(dentry, filter);
+  if (clear && !may_be_pinned && !founds_used) return 0;
   struct attempt attempt = {
       .container = who.container,
       .program = PROGRAM_OPEN,
@@ -69,17 +77,13 @@ static __noinline int judge_open(struct file *file) {
       .reads = (file->f_mode & FMODE_READ) != 0,
       .asks = away,
   };
-  struct janus_filter *filter = filter_of(&attempt);
-  if (!filter) return 0;
-  struct dentry *dentry = file->f_path.dentry;
-  struct inode *inode = dentry->d_inode;
-  bool pinned = may_have_rule(filter, inode) && look_up_inode(&attempt, number_of(dentry), JANUS_REACH_ITSELF);
+  bool pinned = may_be_pinned && look_up_inode(&attempt, number_of(dentry), JANUS_REACH_ITSELF);
   if (!pinned && founds_used) was_found(&attempt, number_of(dentry));
   if (away) return decide_away(&attempt, file, dentry, inode, filter);
   struct denial denial = {.attempt = &attempt, .task = task, .entry = &who, .dentry = dentry, .inode = inode, .mode = mode, .file = file};
   // It has a mark that nothing silences: the gate tells a path that is too long.
   if (pinned) return record(&denial) ? -EPERM : 0;
-  if (!attempt.denied) look_far_above(&attempt, dentry, filter, 0);
+  if (!attempt.denied && !clear) look_far_above(&attempt, dentry, filter, 0);
   if (!attempt.denied) return 0;
   keep_in_mind(&attempt, number_of(dentry));
   denial.unpinned = 1;

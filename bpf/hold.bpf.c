@@ -172,29 +172,21 @@ static __always_inline struct mount *mount_of(struct file *file) {
   return (void *)file->f_path.mnt - bpf_core_field_offset(struct mount, mnt);
 }
 
-// On a mount of the kernel's own: pipes, memfds, what an overlay opens in its layer.
-static __always_inline bool is_internal(struct file *file) {
-  return (__u64)LOAD(struct mount, mount_of(file), mnt_ns) >= (__u64)-MAX_ERRNO;
+// It is a mount of the kernel's own: of pipes, memfds, what an overlay opens in its layer.
+static __always_inline bool is_internal(struct mnt_namespace *mnt_ns) { return (__u64)mnt_ns >= (__u64)-MAX_ERRNO; }
+
+// Whether user space has looked at a mount namespace since it last changed.
+static __always_inline bool has_been_seen(__u64 mnt_ns, __u64 event) {
+  __u64 *seen = bpf_map_lookup_elem(&namespaces, &mnt_ns);
+  return seen && *seen == event;
 }
 
-// Whether nobody has looked at the mount since it has changed. Fills in which. It isn't an internal one.
-static __always_inline bool is_new(struct file *file, struct janus_held *held) {
-  struct mount *mount = mount_of(file);
-  struct mnt_namespace *mnt_ns = LOAD(struct mount, mount, mnt_ns);
-  held->mount_id = LOAD(struct mount, mount, mnt_id);
-  held->mnt_ns = namespace_id(mnt_ns);
-  if (held->mnt_ns) {
-    held->mnt_event = LOAD(struct mnt_namespace, mnt_ns, event);
-    __u64 *seen = bpf_map_lookup_elem(&namespaces, &held->mnt_ns);
-    return !seen || *seen != held->mnt_event;
-  }
+// Whether a mount that is in no namespace is marked, or needs no mark.
+static __always_inline bool is_seen_to(struct mount *mount, __u32 pid) {
   __u32 device = BPF_CORE_READ(mount, mnt.mnt_sb, s_dev);
-  if (bpf_map_lookup_elem(&unguarded_devices, &device)) return 0;
-  if (BPF_CORE_READ(mount, mnt_fsnotify_marks)) {
-    bpf_map_delete_elem(&waits, &held->pid);  // the next mount may be at the same address
-    return 0;
-  }
-  held->loose = (__u64)mount;
+  if (bpf_map_lookup_elem(&unguarded_devices, &device)) return 1;
+  if (!BPF_CORE_READ(mount, mnt_fsnotify_marks)) return 0;
+  bpf_map_delete_elem(&waits, &pid);  // the next mount may be at the same address
   return 1;
 }
 
@@ -250,9 +242,18 @@ int BPF_PROG(hold_open, struct file *file, int result) {
   if (result) return result;
   struct task_struct *task = bpf_get_current_task_btf();
   // In the order of what they cost. Nearly all opens of a container are through mounts that have been looked at.
-  if (!may_be_known(task->tgid) || is_internal(file)) return 0;
-  struct janus_hold hold = {.held.cause = JANUS_HOLD_OPEN, .held.pid = task->pid};
-  if (!is_new(file, &hold.held)) return 0;
+  if (!may_be_known(task->tgid)) return 0;
+  struct mount *mount = mount_of(file);
+  struct mnt_namespace *space = LOAD(struct mount, mount, mnt_ns);
+  if (is_internal(space)) return 0;
+  __u64 mnt_ns = namespace_id(space), event = mnt_ns ? LOAD(struct mnt_namespace, space, event) : 0;
+  if (mnt_ns ? has_been_seen(mnt_ns, event) : is_seen_to(mount, task->pid)) return 0;
+  struct janus_hold hold = {.held = {.cause = JANUS_HOLD_OPEN,
+                                     .pid = task->pid,
+                                     .mount_id = LOAD(struct mount, mount, mnt_id),
+                                     .mnt_ns = mnt_ns,
+                                     .mnt_event = event,
+                                     .loose = mnt_ns ? 0 : (__u64)mount}};
   __u32 flags = watched_for(task, &hold);
   if (!(flags & JANUS_WATCH_MOUNTS)) return 0;
   // It is empty; and doing O_EXCL again would fail.

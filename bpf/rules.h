@@ -244,9 +244,9 @@ static __always_inline bool has_sign(struct janus_filter *filter, __u64 sign) {
   return (filter->bits[bit / 64] >> (bit % 64)) & 1;
 }
 
-// ... this inode, by any of its keys.
-static __always_inline bool may_have_rule(struct janus_filter *filter, struct inode *inode) {
-  if (!is_overlay(LOAD(struct inode, inode, i_sb))) return has_sign(filter, LOAD(struct inode, inode, i_ino));
+// ... an inode of this superblock, by any of its keys.
+static __always_inline bool may_have_rule(struct janus_filter *filter, struct super_block *superblock, struct inode *inode) {
+  if (!is_overlay(superblock)) return has_sign(filter, LOAD(struct inode, inode, i_ino));
   struct inode *upper = upper_inode(inode), *lower = lower_inode(inode);
   return (upper && has_sign(filter, LOAD(struct inode, upper, i_ino))) || (lower && has_sign(filter, LOAD(struct inode, lower, i_ino)));
 }
@@ -333,7 +333,7 @@ static long look_above(__u32 index, struct ascent *ascent) {
   ascent->dentry = parent;
   ++ascent->ways->levels;
   struct inode *above = LOAD(struct dentry, parent, d_inode);
-  if (ascent->filter && ascent->all && !may_have_rule(ascent->filter, above)) return 0;
+  if (ascent->filter && ascent->all && !may_have_rule(ascent->filter, LOAD(struct inode, above, i_sb), above)) return 0;
   __u64 inode = ADDRESS(above, ascent->ways->inode);
   if (ascent->filter && !ascent->all && !has_sign(ascent->filter, inode)) return 0;
   if (!ascent->all && !bpf_map_lookup_elem(&directories, &inode)) return 0;
@@ -389,11 +389,11 @@ static long look_around(__u32 index, struct ascent *ascent) {
 }
 
 // Of opens on its superblock; null: none is denied to the container there.
-static __always_inline struct janus_filter *filter_of(struct attempt *attempt) {
-  __u64 place = janus_filter_place(attempt->container, attempt->device);
+static __always_inline struct janus_filter *filter_of(__u64 container, __u32 device) {
+  __u64 place = janus_filter_place(container, device);
   struct janus_filter *own = &filters[janus_filter_number(place)];
   if (place && own->place == place) return own;
-  struct janus_guarded_key here = {.container = attempt->container, .device = attempt->device};
+  struct janus_guarded_key here = {.container = container, .device = device};
   __u32 *number = bpf_map_lookup_elem(&guarded, &here);
   return number ? &filters[*number % JANUS_FILTERS] : 0;
 }
@@ -415,7 +415,6 @@ static __always_inline bool lies_clear(struct dentry *dentry, struct janus_filte
 
 // What is denied of it for where it is: it is guarded there. `all`: no mark holds a directory any more.
 static __always_inline void look_far_above(struct attempt *attempt, struct dentry *dentry, struct janus_filter *filter, bool all) {
-  if (filter && !all && lies_clear(dentry, filter)) return;
   struct ways *way = own_ways(attempt);
   if (!way) return;
   way->key.container = attempt->container;
