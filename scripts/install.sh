@@ -7,7 +7,7 @@ set -euo pipefail
 
 compile=(g++ make pkg-config python3 clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev ca-certificates)
 demo=(runc busybox-static curl)
-test=(ccache btrfs-progs xfsprogs git openssl python3-grpcio python3-protobuf protobuf-compiler prometheus rsyslog systemd containerd podman crun logrotate libc6-dev-arm64-cross libstdc++-12-dev-arm64-cross libclang-rt-14-dev)
+test=(ccache btrfs-progs xfsprogs git openssl python3-grpcio python3-protobuf protobuf-compiler prometheus rsyslog systemd containerd podman crun logrotate libc6-dev-arm64-cross libstdc++-12-dev-arm64-cross libclang-rt-14-dev lld)
 kube=(busybox-static containerd containernetworking-plugins iproute2 openssl runc util-linux)
 image=(buildah mmdebstrap binutils ca-certificates)
 kernels=(qemu-system-x86 busybox-static runc crun e2fsprogs xfsprogs xz-utils openssl)
