@@ -117,7 +117,7 @@ async function main(series: readonly Series[], only: readonly string[] | undefin
     results.set(name, steps);
     const architecture = architectureOf(name);
     const disk = disks.get(architecture) ?? "";
-    const machine = { architecture, directory: join(build, name), disk, processors: 1, patienceMs, environment };
+    const machine = { architecture, directory: join(build, name), disk, processors: 2, patienceMs, environment };
     await boot(machine, stepsOf(name), (step) => {
       steps.set(step.name, step);
       console.log(
