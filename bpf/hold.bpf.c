@@ -176,8 +176,8 @@ static __always_inline struct mount *mount_of(struct file *file) {
 static __always_inline bool is_internal(struct mnt_namespace *mnt_ns) { return (__u64)mnt_ns >= (__u64)-MAX_ERRNO; }
 
 // Whether user space has looked at a mount namespace since it last changed.
-static __always_inline bool has_been_seen(__u64 mnt_ns, __u64 event) {
-  __u64 *seen = bpf_map_lookup_elem(&namespaces, &mnt_ns);
+static __always_inline bool has_been_seen(__u64 id, __u64 event) {
+  __u64 *seen = bpf_map_lookup_elem(&namespaces, &id);
   return seen && *seen == event;
 }
 
@@ -244,16 +244,16 @@ int BPF_PROG(hold_open, struct file *file, int result) {
   // In the order of what they cost. Nearly all opens of a container are through mounts that have been looked at.
   if (!may_be_known(task->tgid)) return 0;
   struct mount *mount = mount_of(file);
-  struct mnt_namespace *space = LOAD(struct mount, mount, mnt_ns);
-  if (is_internal(space)) return 0;
-  __u64 mnt_ns = namespace_id(space), event = mnt_ns ? LOAD(struct mnt_namespace, space, event) : 0;
-  if (mnt_ns ? has_been_seen(mnt_ns, event) : is_seen_to(mount, task->pid)) return 0;
+  struct mnt_namespace *mnt_ns = LOAD(struct mount, mount, mnt_ns);
+  if (is_internal(mnt_ns)) return 0;
+  __u64 id = namespace_id(mnt_ns), event = id ? LOAD(struct mnt_namespace, mnt_ns, event) : 0;
+  if (id ? has_been_seen(id, event) : is_seen_to(mount, task->pid)) return 0;
   struct janus_hold hold = {.held = {.cause = JANUS_HOLD_OPEN,
                                      .pid = task->pid,
                                      .mount_id = LOAD(struct mount, mount, mnt_id),
-                                     .mnt_ns = mnt_ns,
+                                     .mnt_ns = id,
                                      .mnt_event = event,
-                                     .loose = mnt_ns ? 0 : (__u64)mount}};
+                                     .loose = id ? 0 : (__u64)mount}};
   __u32 flags = watched_for(task, &hold);
   if (!(flags & JANUS_WATCH_MOUNTS)) return 0;
   // It is empty; and doing O_EXCL again would fail.
