@@ -48,7 +48,7 @@ __noinline int judge_change(__u64 address, __u32 changes, __u32 program) {
   if (away) return deny_away(attempt.deep);
   struct denial denial = {.attempt = &attempt, .task = task, .entry = &who, .dentry = dentry, .inode = inode};
   if (inode) denial.mode = BPF_CORE_READ(inode, i_mode);
-  if (!record(&denial)) count_lost(&attempt);
+  record(&denial);
   return -EPERM;
 }
 

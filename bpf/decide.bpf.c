@@ -81,13 +81,13 @@ static __noinline int judge_open(struct file *file) {
   if (!pinned && founds_used) was_found(&attempt, number_of(dentry));
   if (away) return decide_away(&attempt, file, dentry, inode, filter);
   struct denial denial = {.attempt = &attempt, .task = task, .entry = &who, .dentry = dentry, .inode = inode, .mode = mode, .file = file};
-  // It has a mark that nothing silences: the gate tells a path that is too long.
+  denial.asks = pinned;  // it has a mark that nothing silences
   if (pinned) return record(&denial) ? -EPERM : 0;
   if (!attempt.denied && !clear) look_far_above(&attempt, dentry, filter, 0);
   if (!attempt.denied) return 0;
   keep_in_mind(&attempt, number_of(dentry));
   denial.unpinned = 1;
-  if (!record(&denial)) count_lost(&attempt);
+  record(&denial);
   return -EPERM;
 }
 

@@ -74,9 +74,10 @@ struct denial {
   __u32 mode;           // its own
   struct file *file;    // null: it is no open
   bool unpinned;
+  bool asks;            // fanotify asks about it, and its path is told by who answers, however long it is
 };
 
-// False: its path is too long to be told here.
+// False: its path is too long to be told here as a whole, and will be told.
 static __always_inline bool write_record(struct denial_scratch *scratch, struct denial *denial) {
   struct attempt *attempt = denial->attempt;
   struct task_struct *task = denial->task;
@@ -84,7 +85,7 @@ static __always_inline bool write_record(struct denial_scratch *scratch, struct 
   struct dentry *dentry = denial->dentry;
   struct name_walk walk = {.dentry = dentry, .buffer = scratch->path, .off = UNKNOWN(JANUS_DENIAL_PATH), .whole = 0};
   bpf_loop(LEVELS, denied_step, &walk, 0);
-  if (!walk.whole) return 0;
+  if (!walk.whole && denial->asks) return 0;
   struct janus_denial *head = &scratch->record.head;
   __u64 now_ns = bpf_ktime_get_ns();
   head->container = attempt->container;
@@ -100,6 +101,7 @@ static __always_inline bool write_record(struct denial_scratch *scratch, struct 
   head->ppid = task->real_parent->tgid;
   head->uid = task->real_cred->uid.val;
   head->unpinned = denial->unpinned;
+  head->cut = !walk.whole;
   bpf_probe_read_kernel(head->comm, sizeof(head->comm), &task->comm);
   __u64 off = walk.off;
   __u64 len = JANUS_DENIAL_PATH - off;

@@ -122,6 +122,7 @@ enum janus_locate_flag {
   JANUS_LOCATE_PINNED = 256,   // the object itself is a guarded inode: the first hit
   JANUS_LOCATE_HITS_FULL = 512,  // there were more than JANUS_HITS identities
   JANUS_LOCATE_NO_ROOT = 64,   // not connected to its file system's root: no path
+  JANUS_LOCATE_HEAD_LOST = 2048,  // of a denial (janus_denial::cut): only the tail is there, some whole components
   JANUS_LOCATE_MARKED = 1024,  // asked without an actor: its mount has marks; whose, isn't known
 };
 
@@ -433,7 +434,7 @@ struct janus_name {
   struct janus_rule rule;  // of what is there, and below it
 };
 
-#define JANUS_DENIAL_PATH 4096  // bytes of a path that are kept
+#define JANUS_DENIAL_PATH 4096  // bytes of a path that are kept: of a longer one some whole components, its last
 
 // Ring record. After it come `path_len` bytes, as the superblock names it, then `asked_len`.
 struct janus_denial {
@@ -453,7 +454,7 @@ struct janus_denial {
   __u32 asked_len;
   char comm[16];
   __u32 unpinned;   // 1: it was denied for where it is, and isn't known by itself
-  __u32 pad;
+  __u32 cut;        // 1: the path was longer
 };
 
 // Map `lost`: denials that found no room in the ring.

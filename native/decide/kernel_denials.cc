@@ -52,11 +52,12 @@ std::size_t KernelDenials::record() {
 
 void KernelDenials::record(const KernelDenial& denial) {
   const janus_denial& raw = *denial.raw;
-  if (raw.unpinned != 0) unpinned_(raw.container, raw.device, denial.path);
+  const bool whole = raw.cut == 0;
+  if (raw.unpinned != 0 && whole) unpinned_(raw.container, raw.device, denial.path);
   const auto subject = parts_.rules.subject(raw.subject);
   if (subject == nullptr) return parts_.ring.lose(1);
   janus_locate seen{};
-  seen.flags = JANUS_LOCATE_ACTOR | JANUS_LOCATE_TRACKED;
+  seen.flags = JANUS_LOCATE_ACTOR | JANUS_LOCATE_TRACKED | (whole ? 0 : JANUS_LOCATE_HEAD_LOST);
   seen.mode = raw.mode;
   seen.ppid = raw.ppid;
   seen.uid = raw.uid;
@@ -74,7 +75,7 @@ void KernelDenials::record(const KernelDenial& denial) {
   const SuperblockPolicy& table = superblock == nullptr ? nothing : *superblock->table;
   std::vector<std::uint32_t> guards = {subject->guard}, deniers;
   std::vector<std::string> paths = parts_.rules.paths_of(raw.inode);
-  paths.emplace_back(denial.path);
+  if (whole) paths.emplace_back(denial.path);
   for (const std::string& path : paths) {
     if (!table.several_guards()) break;
     for (const Entry* entry : table.denying(path, location.directory(), kind, actor, kDeniers + 2)) {

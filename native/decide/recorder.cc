@@ -57,6 +57,12 @@ bool add_ancestors(const std::vector<Tracker::Ancestor>& ancestors, std::string&
   return true;
 }
 
+// As the subject's container sees it. No whole path begins as one does whose end only is known.
+std::string seen_path(const SuperblockPolicy& table, const Subject& subject, const Location& location) {
+  if (location.headless()) return "..." + std::string(location.path);
+  return table.seen_by(subject.container, location.path);
+}
+
 // Who waits for its answer is still looking the path up. Who doesn't has gone on.
 std::string_view asked_by(const Location& location, const Recorder::What& what) {
   return what.flags & kFlagAnswered ? location.asked : std::string_view();
@@ -106,7 +112,7 @@ void Recorder::record(const SuperblockPolicy& table, const Subject& subject, con
   if (event.cgroup_id == subject.container) event.flags |= kFlagInside;
   if (location.directory()) event.flags |= kFlagDirectory;
   if (what.deniers.size() > kDeniers) event.flags |= kFlagDeniersCut;
-  const std::string path = table.seen_by(subject.container, location.path);
+  const std::string path = seen_path(table, subject, location);
   const std::string other = what.other.empty() ? std::string() : table.seen_by(subject.container, what.other);
   const FileEventTexts texts{.path = path,
                              .exe = exe,

@@ -29,6 +29,8 @@ struct Location {
   bool pinned() const { return (raw->flags & JANUS_LOCATE_PINNED) != 0; }
   // The path's end is lost; what is there ends with a whole component.
   bool cut() const { return (raw->flags & JANUS_LOCATE_TAIL_LOST) != 0; }
+  // Only the path's end is there; it begins with a whole component.
+  bool headless() const { return (raw->flags & JANUS_LOCATE_HEAD_LOST) != 0; }
   // How many guarded inodes are among the object and its ancestors.
   std::uint32_t hits() const { return raw->hits; }
   // There are more than are reported.

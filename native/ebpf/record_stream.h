@@ -47,7 +47,7 @@ std::optional<std::pair<const janus_record*, RecordTexts>> record_of(const void*
 // A denial by the kernel itself.
 struct KernelDenial {
   const janus_denial* raw;
-  // As the superblock names it; by what path the actor asked, empty: not known.
+  // As the superblock names it, or its end (`raw->cut`); by what path the actor asked, empty: not known.
   std::string_view path, asked;
 };
 std::optional<KernelDenial> denial_of(const void* data, std::size_t size);

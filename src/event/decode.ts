@@ -7,6 +7,7 @@ import { ANCESTOR, COMM_BYTES, DENIER_BYTES, EVENT_KINDS, FILE_EVENT, FLAG, RECO
 import { isPlain, printableBytes, quoteBytes } from "./text.js";
 
 const WORD = 4;
+const SLASH = 0x2f;
 const MOVED_TO = EVENT_KINDS.indexOf("movedto");
 const TWO_32 = 2 ** 32;
 
@@ -180,6 +181,11 @@ export class FileEventView {
   /** A window into the batch: copy what must outlive it. */
   get pathBytes(): Buffer {
     return this.bytes.subarray(this.#pathStart, this.#pathEnd);
+  }
+
+  /** Else only its end is known, some whole components, after three dots. */
+  get pathIsWhole(): boolean {
+    return this.bytes[this.#pathStart] === SLASH;
   }
 
   get pathIsUtf8(): boolean {

@@ -51,8 +51,8 @@ export class EventFilter {
 
   /** All fields of `include` must fit, none of `exclude` may. */
   constructor(include: FilterFields, exclude: FilterFields) {
-    this.#include = testsOf(include);
-    this.#exclude = testsOf(exclude);
+    this.#include = testsOf(include, true);
+    this.#exclude = testsOf(exclude, false);
   }
 
   matches(view: FileEventView, subject: SubjectContext, deniers: Deniers): boolean {
@@ -62,8 +62,8 @@ export class EventFilter {
   }
 }
 
-/** One for each field that has values, the cheap ones first. */
-function testsOf(fields: FilterFields): Test[] {
+/** One for each field that has values, the cheap ones first. `unknown`: whether a path fits of which only the end is known. */
+function testsOf(fields: FilterFields, unknown: boolean): Test[] {
   const tests: Test[] = [];
   const { guards, namespaces, pods, containers, kinds, responses, paths, uids, executables, asked, argv0 } = fields;
   if (responses.length > 0) tests.push((view) => responses.includes(view.response));
@@ -79,7 +79,9 @@ function testsOf(fields: FilterFields): Test[] {
   }
   if (paths.length > 0) {
     // A rename by either name.
-    tests.push((view) => covers(paths, view.pathBytes) || (view.hasOther && covers(paths, view.otherBytes)));
+    tests.push((view) =>
+      view.pathIsWhole ? covers(paths, view.pathBytes) || (view.hasOther && covers(paths, view.otherBytes)) : unknown,
+    );
   }
   if (executables.length > 0) tests.push((view) => covers(executables, view.exeBytes));
   if (asked.length > 0) tests.push((view) => view.hasAsked && covers(asked, view.askedBytes));

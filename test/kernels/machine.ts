@@ -39,6 +39,8 @@ const EMULATORS: Readonly<Record<Architecture, Emulator>> = {
   amd64: {
     program: "qemu-system-x86_64",
     args: ["-cpu", "max,la57=off"],
+    // Else the kernel takes a pause of the emulator for a broken clock, and reads an emulated device from then on.
+    parameters: ["tsc=reliable"],
     console: "ttyS1",
     ports: (steps, kernel) => ["-serial", steps, "-serial", kernel],
   },
@@ -46,6 +48,7 @@ const EMULATORS: Readonly<Record<Architecture, Emulator>> = {
   arm64: {
     program: "qemu-system-aarch64",
     args: ["-M", "virt", "-cpu", "neoverse-n1"],
+    parameters: [],
     console: "ttyAMA0",
     ports: (steps, kernel) => [
       "-serial",
@@ -61,6 +64,8 @@ const EMULATORS: Readonly<Record<Architecture, Emulator>> = {
 interface Emulator {
   readonly program: string;
   readonly args: readonly string[];
+  /** For the kernel. */
+  readonly parameters: readonly string[];
   /** The kernel's own. */
   readonly console: string;
   readonly ports: (steps: string, kernel: string) => readonly string[];
@@ -144,6 +149,7 @@ export async function boot(machine: Machine, names: readonly string[], done: (st
   const emulator = EMULATORS[architecture];
   const parameters = [
     ...[`console=${emulator.console}`, "panic=-1", "mitigations=off", `kernels.steps=${names.join(",")}`],
+    ...emulator.parameters,
     ...Object.entries(environment).map(([name, value]) => `${name}=${value}`),
   ];
   // It ends with this process, also if that is killed.
