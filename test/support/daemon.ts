@@ -203,9 +203,15 @@ export class Daemon {
     return fetch(`http://${this.httpAddress}${path}`, { headers: { connection: "close" } });
   }
 
-  /** The text of /metrics. */
+  /** The text of /metrics. A daemon whose event loop is busy says 503 after a while: it is asked again. */
   async metrics(): Promise<string> {
-    return (await this.http("/metrics")).text();
+    let text = "";
+    await eventually("/metrics has figures", async () => {
+      const response = await this.http("/metrics");
+      text = await response.text();
+      return response.ok;
+    });
+    return text;
   }
 
   /** The sum of a metric's samples whose labels contain all of `labels`. 0 if there is none. */
