@@ -6,8 +6,11 @@ import { type Actor, type Container, startContainer } from "../support/container
 import { eventually, startDaemon } from "../support/daemon.js";
 import { denials, deniedSince, tookOver } from "../support/denials.js";
 import { EPERM, guardOn } from "../support/guard.js";
+import { janusctl } from "../support/janusctl.js";
 
 const KEEPING = { flags: ["--keep", "--log-format=json"] };
+// What the last daemon keeps would be there for the next step.
+t.teardown(() => janusctl(["release"]));
 const O_WRONLY = 1;
 const O_RDWR = 2;
 
