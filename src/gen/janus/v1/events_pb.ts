@@ -114,7 +114,8 @@ export type EventFilter = Message<"janus.v1.EventFilter"> & {
   responses: Response[];
 
   /**
-   * A path with all that is below it; or a glob, as in `exclude` of a subject.
+   * A path with all that is below it; or a glob, as in `exclude` of a subject. A path of which only the end is known
+   * fits any in `include`, and none in `exclude`.
    *
    * @generated from field: repeated string paths = 7;
    */
@@ -292,7 +293,8 @@ export type Event = Message<"janus.v1.Event"> & {
   event: string;
 
   /**
-   * As the container sees it. Bytes that are not UTF-8 are U+FFFD here; `path_bytes` then has all.
+   * As the container sees it. Three dots and some components: only its end is known. Bytes that are not UTF-8 are
+   * U+FFFD here; `path_bytes` then has all.
    *
    * @generated from field: string path = 5;
    */
