@@ -46,7 +46,7 @@ const core = [
 ] as const;
 
 /** The part of them that was seen on arm64, and so belongs to `make kernels`. */
-const coreOfArm64 = ["types", "programs", "doctor", "no-btf"] as const;
+const coreOfArm64 = ["types", "programs", "doctor", "no-btf", "smoke"] as const;
 
 /** For a computer that does much else: steps have as much time for what they wait for as this process is given. */
 const environment = Object.fromEntries(
