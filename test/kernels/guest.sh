@@ -4,7 +4,7 @@
 # stands between two marks that runner.ts knows.
 export PATH=/bin HOME=/root
 # Processors are emulated here: everything takes ten times as long, or more.
-export TEST_PATIENCE_MS=${TEST_PATIENCE_MS:-600000} TAP_TIMEOUT=1800 ENDING_RUNS=1 ARRIVALS=10
+export TEST_PATIENCE_MS=${TEST_PATIENCE_MS:-600000} TEST_BESIDE=1 TAP_TIMEOUT=1800 ENDING_RUNS=1 ARRIVALS=10
 cd /opt/janusd || exit 1
 # (Not all that is about names: overlayfs has no O_TMPFILE in 6.1.)
 attempts=links,replaced,later,again,symlink,repoint,warm,copied-up,whiteout,new-tree,file-moved,path-only-moved
