@@ -81,8 +81,10 @@ static __noinline int judge_open(struct file *file) {
   if (!pinned && founds_used) was_found(&attempt, number_of(dentry));
   if (away) return decide_away(&attempt, file, dentry, inode, filter);
   struct denial denial = {.attempt = &attempt, .task = task, .entry = &who, .dentry = dentry, .inode = inode, .mode = mode, .file = file};
-  denial.asks = pinned;  // it has a mark that nothing silences
-  if (pinned) return record(&denial) ? -EPERM : 0;
+  if (pinned) {
+    denial.asks = 1;  // it has a mark that nothing silences
+    return record(&denial) ? -EPERM : 0;
+  }
   if (!attempt.denied && !clear) look_far_above(&attempt, dentry, filter, 0);
   if (!attempt.denied) return 0;
   keep_in_mind(&attempt, number_of(dentry));

@@ -122,8 +122,8 @@ enum janus_locate_flag {
   JANUS_LOCATE_PINNED = 256,   // the object itself is a guarded inode: the first hit
   JANUS_LOCATE_HITS_FULL = 512,  // there were more than JANUS_HITS identities
   JANUS_LOCATE_NO_ROOT = 64,   // not connected to its file system's root: no path
-  JANUS_LOCATE_HEAD_LOST = 2048,  // of a denial (janus_denial::cut): only the tail is there, some whole components
   JANUS_LOCATE_MARKED = 1024,  // asked without an actor: its mount has marks; whose, isn't known
+  JANUS_LOCATE_HEAD_LOST = 2048,  // user space's, of a denial that is cut: only the tail is there, some whole components
 };
 
 // Argument and result of the `locate` program; lives in a shared slot.
