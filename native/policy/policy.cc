@@ -46,6 +46,9 @@ class Guards {
   std::vector<std::uint32_t> keys_;  // sorted
 };
 
+// Whether what is more specific leaves what is less specific as it is.
+bool adds_up(FileEventKind kind) { return (mask_of(kind) & kChanges) != 0; }
+
 bool exempts(const Entry& entry, const Actor& actor) {
   return entry.subject->auto_allow_owner && actor.owner && actor.container == entry.subject->container;
 }
@@ -93,6 +96,7 @@ std::string_view SuperblockPolicy::comparable(std::string_view path, std::uint32
 
 Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
                                   bool observed) const {
+  const bool every = adds_up(kind) && !observed;
   std::uint32_t levels = 0;
   Decision best;
   Guards decided;  // by a path that is more specific
@@ -108,9 +112,9 @@ Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEve
         if (entry.action == Action::deny && !exempt) one = Decision::denial(entry);
         if (one.deny) return one;
         if (one.outranks(best)) best = one;
-        if (rules_.several_guards()) here.add(entry);
+        if (rules_.several_guards() && !every) here.add(entry);
       }
-      if (best.entry != nullptr && !rules_.several_guards()) return best;
+      if (best.entry != nullptr && !rules_.several_guards() && !every) return best;
       decided.add(here);
     }
     if (at.empty()) return best;
@@ -155,7 +159,7 @@ std::vector<const Entry*> SuperblockPolicy::denying(std::string_view path, bool 
         denying.push_back(&entry);
         if (denying.size() == most) return denying;
       }
-      decided.add(here);
+      decided.add(adds_up(kind) ? denied : here);
     }
     if (at.empty()) return denying;
     at = parent_of(at);
@@ -207,7 +211,7 @@ std::vector<RuleBearing> SuperblockPolicy::bearings(std::string_view path, bool 
         Bearing bearing = concern(entry, kind, directory, actor);
         if (bearing == Bearing::applies) bearing = reach(entry, levels, path.substr(at.size()));
         if (bearing == Bearing::applies && (rule.answered ? answered : observed).contains(entry)) bearing = Bearing::shadowed;
-        if (bearing == Bearing::applies) (rule.answered ? answered_here : observed_here).add(entry);
+        if (bearing == Bearing::applies && !(rule.answered && adds_up(kind))) (rule.answered ? answered_here : observed_here).add(entry);
         all.push_back({&rule, bearing});
       }
       answered.add(answered_here);

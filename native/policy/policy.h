@@ -7,7 +7,8 @@
 //
 // Rules: within one guard the most specific path wins; on a tie deny wins. Guards
 // don't know of each other: if any denies, it is denied. One that only audits is judged
-// in the same way: what it would deny is allowed, unless another denies it.
+// in the same way: what it would deny is allowed, unless another denies it. Denials of
+// changes (kChanges) add up: no rule takes another's back.
 #pragma once
 
 #include <cstddef>

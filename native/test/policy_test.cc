@@ -82,6 +82,30 @@ void each_guard_that_denies_is_named_once() {
   CHECK(policy.denying_anything(FileEventKind::exec, {}, 10).empty());
 }
 
+void denials_of_changes_add_up() {
+  std::vector<std::shared_ptr<Subject>> of;
+  for (int index = 0; index < 4; ++index) of.push_back(subject(true)), of.back()->events = mask_of(FileEventKind::remove);
+  of[1]->auto_allow_owner = true;
+  of[2]->events = mask_of(FileEventKind::open);
+  const Actor owner{.container = 7, .owner = true};
+  const auto deletes = [&](const SuperblockPolicy& policy, const char* path) {
+    return policy.decide(path, false, FileEventKind::remove, owner, false).deny;
+  };
+  const SuperblockPolicy policy({entry(Action::deny, "/d", of[0]), entry(Action::deny, "/d/own", of[1]),
+                                 entry(Action::deny, "/d/read", of[2]), entry(Action::deny, "/own", of[1])},
+                                {});
+  CHECK(deletes(policy, "/d/x") && deletes(policy, "/d/own/x") && deletes(policy, "/d/read/x"));
+  CHECK(!deletes(policy, "/own/x") && policy.decide("/own/x", false, FileEventKind::remove, owner, false).owner);
+  CHECK(policy.denying("/d/own/x", false, FileEventKind::remove, owner, 10).size() == 1);
+  const auto bearings = policy.bearings("/d/own/x", false, FileEventKind::remove, {.container = 7}, 10);
+  CHECK(bearings.size() == 2 && std::ranges::all_of(bearings, [](const RuleBearing& one) { return one.bearing == Bearing::applies; }));
+  // Of two guards each has its own.
+  of[1]->guard = of[3]->guard = 2;
+  const SuperblockPolicy two({entry(Action::deny, "/d", of[0]), entry(Action::deny, "/d", of[3]), entry(Action::deny, "/d/own", of[1])}, {});
+  CHECK(two.denying("/d/own/x", false, FileEventKind::remove, owner, 10).size() == 2);
+  CHECK(two.denying("/d/own/x", false, FileEventKind::remove, {.container = 7}, 10).size() == 2);
+}
+
 void guards_do_not_loosen_each_other() {
   auto strict = subject(true), loose = subject(true);
   strict->guard = 1;
@@ -251,6 +275,7 @@ int main() {
   a_directory_holds_its_entries_and_recursion_the_tree();
   the_most_specific_path_wins_and_deny_wins_a_tie();
   each_guard_that_denies_is_named_once();
+  denials_of_changes_add_up();
   guards_do_not_loosen_each_other();
   a_guard_that_audits_is_judged_and_denies_nothing();
   paths_that_are_judged_alike();
