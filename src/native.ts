@@ -231,12 +231,13 @@ export interface Arrival {
 /** How a rule at or above a path stands to it; see native/policy/policy.h. */
 export type Bearing = "applies" | "shadowed" | "otherEvent" | "otherActor" | "onlyDirectories" | "tooDeep" | "excluded";
 
-/** How an open of a path would be judged; see native/decide/explainer.h. Bytes that are not UTF-8 are replaced. */
+/** How an open or a change of a path would be judged; see native/decide/explainer.h. Bytes that are not UTF-8 are replaced. */
 export interface Explanation {
   readonly container: string;
   readonly seen: string;
   readonly exists: boolean;
   readonly directory: boolean;
+  readonly symlink: boolean;
   readonly links: number;
   readonly fileSystem: string;
   readonly judgedAs: readonly string[];

@@ -165,6 +165,7 @@ Napi::Object explanation_of(Napi::Env env, const Explanation& said) {
   out.Set("seen", said.seen);
   out.Set("exists", flag(said.exists));
   out.Set("directory", flag(said.directory));
+  out.Set("symlink", flag(said.symlink));
   out.Set("links", Napi::Number::New(env, said.links));
   out.Set("fileSystem", said.file_system);
   out.Set("judgedAs", array_of(env, said.judged_as));

@@ -44,11 +44,11 @@ void LocalBorder::enter(int fd, const std::string&) {
 }
 
 Resolved resolve_local(const BpfPrograms& programs, const ProcessDir& process, const MountPoints& points,
-                       const std::string& path) {
+                       const std::string& path, LastSymlink last) {
   LocalBorder border(programs, points);
   border.approach("");
   const UniqueFd root = process.root();
-  return resolve_in(root.get(), path, &border);
+  return resolve_in(root.get(), path, &border, last);
 }
 
 }  // namespace janus

@@ -38,6 +38,6 @@ class LocalBorder : public Border {
 // resolve_in(), of a process's root and within that border. Throws
 // Error(unsupported) at the border, Error(not_found) if the process is gone.
 Resolved resolve_local(const BpfPrograms& programs, const ProcessDir& process, const MountPoints& points,
-                       const std::string& path);
+                       const std::string& path, LastSymlink last = LastSymlink::followed);
 
 }  // namespace janus

@@ -1,5 +1,6 @@
 #include "decide/explainer.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -16,6 +17,28 @@ namespace {
 
 // Of the rules that are shown. There may be a guard for each of thousands.
 constexpr std::size_t kRules = 1000;
+
+// Whether the system calls that do this follow a symlink, or do it to the symlink.
+LastSymlink last_symlink(FileEventKind kind) {
+  switch (kind) {
+    case FileEventKind::create:
+    case FileEventKind::remove:
+    case FileEventKind::movedfrom:
+    case FileEventKind::movedto:
+    case FileEventKind::link:
+      return LastSymlink::itself;
+    default:
+      return LastSymlink::followed;
+  }
+}
+
+// Why the kernel asks nobody about it, and has nobody judge it; "": it may.
+std::string unjudged(const std::string& file_system, FileEventKind kind, std::uint32_t mode) {
+  if (is_kernel_file_system(file_system)) return "the kernel's own file systems raise no questions";
+  if (!is_change(kind) && !S_ISREG(mode) && !S_ISDIR(mode)) return "the kernel asks about files and directories only";
+  if (kind == FileEventKind::write && !S_ISREG(mode)) return "only what is written to a regular file is in the file system";
+  return {};
+}
 
 // What would be found at a path that isn't there yet, once it is: a file of the directory that is.
 class Whereabouts {
@@ -44,9 +67,16 @@ Explanation Explainer::explain(const std::string& container, const std::string& 
   const std::vector<Mount> mounts = mounts_of(first, ContainerView::kMounts).mounts;
   Resolved resolved;
   try {
-    resolved = resolve_local(parts_.programs, first, served_points(mounts), path);
+    resolved = resolve_local(parts_.programs, first, served_points(mounts), path, last_symlink(kind));
   } catch (Error& error) {
     throw std::move(error).on_path(-1, path);
+  }
+  const bool exists = resolved.missing.empty();
+  const mode_t mode = exists ? resolved.mode : S_IFREG;
+  // A new entry is judged by its name, whatever has that now.
+  if (kind == FileEventKind::create && exists && !resolved.names.empty()) {
+    resolved.object.reset(fcntl(resolved.directories.back()->get(), F_DUPFD_CLOEXEC, 0));
+    resolved.missing = "/" + resolved.names.back();
   }
   const Location found = locator_.locate(resolved.object.get(), static_cast<std::int32_t>(pid), true);
   if (!found.found()) throw Error(ErrorCode::system, "cannot be located").on_path(-1, path);
@@ -58,14 +88,13 @@ Explanation Explainer::explain(const std::string& container, const std::string& 
   Explanation said;
   said.container = info.id;
   said.seen = resolved.seen.empty() ? "/" : resolved.seen;
-  said.exists = resolved.missing.empty();
-  said.directory = location.directory();
+  said.exists = exists;
+  said.directory = S_ISDIR(mode);
+  said.symlink = S_ISLNK(mode);
   said.links = raw.nlink;
   const auto mount = std::ranges::find(mounts, raw.mount_id, &Mount::id);
   if (mount != mounts.end()) said.file_system = mount->type;
-  if (is_kernel_file_system(said.file_system)) said.cover.never = "the kernel's own file systems raise no questions";
-  else if (!S_ISREG(raw.mode) && !S_ISDIR(raw.mode)) said.cover.never = "the kernel asks about files and directories only";
-
+  said.cover.never = unjudged(said.file_system, kind, mode);
   const auto policy = parts_.policy.get();
   const Superblock* superblock = said.cover.never.empty() ? policy->find(raw.dev) : nullptr;
   const Actor of_container{.container = info.cgroup, .owner = false};
@@ -81,7 +110,7 @@ Explanation Explainer::explain(const std::string& container, const std::string& 
   const SuperblockPolicy& table = *superblock->table;
   each_path(parts_.identities, location, [&](std::string_view judged) {
     said.judged_as.push_back(table.seen_by(info.cgroup, judged));
-    for (const auto& [rule, bearing] : table.bearings(judged, said.directory, kind, of_container, kRules - said.lines.size())) {
+    for (const auto& [rule, bearing] : table.bearings(judged, location.directory(), kind, of_container, kRules - said.lines.size())) {
       const Entry& entry = *rule->entry;
       const auto same = [&, bearing = bearing](const Explanation::Line& line) {
         return line.subject == entry.subject->id && line.action == entry.action &&
@@ -115,8 +144,23 @@ Explanation Explainer::explain(const std::string& container, const std::string& 
       return true;
     };
     if (!decided(false)) decided(true);
+    const Entry* below = answer.response == Response::deny ? nullptr : table.denying_below(location.path, kind, actor);
+    if (below == nullptr) continue;
+    answer = {.who = who,
+              .judged = true,
+              .answered = true,
+              .response = Response::deny,
+              .subject = below->subject->id,
+              .action = below->action,
+              .path = table.seen_by(below->subject->container, below->path),
+              .others = {}};
   }
 
+  if (is_change(kind)) {
+    said.cover.told = (superblock->dirents & mask_of(kind)) != 0;
+    said.cover.never = "it decides about changes by itself";
+    return said;
+  }
   const PlannedMark whole = parts_.planner.mark_at({raw.dev, 0}), of_mount = parts_.planner.mark_at({raw.dev, raw.mount_id});
   said.cover.identity = identity_asks(parts_.identities, location, permission_mask(mask_of(kind)));
   said.cover.superblock = (whole.gate & permission_mask(mask_of(kind))) != 0;

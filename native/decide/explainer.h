@@ -1,4 +1,5 @@
-// Says how an open of a path would be judged, and why: by the code that judges it.
+// Says how an open of a path would be judged, and why: by the code that judges it. And how a change
+// would be, which the kernel decides about by the same rules (identity/kernel_rules.h).
 //
 // Owns: a locator. One thread (JavaScript's). Looks the path up as the container's
 // first process sees it, opens nothing but with O_PATH, and asks nobody: so nothing is
@@ -50,6 +51,7 @@ struct Explanation {
   std::string seen;       // where the path leads in the container, symlinks followed
   bool exists = false;
   bool directory = false;
+  bool symlink = false;     // itself: such a change doesn't follow it
   std::uint32_t links = 0;  // names of the file
   std::string file_system;
   std::vector<std::string> judged_as;  // as the container sees them; its own comes first

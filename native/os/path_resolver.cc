@@ -78,7 +78,7 @@ UniqueFd step(int at, const std::string& name, const std::string& seen, Border* 
 
 }  // namespace
 
-Resolved resolve_in(int root, const std::string& path, Border* border) {
+Resolved resolve_in(int root, const std::string& path, Border* border, LastSymlink last) {
   struct Level {
     std::shared_ptr<const UniqueFd> fd;
     std::string seen;
@@ -125,7 +125,7 @@ Resolved resolve_in(int root, const std::string& path, Border* border) {
     }
     next = outside_reserve(std::move(next), path);
     const mode_t mode = mode_of(next.get());
-    if (S_ISLNK(mode)) {
+    if (S_ISLNK(mode) && !(todo.empty() && last == LastSymlink::itself)) {
       if (++symlinks > kMaxSymlinks) throw Error(ErrorCode::invalid, "too many symbolic links on the way");
       std::array<char, PATH_MAX> target;
       const ssize_t size = readlinkat(next.get(), "", target.data(), target.size());

@@ -34,6 +34,9 @@ struct Resolved {
   std::vector<Hop> hops;
 };
 
+// Whether a symlink that the path's last component is, is followed, as by open(2), or not, as by unlink(2).
+enum class LastSymlink : bool { followed, itself };
+
 // What a resolution may go into. Both throw Error to end it.
 class Border {
  public:
@@ -48,7 +51,7 @@ class Border {
 // loop or more than 2,048 components, Error(exhausted) where no descriptors are
 // left but the reserve, Error(system) for what else goes wrong. Holds a descriptor
 // for each directory that is looked into, however often.
-Resolved resolve_in(int root, const std::string& path, Border* border = nullptr);
+Resolved resolve_in(int root, const std::string& path, Border* border = nullptr, LastSymlink last = LastSymlink::followed);
 
 // Opens a directory or file below `base` by a path without symlinks and without
 // crossing a mount; O_PATH. Empty if it isn't there or isn't reached that way.

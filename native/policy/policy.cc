@@ -46,9 +46,6 @@ class Guards {
   std::vector<std::uint32_t> keys_;  // sorted
 };
 
-// Whether what is more specific leaves what is less specific as it is.
-bool adds_up(FileEventKind kind) { return (mask_of(kind) & kChanges) != 0; }
-
 bool exempts(const Entry& entry, const Actor& actor) {
   return entry.subject->auto_allow_owner && actor.owner && actor.container == entry.subject->container;
 }
@@ -96,7 +93,7 @@ std::string_view SuperblockPolicy::comparable(std::string_view path, std::uint32
 
 Decision SuperblockPolicy::decide(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
                                   bool observed) const {
-  const bool every = adds_up(kind) && !observed;
+  const bool every = is_change(kind) && !observed;
   std::uint32_t levels = 0;
   Decision best;
   Guards decided;  // by a path that is more specific
@@ -159,11 +156,30 @@ std::vector<const Entry*> SuperblockPolicy::denying(std::string_view path, bool 
         denying.push_back(&entry);
         if (denying.size() == most) return denying;
       }
-      decided.add(adds_up(kind) ? denied : here);
+      decided.add(is_change(kind) ? denied : here);
     }
     if (at.empty()) return denying;
     at = parent_of(at);
   }
+}
+
+template <typename Visit>
+void SuperblockPolicy::each_denying_anything(FileEventKind kind, const Actor& actor, Visit visit) const {
+  rules_.each([&](const Rule& rule) {
+    const Entry& entry = *rule.entry;
+    return rule.answered && entry.action == Action::deny && concerns(entry, kind, true, actor) && !exempts(entry, actor) &&
+           visit(entry);
+  });
+}
+
+const Entry* SuperblockPolicy::denying_below(std::string_view path, FileEventKind kind, const Actor& actor) const {
+  const Entry* denying = nullptr;
+  if (kind != FileEventKind::movedfrom && kind != FileEventKind::movedto) return denying;
+  each_denying_anything(kind, actor, [&](const Entry& entry) {
+    if (entry.path.size() > path.size() && is_below(entry.path, path)) denying = &entry;
+    return denying != nullptr;
+  });
+  return denying;
 }
 
 std::vector<const Entry*> SuperblockPolicy::watching(std::string_view path, bool directory, FileEventKind kind,
@@ -211,7 +227,7 @@ std::vector<RuleBearing> SuperblockPolicy::bearings(std::string_view path, bool 
         Bearing bearing = concern(entry, kind, directory, actor);
         if (bearing == Bearing::applies) bearing = reach(entry, levels, path.substr(at.size()));
         if (bearing == Bearing::applies && (rule.answered ? answered : observed).contains(entry)) bearing = Bearing::shadowed;
-        if (bearing == Bearing::applies && !(rule.answered && adds_up(kind))) (rule.answered ? answered_here : observed_here).add(entry);
+        if (bearing == Bearing::applies && !(rule.answered && is_change(kind))) (rule.answered ? answered_here : observed_here).add(entry);
         all.push_back({&rule, bearing});
       }
       answered.add(answered_here);
@@ -220,15 +236,6 @@ std::vector<RuleBearing> SuperblockPolicy::bearings(std::string_view path, bool 
     if (at.empty()) return all;
     at = parent_of(at);
   }
-}
-
-template <typename Visit>
-void SuperblockPolicy::each_denying_anything(FileEventKind kind, const Actor& actor, Visit visit) const {
-  rules_.each([&](const Rule& rule) {
-    const Entry& entry = *rule.entry;
-    return rule.answered && entry.action == Action::deny && concerns(entry, kind, true, actor) && !exempts(entry, actor) &&
-           visit(entry);
-  });
 }
 
 std::vector<const Entry*> SuperblockPolicy::denying_anything(FileEventKind kind, const Actor& actor, std::size_t most) const {

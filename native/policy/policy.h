@@ -101,6 +101,9 @@ class SuperblockPolicy {
   std::vector<const Entry*> denying(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
                                     std::size_t most) const;
 
+  // Who denies `actor` a rename of what leads to a path of his, which this one is; null: nobody.
+  const Entry* denying_below(std::string_view path, FileEventKind kind, const Actor& actor) const;
+
   // All rules at and above the path, the most specific first, up to so many.
   std::vector<RuleBearing> bearings(std::string_view path, bool directory, FileEventKind kind, const Actor& actor,
                                     std::size_t most) const;

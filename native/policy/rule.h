@@ -23,6 +23,8 @@ inline constexpr std::uint32_t kChanges =
     mask_of(FileEventKind::movedto) | mask_of(FileEventKind::attrib) | mask_of(FileEventKind::link) |
     mask_of(FileEventKind::truncate) | mask_of(FileEventKind::write);
 
+constexpr bool is_change(FileEventKind kind) { return (mask_of(kind) & kChanges) != 0; }
+
 enum class Action : std::uint8_t { allow, deny, watch };
 
 // One subject of a guard on one container, as the gate needs it.

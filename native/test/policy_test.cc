@@ -99,6 +99,12 @@ void denials_of_changes_add_up() {
   CHECK(policy.denying("/d/own/x", false, FileEventKind::remove, owner, 10).size() == 1);
   const auto bearings = policy.bearings("/d/own/x", false, FileEventKind::remove, {.container = 7}, 10);
   CHECK(bearings.size() == 2 && std::ranges::all_of(bearings, [](const RuleBearing& one) { return one.bearing == Bearing::applies; }));
+  // What leads there can't be renamed, either.
+  const auto leads = [&](const char* path, FileEventKind kind, const Actor& actor) { return policy.denying_below(path, kind, actor) != nullptr; };
+  of[0]->events = mask_of(FileEventKind::movedfrom);
+  CHECK(leads("", FileEventKind::movedfrom, owner) && !leads("", FileEventKind::movedto, owner) && !leads("", FileEventKind::remove, owner));
+  CHECK(!leads("/d", FileEventKind::movedfrom, owner) && !leads("/dd", FileEventKind::movedfrom, owner));
+  of[0]->events = mask_of(FileEventKind::remove);
   // Of two guards each has its own.
   of[1]->guard = of[3]->guard = 2;
   const SuperblockPolicy two({entry(Action::deny, "/d", of[0]), entry(Action::deny, "/d", of[3]), entry(Action::deny, "/d/own", of[1])}, {});

@@ -1,6 +1,6 @@
 /** The commands with their arguments and flags: what is parsed, and what help, completion and the manual say. */
 import { Argument, type Command, InvalidArgumentError, Option } from "commander";
-import { ANSWERED_KINDS, EVENT_KINDS } from "../event/layout.js";
+import { EVENT_KINDS, EXPLAINED_KINDS } from "../event/layout.js";
 import { completionScript, SHELLS } from "./completion.js";
 import * as events from "./event-commands.js";
 import { parseDuration, parseInterval, parseNot, parseSince, parseUid } from "./event-options.js";
@@ -117,9 +117,9 @@ export function addCommands(program: Command, { online, offline }: Runner): void
     .command("explain")
     .argument("<container>", "id (64 or 12 hex characters, with or without a scheme) or the runtime's name")
     .argument("<path>", "in the container; it need not exist")
-    .description("say how an open of a path would be judged, and why; status 2 if that makes no sense")
+    .description("say how an open or a change of a path would be judged, and why; status 2 if that makes no sense")
     .addOption(
-      new Option("--event <event>", "what is done to it").choices(ANSWERED_KINDS).default(ANSWERED_KINDS[0] ?? ""),
+      new Option("--event <event>", "what is done to it").choices(EXPLAINED_KINDS).default(EXPLAINED_KINDS[0] ?? ""),
     )
     .addOption(new Option("--pid <pid>", "also for this process of the node").argParser(pidOf))
     .addOption(output(EXPLAIN_FORMATS))

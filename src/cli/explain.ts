@@ -1,4 +1,4 @@
-/** `janusctl explain`: how an open would be judged, as text for people and JSON for scripts. */
+/** `janusctl explain`: how an open or a change would be judged, as text for people and JSON for scripts. */
 import { toJson } from "@bufbuild/protobuf";
 import { singleLine } from "../event/text.js";
 import {
@@ -48,7 +48,7 @@ function explained(said: ExplainResponse, asked: string): string {
   const { container, event, path, fileSystem, links, judgedAs, rules, verdicts, cover } = said;
   const leads = path === asked ? "" : `, where ${asked} leads`;
   const names = links > 1 && !said.directory ? `, one of ${links} names` : "";
-  const what = said.directory ? "a directory" : "a file";
+  const what = said.symlink ? "a symlink" : said.directory ? "a directory" : "a file";
   const lines = [
     `${event} of ${path} in ${shortId(container)}${leads}`,
     said.exists ? `${what} on ${fileSystem}${names}` : `nothing is there yet; it would be on ${fileSystem}`,
@@ -61,7 +61,8 @@ function explained(said: ExplainResponse, asked: string): string {
 }
 
 function coverText({ identity, superblock, mount, told, ignored, never }: ExplainedCover): string {
-  if (never !== "") return `the kernel never asks: ${never}`;
+  const tells = told ? ["it tells after the fact"] : [];
+  if (never !== "") return [`the kernel never asks: ${never}`, ...tells].join("; ");
   const by = [
     ...(identity ? ["what it is (pinned)"] : []),
     ...(superblock ? ["a mark on its file system"] : []),
@@ -70,7 +71,7 @@ function coverText({ identity, superblock, mount, told, ignored, never }: Explai
   const asks = by.length > 0 ? `the kernel asks by ${by.join(" and ")}` : "the kernel does not ask";
   return [
     asks,
-    ...(told ? ["it tells after the fact"] : []),
+    ...tells,
     ...(ignored && by.length > 0 ? ["it may have been told to ask no more, since nothing is guarded there"] : []),
   ].join("; ");
 }

@@ -107,6 +107,9 @@ export const CHANGE_KINDS = [
   ...["link", "truncate", "write"],
 ] as const satisfies readonly (typeof EVENT_KINDS)[number][];
 
+/** Whose judgement can be explained. */
+export const EXPLAINED_KINDS = [...ANSWERED_KINDS, ...CHANGE_KINDS] as const;
+
 /** Throws if the addon was built from another `struct FileEvent` than this file describes. */
 export function assertLayout(native: NativeLayout): void {
   const wrong = Object.entries(FILE_EVENT).filter(([field, offset]) => native[field] !== offset);

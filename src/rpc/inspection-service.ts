@@ -6,7 +6,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServerWritableStream, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { isNativeError, JanusdError } from "../errors.js";
-import { ANSWERED_KINDS, EVENT_KINDS, RESPONSES } from "../event/layout.js";
+import { EVENT_KINDS, EXPLAINED_KINDS, RESPONSES } from "../event/layout.js";
 import {
   Actor,
   type ExplainRequest,
@@ -165,13 +165,13 @@ function idOf(container: string): string {
 
 /** The same, with all that is wrong. */
 function questionOf({ container, path, event, pid }: ExplainRequest) {
-  const kind = ANSWERED_KINDS.find((known) => known === (event || "open"));
+  const kind = EXPLAINED_KINDS.find((known) => known === (event || "open"));
   const violations = [
     { field: "container", description: containerId(container) === undefined ? CONTAINER_ID_HELP : undefined },
     { field: "path", description: pathProblem(path) },
     {
       field: "event",
-      description: kind === undefined ? `can't be explained; these can: ${ANSWERED_KINDS.join(", ")}` : undefined,
+      description: kind === undefined ? `can't be explained; these can: ${EXPLAINED_KINDS.join(", ")}` : undefined,
     },
     { field: "pid", description: pid < 0 ? "must be a process's number, or 0 for none" : undefined },
   ].flatMap(({ field, description }) => (description === undefined ? [] : { field, description }));

@@ -261,6 +261,49 @@ t.test("exec and access, too", async (t) => {
   await daemon.stop();
 });
 
+t.test("changes: whom the kernel tells; a symlink itself, where it would be changed", async (t) => {
+  const { daemon, container } = await sceneOf(t);
+  await daemon.createGuard(guardOn(container, { watch: ["/app"], recursive: true, event: ["create", "delete"] }));
+  const ask = (path: string, event: string) => daemon.client.explain({ container: container.id, path, event });
+  const recorded = await ask("/app/secret", "delete");
+  t.match(verdictOf(recorded, Who.CONTAINER), {
+    verdict: Verdict.ALLOW,
+    answered: false,
+    action: "watch",
+    path: "/app",
+  });
+  t.match(recorded.cover, { told: true, identity: false, never: "it decides about changes by itself" });
+  const other = await ask("/app/secret", "attrib");
+  t.match(verdictOf(other, Who.CONTAINER), { verdict: Verdict.UNJUDGED });
+  t.match(other.cover, { told: false });
+  t.same(
+    other.rules.map(({ bearing }) => bearing),
+    [RuleBearing.OTHER_EVENT],
+  );
+  t.match(await ask("/out/absolute", "delete"), { path: "/out/absolute", exists: true, symlink: true });
+  t.match(await ask("/out/dir/secret", "delete"), { path: "/app/secret", symlink: false });
+  t.match(await ask("/out/absolute", "truncate"), { path: "/app/secret", symlink: false });
+  t.match(await ask("/out/absolute/", "truncate"), { path: "/app/secret", symlink: false });
+  const later = await ask("/app/conf/later", "create");
+  t.match(later, { exists: false, judgedAs: ["/app/conf/later"] });
+  t.match(verdictOf(later, Who.CONTAINER), { verdict: Verdict.ALLOW, path: "/app" });
+  // By its name: this one has another in the guarded tree.
+  const named = await ask("/out/hard", "create");
+  t.match(named, { exists: true, directory: false, judgedAs: ["/out/hard"] });
+  t.match(verdictOf(named, Who.CONTAINER), { verdict: Verdict.UNJUDGED });
+  t.match((await ask("/app/pipe", "write")).cover, { never: /^only what is written to a regular file/ });
+  const run = (...args: string[]) => janusctl(["--address", daemon.grpcAddress, "explain", container.id, ...args]);
+  t.match(
+    (await run("/app/secret", "--event=delete")).out,
+    /^delete of .app.secret in .*\n.*\nthe kernel never asks: it decides about changes by itself; it tells after the fact$/m,
+  );
+  t.match(
+    (await run("/out/absolute", "--event=movedfrom")).out,
+    /^movedfrom of .out.absolute in .*\na symlink on overlay$/m,
+  );
+  await daemon.stop();
+});
+
 t.test("without a guard; and what makes no sense: a line each, status 2", async (t) => {
   const { daemon, container } = await sceneOf(t);
   const run = (...args: string[]) => janusctl(["--address", daemon.grpcAddress, "explain", ...args]);
@@ -279,7 +322,7 @@ t.test("without a guard; and what makes no sense: a line each, status 2", async 
     [/^janusctl: INVALID_ARGUMENT: pid: no such process\n$/, id, "/app", "--pid", "4194300"],
     [/^error: option '--pid <pid>' argument '0x1' is invalid. Not a process's number.\n$/, id, "/app", "--pid", "0x1"],
     [
-      /^error: option '--event <event>' argument 'modify' is invalid. .* open, access, exec.\n$/,
+      /^error: option '--event <event>' argument 'modify' is invalid. .* open, access, exec, create, delete, .*\n$/,
       id,
       "/app",
       "--event",

@@ -1,11 +1,12 @@
 /** Changes that the kernel denies: where it takes fmod_ret programs, which CI's does not. */
 import { readFileSync } from "node:fs";
 import t, { type Test } from "tap";
+import { Verdict, Actor as Who } from "../../src/gen/janus/v1/inspection_pb.js";
 import { Scope } from "../../src/gen/janus_pb.js";
 import { type Actor, type Container, startContainer } from "../support/container.js";
 import { eventually, startDaemon } from "../support/daemon.js";
 import { denials, deniedSince, tookOver } from "../support/denials.js";
-import { EPERM, guardOn } from "../support/guard.js";
+import { EPERM, guardOn, type SubjectInit } from "../support/guard.js";
 import { janusctl } from "../support/janusctl.js";
 
 const KEEPING = { flags: ["--keep", "--log-format=json"] };
@@ -164,6 +165,54 @@ t.test("to whom, and where nothing is yet", async (t) => {
   t.equal(await visitor.unlink("/vol/tree/out"), EPERM, "an entry of a directory");
   t.equal(await visitor.unlink("/vol/tree/keys/one"), 0, "what is below that");
   t.equal(await visitor.open("/vol/tree/out"), 0, "opens are another event");
+});
+
+t.test("each is explained as it comes out", async (t) => {
+  const daemon = await startDaemon({}, t);
+  const container = await startContainer({ init: "actor", volumes: [{ target: "/vol" }] }, t);
+  const visitor = await container.actor();
+  for (const [name, actor] of [
+    ["visitor", visitor],
+    ["owner", container.init],
+  ] as const) {
+    await plant(actor, `/vol/${name}`);
+    await actor.symlink(`/vol/${name}/keys/key`, `/vol/${name}/symlink`);
+  }
+  const subjects = (name: string): SubjectInit[] => [
+    { deny: [`/vol/${name}/keys`], recursive: true, event: [...EVENTS], autoAllowOwner: true, scope: Scope.CONTAINER },
+    // Denials of changes add up: what is more specific takes nothing back.
+    { deny: [`/vol/${name}/keys`], event: ["delete"], scope: Scope.CONTAINER },
+  ];
+  await daemon.createGuard(guardOn(container, [...subjects("visitor"), ...subjects("owner")]));
+  for (const [who, actor, name] of [
+    [Who.CONTAINER, visitor, "visitor"],
+    [Who.OWNER, container.init, "owner"],
+  ] as const) {
+    const at = `/vol/${name}`;
+    const keys = `${at}/keys`;
+    const run = async (...fields: readonly (string | number)[]) => (await actor.command(...fields))[0] ?? -1;
+    const changes: readonly (readonly [string, string, () => Promise<number>])[] = [
+      ["create", `${keys}/new`, () => actor.mkdir(`${keys}/new`)],
+      ["create", `${at}/new`, () => actor.mkdir(`${at}/new`)],
+      ["delete", `${keys}/gone`, () => actor.unlink(`${keys}/gone`)],
+      ["delete", `${at}/symlink`, () => actor.unlink(`${at}/symlink`)],
+      ["attrib", `${keys}/key`, () => run("chmod", `${keys}/key`, 0o600)],
+      ["attrib", `${at}/alias`, () => run("chmod", `${at}/alias`, 0o600)],
+      ["attrib", `${at}/out`, () => run("chmod", `${at}/out`, 0o600)],
+      ["link", `${at}/alias`, () => actor.link(`${at}/alias`, `${at}/alias-too`)],
+      ["truncate", `${keys}/deep/key`, () => run("truncate", `${keys}/deep/key`)],
+      ["write", `${keys}/key`, () => actor.open(`${keys}/key`, O_WRONLY)],
+      ["movedto", `${keys}/came`, () => actor.rename(`${at}/comes`, `${keys}/came`)],
+      ["movedfrom", `${keys}/leaves`, () => actor.rename(`${keys}/leaves`, `${at}/left`)],
+      ["movedfrom", at, () => actor.rename(at, `${at}-away`)],
+    ];
+    for (const [event, path, change] of changes) {
+      const { verdicts } = await daemon.client.explain({ container: container.id, path, event });
+      const verdict = verdicts.find((one) => one.actor === who)?.verdict;
+      const errno = await change();
+      t.equal(verdict === Verdict.DENY, errno === EPERM, `${event} of ${path}: ${errno}`);
+    }
+  }
 });
 
 t.test("SIGKILL: what was denied stays denied, until the next daemon has taken over", async (t) => {

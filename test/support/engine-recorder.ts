@@ -62,7 +62,7 @@ export class EngineRecorder
 
   /** What explain() says but for the container. */
   explanation: Omit<Explanation, "container"> = {
-    ...{ seen: "/", exists: true, directory: true, links: 1, fileSystem: "overlay" },
+    ...{ seen: "/", exists: true, directory: true, symlink: false, links: 1, fileSystem: "overlay" },
     ...{ judgedAs: [], rules: [], verdicts: [] },
     cover: { identity: false, superblock: false, mount: false, told: false, ignored: false, never: "" },
   };
