@@ -19,6 +19,37 @@ namespace {
 // Between the clocks of a record and of now, should the time have been set meanwhile.
 constexpr std::uint64_t kClocksNs = 1'000'000'000;
 
+// What an event was, of which path: a rename is of two. Empty: the record is no record.
+struct Deed {
+  FileEventKind kind;
+  std::string_view seen;
+};
+std::vector<Deed> deeds_of(const FileEvent& event, std::span<const std::uint8_t> record) {
+  const auto text = [&](std::size_t at, std::size_t length) {
+    return std::string_view(reinterpret_cast<const char*>(record.data()) + sizeof(event) + at, length);
+  };
+  const std::size_t other_at = std::size_t{event.path_len} + event.exe_len + event.ancestry_len + event.asked_len + event.argv0_len;
+  if (record.size() - sizeof(event) < other_at + event.other_len) return {};
+  const std::string_view path = text(0, event.path_len), other = text(other_at, event.other_len);
+  const auto rename = [](std::string_view from, std::string_view to) {
+    std::vector<Deed> deeds;
+    if (!from.empty()) deeds.push_back({FileEventKind::movedfrom, from});
+    if (!to.empty()) deeds.push_back({FileEventKind::movedto, to});
+    return deeds;
+  };
+  switch (event.kind) {
+    case FileEventKind::movedfrom:
+    case FileEventKind::move:
+      return rename(path, other);
+    case FileEventKind::movedto:
+      return rename(other, path);
+    case FileEventKind::write:  // was denied as that, and was an open
+      return {{event.kind, path}, {FileEventKind::open, path}};
+    default:
+      return {{event.kind, path}};
+  }
+}
+
 // Whether the process of an event is an owner; nothing: it has ended.
 std::optional<bool> owned(const BpfPrograms& programs, const FileEvent& event) {
   const auto task = programs.task(static_cast<std::uint32_t>(event.pid));
@@ -58,33 +89,43 @@ Rehearsal::Rehearsal(const BpfPrograms& programs, const Groups& groups, const De
   for (const FailedPath& failed : compiled.failed) faults_.push_back({failed.said, failed.reason});
 }
 
+Decision Rehearsal::decide_about(const Container& container, std::string_view seen, bool directory, FileEventKind kind,
+                                 const Actor& actor) const {
+  if (seen == "/") seen = {};
+  const Mount* on = nullptr;
+  for (const Mount& mount : container.mounts)
+    if (is_below(seen, mount.point) && (on == nullptr || mount.point.size() > on->point.size())) on = &mount;
+  if (on == nullptr) return {};
+  const auto found = tables_.find(on->device);
+  if (found == tables_.end()) return {};
+  const SuperblockPolicy& table = found->second;
+  const std::string path = on->root + std::string(seen.substr(on->point.size()));
+  const Decision answered = table.decide(path, directory, kind, actor, false);
+  if (answered.deny) return answered;
+  if (const Entry* below = table.denying_below(path, kind, actor)) return Decision::denial(*below);
+  return answered.entry != nullptr ? answered : table.decide(path, directory, kind, actor, true);
+}
+
 std::optional<Rehearsal::Judged> Rehearsal::judge(const BpfPrograms& programs, std::span<const std::uint8_t> record,
                                                   std::string_view container) const {
   const auto held = containers_.find(container);
   FileEvent event;
   if (held == containers_.end() || record.size() < sizeof(event)) return std::nullopt;
   std::memcpy(&event, record.data(), sizeof(event));
-  if (record.size() - sizeof(event) < event.path_len) return std::nullopt;
-  std::string_view seen(reinterpret_cast<const char*>(record.data()) + sizeof(event), event.path_len);
-  if (seen == "/") seen = {};
-  const auto& [cgroup, mounts] = held->second;
-  const Mount* on = nullptr;
-  for (const Mount& mount : mounts)
-    if (is_below(seen, mount.point) && (on == nullptr || mount.point.size() > on->point.size())) on = &mount;
-  if (on == nullptr) return std::nullopt;
-  const auto table = tables_.find(on->device);
-  if (table == tables_.end()) return std::nullopt;
-  const std::string path = on->root + std::string(seen.substr(on->point.size()));
+  const std::vector<Deed> deeds = deeds_of(event, record);
   const auto decide = [&](bool owner) {
-    const Actor actor{.container = event.cgroup_id, .owner = owner};
-    const bool directory = event.flags & kFlagDirectory;
-    const Decision answered = table->second.decide(path, directory, event.kind, actor, false);
-    return answered.entry != nullptr ? answered : table->second.decide(path, directory, event.kind, actor, true);
+    Decision best;
+    for (const Deed& deed : deeds) {
+      const Decision one = decide_about(held->second, deed.seen, event.flags & kFlagDirectory, deed.kind,
+                                        {.container = event.cgroup_id, .owner = owner});
+      if (one.outranks(best)) best = one;
+    }
+    return best;
   };
   const auto owner = event.flags & kFlagOwner ? true : owned(programs, event);
   const Decision decision = decide(owner.value_or(false));
   if (decision.entry == nullptr) return std::nullopt;
-  const bool assumed = !owner && event.cgroup_id == cgroup && decide(true).response() != decision.response();
+  const bool assumed = !owner && event.cgroup_id == held->second.cgroup && decide(true).response() != decision.response();
   return Judged{.response = decision.response(), .assumed = assumed};
 }
 

@@ -53,6 +53,10 @@ class Rehearsal {
     std::vector<Mount> mounts;  // visible ones
   };
 
+  // `seen`: as the container sees it.
+  Decision decide_about(const Container& container, std::string_view seen, bool directory, FileEventKind kind,
+                        const Actor& actor) const;
+
   std::map<std::string, Container, std::less<>> containers_;  // by id
   std::map<Device, SuperblockPolicy> tables_;
   std::vector<Fault> faults_;

@@ -7,7 +7,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { isNativeError, JanusdError } from "../errors.js";
 import type { EventHistory, PastEvent } from "../event/history.js";
-import { ANSWERED_KINDS, EVENT_KINDS, RESPONSES } from "../event/layout.js";
+import { EVENT_KINDS, EXPLAINED_KINDS, RESPONSES } from "../event/layout.js";
 import {
   type RehearsedEventSchema,
   type RehearseRequest,
@@ -23,6 +23,8 @@ import { RESPONSE } from "./event-message.js";
 
 /** How long events are judged before the event loop serves others. Milliseconds. */
 const SLICE_MS = 5;
+/** What is judged: a `move` is a `movedfrom` and a `movedto`. */
+const JUDGED: ReadonlySet<string> = new Set([...EXPLAINED_KINDS, "move"]);
 /** Different examples that are told at most. */
 const MAX_EXAMPLES = 1000;
 
@@ -145,7 +147,7 @@ class Tally {
     this.#events++;
     this.#oldestMs ??= Number(view.timeNs / 1_000_000n);
     const event = EVENT_KINDS[view.kind];
-    if (event === undefined || !(ANSWERED_KINDS as readonly string[]).includes(event)) return;
+    if (event === undefined || !JUDGED.has(event)) return;
     const judged = judge(past);
     if (judged === undefined) return;
     this.#judged++;

@@ -1,6 +1,7 @@
 /** Changes that the kernel denies: where it takes fmod_ret programs, which CI's does not. */
 import { readFileSync } from "node:fs";
 import t, { type Test } from "tap";
+import { Response } from "../../src/gen/janus/v1/events_pb.js";
 import { Verdict, Actor as Who } from "../../src/gen/janus/v1/inspection_pb.js";
 import { Scope } from "../../src/gen/janus_pb.js";
 import { type Actor, type Container, startContainer } from "../support/container.js";
@@ -213,6 +214,48 @@ t.test("each is explained as it comes out", async (t) => {
       t.equal(verdict === Verdict.DENY, errno === EPERM, `${event} of ${path}: ${errno}`);
     }
   }
+});
+
+t.test("what was watched is what a guard would have denied", async (t) => {
+  const daemon = await startDaemon({ flags: ["--log-format=json"] }, t);
+  const container = await startContainer({ volumes: [{ target: "/vol" }] }, t);
+  const actor = await container.actor();
+  const [at, keys] = ["/vol/tree", "/vol/tree/keys"];
+  await plant(actor, at);
+  const watched = ["create", "delete", "move", "attrib"];
+  await daemon.createGuard(guardOn(container, { watch: ["/vol"], recursive: true, event: watched }));
+  const changes: readonly (readonly [() => Promise<number>, string | undefined])[] = [
+    [() => actor.mkdir(`${keys}/directory`), `create ${keys}/directory`],
+    [() => actor.mkdir(`${at}/directory`), undefined],
+    [() => actor.unlink(`${keys}/gone`), `delete ${keys}/gone`],
+    [async () => (await actor.command("chmod", `${keys}/key`, 0o600))[0] ?? -1, `attrib ${keys}/key`],
+    [async () => (await actor.command("chmod", `${at}/out`, 0o600))[0] ?? -1, undefined],
+    [() => actor.rename(`${keys}/leaves`, `${at}/left`), `move ${keys}/leaves`],
+    [() => actor.rename(`${at}/comes`, `${keys}/came`), `move ${at}/comes`],
+    [() => actor.rename(`${at}/left`, `${at}/left-again`), undefined],
+    [() => actor.rename(at, `${at}-away`), `move ${at}`],
+    [() => actor.rename(`${at}-away`, at), `move ${at}-away`],
+  ];
+  for (const [change] of changes) t.equal(await change(), 0);
+  await eventually("all is in the log", () => daemon.lines.length >= changes.length);
+  const config = guarding(container, at, EVENTS, { name: "another" });
+  const said = await daemon.client.rehearse({ config, events: 100, examples: 100 });
+  t.same(
+    said.examples
+      .map(({ event, path, was, wouldBe }) => `${event} ${path} ${Response[was]} ${Response[wouldBe]}`)
+      .sort(),
+    changes.flatMap(([, denied]) => (denied === undefined ? [] : `${denied} ALLOW DENY`)).sort(),
+  );
+  await daemon.createGuard(config);
+  t.equal(await actor.unlink(`${keys}/came`), EPERM);
+  await eventually("it is in the log", () => daemon.lines.some((line) => line.includes('"DENY"')));
+  await daemon.destroyGuard({ name: "another", podName: "pod" });
+  const without = guardOn(container, { deny: [keys], scope: Scope.CONTAINER }, { name: "another" });
+  const { examples } = await daemon.client.rehearse({ config: without, events: 100, examples: 100 });
+  t.same(
+    examples.map(({ event, path, was, wouldBe }) => `${event} ${path} ${Response[was]} ${Response[wouldBe]}`),
+    [`delete ${keys}/came DENY ALLOW`],
+  );
 });
 
 t.test("SIGKILL: what was denied stays denied, until the next daemon has taken over", async (t) => {

@@ -922,8 +922,8 @@ export const RehearseRequestSchema: GenMessage<RehearseRequest> = /*@__PURE__*/
 
 /**
  * Paths are taken for what the containers' first processes see there now. Only what guards record is in
- * the history: an open that no guard is about is not. Opens, reads and execs are judged: what the guard
- * says of changes is not, and neither is what was denied as one.
+ * the history: an open that no guard is about is not. Opens, reads, execs and changes are judged. (What
+ * was allowed is not in the history as a link, truncate or write: it can't be watched.)
  *
  * @generated from message janus.v1.RehearseResponse
  */
