@@ -9,7 +9,7 @@
 #include <string.h>
 
 // The kernel gives up at 1,000,000 (BPF_COMPLEXITY_LIMIT_INSNS). What counts as many here may be more there.
-#define MOST_INSTRUCTIONS 250000
+#define MOST_INSTRUCTIONS 100000
 
 // Of hooks that came after 6.1: the daemon does without (native/ebpf/change_hooks.h).
 static const char *const optional[] = {"deny_set_acl", "deny_remove_acl"};
