@@ -238,7 +238,7 @@ t.test("what was watched is what a guard would have denied", async (t) => {
   ];
   for (const [change] of changes) t.equal(await change(), 0);
   await eventually("all is in the log", () => daemon.lines.length >= changes.length);
-  const config = guarding(container, at, EVENTS, { name: "another" });
+  const config = { ...guarding(container, at, EVENTS), name: "another" };
   const said = await daemon.client.rehearse({ config, events: 100, examples: 100 });
   t.same(
     said.examples
