@@ -31,6 +31,7 @@ struct denial_scratch {
     char text[2 * JANUS_DENIAL_PATH];
   } record;
   char path[JANUS_DENIAL_PATH + NAME_MASK + 1];  // written backwards; the end is slack, for the verifier
+  __u64 dentry;
   __u32 taken;
 };
 // One for opens, one for changes. A program that runs on a processor isn't begun there again (see docs/tiers.md),
@@ -46,6 +47,22 @@ __u64 lost_total;      // what map `lost` holds, and what it had no room for
 __u64 last_wake_ns;
 
 static long denied_step(__u32 index, struct name_walk *walk) { return add_name(walk, JANUS_DENIAL_PATH); }
+
+// Puts the path of a dentry into the record's text, from there on. Returns its length, with PATH_WHOLE if that is all of
+// it. A function that is verified by itself (rules.h).
+#define PATH_WHOLE 0x10000
+__noinline int put_path(__u32 slot, __u64 dentry, __u32 at) {
+  struct denial_scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+  if (!scratch || at > JANUS_DENIAL_PATH) return 0;
+  struct name_walk walk = {.dentry = (struct dentry *)dentry, .buffer = scratch->path, .off = UNKNOWN(JANUS_DENIAL_PATH), .whole = 0};
+  bpf_loop(LEVELS, denied_step, &walk, 0);
+  __u64 off = walk.off;
+  __u64 len = JANUS_DENIAL_PATH - off;
+  asm volatile("" : "+r"(off), "+r"(len));
+  if (off > JANUS_DENIAL_PATH || len > JANUS_DENIAL_PATH) return 0;
+  if (len) bpf_probe_read_kernel(scratch->record.text + at, len, scratch->path + off);
+  return (__u32)len | (walk.whole ? PATH_WHOLE : 0);
+}
 
 static __always_inline void count_lost(struct attempt *attempt) {
   struct janus_lost_key key = {.subject = attempt->subject, .kind = attempt->kind};
@@ -70,6 +87,7 @@ struct denial {
   struct task_struct *task;
   struct janus_task *entry;
   struct dentry *dentry;
+  __u64 other;          // of a rename: its other name's; 0: it is none
   struct inode *inode;  // null: nothing is there yet
   __u32 mode;           // its own
   struct file *file;    // null: it is no open
@@ -78,14 +96,12 @@ struct denial {
 };
 
 // False: its path is too long to be told here as a whole, and will be told.
-static __always_inline bool write_record(struct denial_scratch *scratch, struct denial *denial) {
+static __always_inline bool write_record(__u32 slot, struct denial_scratch *scratch, struct denial *denial) {
   struct attempt *attempt = denial->attempt;
   struct task_struct *task = denial->task;
   struct janus_task *entry = denial->entry;
-  struct dentry *dentry = denial->dentry;
-  struct name_walk walk = {.dentry = dentry, .buffer = scratch->path, .off = UNKNOWN(JANUS_DENIAL_PATH), .whole = 0};
-  bpf_loop(LEVELS, denied_step, &walk, 0);
-  if (!walk.whole && denial->asks) return 0;
+  __u32 path = put_path(slot, ADDRESS(denial->dentry, scratch->dentry), 0);
+  if (!(path & PATH_WHOLE) && denial->asks) return 0;
   struct janus_denial *head = &scratch->record.head;
   __u64 now_ns = bpf_ktime_get_ns();
   head->container = attempt->container;
@@ -101,16 +117,16 @@ static __always_inline bool write_record(struct denial_scratch *scratch, struct 
   head->ppid = task->real_parent->tgid;
   head->uid = task->real_cred->uid.val;
   head->unpinned = denial->unpinned;
-  head->cut = !walk.whole;
+  head->cut = !(path & PATH_WHOLE);
   bpf_probe_read_kernel(head->comm, sizeof(head->comm), &task->comm);
-  __u64 off = walk.off;
-  __u64 len = JANUS_DENIAL_PATH - off;
-  asm volatile("" : "+r"(off), "+r"(len));
-  if (off > JANUS_DENIAL_PATH || len > JANUS_DENIAL_PATH) return 1;
-  if (len) bpf_probe_read_kernel(scratch->record.text, len, scratch->path + off);
+  __u64 len = path & ~PATH_WHOLE;
+  asm volatile("" : "+r"(len));
+  if (len > JANUS_DENIAL_PATH) return 1;
   head->path_len = len;
   head->asked_len = denial->file ? add_asked(scratch->record.text + len, task, denial->file) : 0;
-  __u64 size = len + head->asked_len;
+  __u32 other = denial->other ? put_path(slot, denial->other, len) : 0;
+  head->other_len = other & PATH_WHOLE ? other & ~PATH_WHOLE : 0;
+  __u64 size = len + head->asked_len + head->other_len;
   asm volatile("" : "+r"(size));
   if (size > sizeof(scratch->record.text)) return 1;
   // One wake-up costs several times what the denial does.
@@ -128,7 +144,7 @@ static __always_inline bool record(struct denial *denial) {
     count_lost(denial->attempt);
     return 1;
   }
-  bool told = write_record(scratch, denial);
+  bool told = write_record(slot, scratch, denial);
   scratch->taken = 0;
   return told;
 }

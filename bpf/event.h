@@ -436,7 +436,7 @@ struct janus_name {
 
 #define JANUS_DENIAL_PATH 4096  // bytes of a path that are kept: of a longer one some whole components, its last
 
-// Ring record. After it come `path_len` bytes, as the superblock names it, then `asked_len`.
+// Ring record. After it come `path_len` bytes, as the superblock names it, then `asked_len`, then `other_len`.
 struct janus_denial {
   __u64 container;
   __u64 start_ns;   // boot time: the process's start
@@ -452,6 +452,8 @@ struct janus_denial {
   __u32 uid;
   __u32 path_len;
   __u32 asked_len;
+  __u32 other_len;  // of a rename: its other name; 0: it is longer than what is kept of a path
+  __u32 pad;
   char comm[16];
   __u32 unpinned;   // 1: it was denied for where it is, and isn't known by itself
   __u32 cut;        // 1: the path was longer

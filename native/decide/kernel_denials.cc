@@ -19,6 +19,9 @@ namespace {
 // A denial is recorded long before.
 constexpr std::uint64_t kNamedNs = 10'000'000'000;
 
+// What a rename replaced was deleted: that has no other name.
+bool is_rename(FileEventKind kind) { return kind == FileEventKind::movedfrom || kind == FileEventKind::movedto; }
+
 FileEventKind kind_of(std::uint32_t kind) { return kCertainKinds[kind < kCertainKinds.size() ? kind : 0]; }
 
 }  // namespace
@@ -91,7 +94,8 @@ void KernelDenials::record(const KernelDenial& denial) {
                           .blocked_ns = 0,
                           .actor = {.key = {raw.tgid, raw.start_ns}, .container = raw.container, .flags = raw.task_flags},
                           .time_ns = raw.time_ns + epoch_ns_,
-                          .deniers = std::move(deniers)});
+                          .deniers = std::move(deniers),
+                          .other = is_rename(kind) ? denial.other : std::string_view()});
 }
 
 // The decisions are counted all the same.

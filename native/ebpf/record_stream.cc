@@ -57,8 +57,10 @@ std::optional<KernelDenial> denial_of(const void* data, std::size_t size) {
   const auto* raw = static_cast<const janus_denial*>(data);
   if (size < sizeof(*raw)) return std::nullopt;
   std::string_view rest(static_cast<const char*>(data) + sizeof(*raw), size - sizeof(*raw));
-  KernelDenial denial{.raw = raw, .path = {}, .asked = {}};
-  if (!take(rest, raw->path_len, denial.path) || !take(rest, raw->asked_len, denial.asked)) return std::nullopt;
+  KernelDenial denial{.raw = raw, .path = {}, .asked = {}, .other = {}};
+  if (!take(rest, raw->path_len, denial.path) || !take(rest, raw->asked_len, denial.asked) ||
+      !take(rest, raw->other_len, denial.other))
+    return std::nullopt;
   return denial;
 }
 

@@ -47,8 +47,9 @@ std::optional<std::pair<const janus_record*, RecordTexts>> record_of(const void*
 // A denial by the kernel itself.
 struct KernelDenial {
   const janus_denial* raw;
-  // As the superblock names it, or its end (`raw->cut`); by what path the actor asked, empty: not known.
-  std::string_view path, asked;
+  // As the superblock names it, or its end (`raw->cut`); by what path the actor asked, empty: not known; of a
+  // rename the other name, empty: not known.
+  std::string_view path, asked, other;
 };
 std::optional<KernelDenial> denial_of(const void* data, std::size_t size);
 
