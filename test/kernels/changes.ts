@@ -247,14 +247,33 @@ t.test("what was watched is what a guard would have denied", async (t) => {
     changes.flatMap(([, denied]) => (denied === undefined ? [] : `${denied} ALLOW DENY`)).sort(),
   );
   await daemon.createGuard(config);
+  const from = daemon.lines.length;
+  t.equal(await actor.rename(`${keys}/inside`, `${at}/outside`), EPERM);
+  t.equal(await actor.rename(`${at}/out`, `${keys}/in`), EPERM);
+  t.equal(await actor.rename(`${at}/out`, `${keys}/one`), EPERM);
   t.equal(await actor.unlink(`${keys}/came`), EPERM);
-  await eventually("it is in the log", () => daemon.lines.some((line) => line.includes('"DENY"')));
+  await eventually("they are in the log", () => daemon.lines.length >= from + 4);
+  t.match(
+    daemon.lines.slice(from).map((line) => JSON.parse(line)),
+    [
+      { response: "DENY", event: "MOVED_FROM", path: `${keys}/inside`, newPath: `${at}/outside` },
+      { response: "DENY", event: "MOVED_TO", path: `${keys}/in`, oldPath: `${at}/out` },
+      { response: "DENY", event: "DELETE", path: `${keys}/one`, newPath: undefined, oldPath: undefined },
+      { response: "DENY", event: "DELETE", path: `${keys}/came` },
+    ],
+    "a rename has both its names",
+  );
   await daemon.destroyGuard({ name: "another", podName: "pod" });
   const without = guardOn(container, { deny: [keys], scope: Scope.CONTAINER }, { name: "another" });
   const { examples } = await daemon.client.rehearse({ config: without, events: 100, examples: 100 });
   t.same(
-    examples.map(({ event, path, was, wouldBe }) => `${event} ${path} ${Response[was]} ${Response[wouldBe]}`),
-    [`delete ${keys}/came DENY ALLOW`],
+    examples.map(({ event, path, was, wouldBe }) => `${event} ${path} ${Response[was]} ${Response[wouldBe]}`).sort(),
+    [
+      `delete ${keys}/came DENY ALLOW`,
+      `delete ${keys}/one DENY ALLOW`,
+      `movedfrom ${keys}/inside DENY ALLOW`,
+      `movedto ${keys}/in DENY ALLOW`,
+    ],
   );
 });
 

@@ -52,6 +52,7 @@ void as_record(std::string_view bytes) {
   if (const auto denial = denial_of(copy.get(), bytes.size())) {
     claim_inside(denial->path);
     claim_inside(denial->asked);
+    claim_inside(denial->other);
   }
 }
 
