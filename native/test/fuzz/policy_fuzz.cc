@@ -1,5 +1,5 @@
 // Rules and paths against the rules' definition: the most specific path wins, deny wins a tie, any guard that enforces
-// denies. And against each other: what decides, what is pinned (`deniable`) and what is ignored (`outside`) must not
+// denies; denials of changes add up. And against each other: what decides, what is pinned (`deniable`) and what is ignored (`outside`) must not
 // contradict one another.
 // sources: policy/policy.cc policy/rule_table.cc policy/glob.cc
 #include "policy/policy.h"
@@ -11,7 +11,7 @@ using namespace janus;
 
 namespace {
 
-constexpr FileEventKind kKinds[] = {FileEventKind::open, FileEventKind::access, FileEventKind::exec};
+constexpr FileEventKind kKinds[] = {FileEventKind::open, FileEventKind::access, FileEventKind::exec, FileEventKind::remove};
 constexpr const char* kNames[] = {"/a", "/b", "/ab", "/a.log"};
 constexpr const char* kPatterns[] = {"*.log", "**/*.log", "a", "b/**", "*/a"};
 
@@ -38,7 +38,9 @@ std::vector<Rule> rules_from(fuzz::Input& input) {
       if (input.flag()) subject->events |= mask_of(kind);
     if (flags & 32) subject->exclude.emplace_back(kPatterns[more % 5]);
     auto entry = std::make_shared<Entry>();
-    entry->action = flags & 64 ? Action::allow : Action::deny;
+    const bool changes = (subject->events & kChanges) != 0;
+    if (changes) subject->only_container = true;  // ... and denied: nothing else can be (src/guard/guard.ts)
+    entry->action = flags & 64 && !changes ? Action::allow : Action::deny;
     entry->path = path_from(input);
     entry->subject = subject;
     // A part of the subject that is mounted elsewhere: it lies some levels below the subject's path.
@@ -71,16 +73,17 @@ int says(const Rule& rule, const std::string& path, bool directory, FileEventKin
 
 Decision of_guard(std::uint32_t guard, const std::vector<Rule>& rules, const std::string& path, bool directory,
                   FileEventKind kind, const Actor& actor, bool observed) {
+  const bool every = is_change(kind) && !observed;
   int nearest = -1;
   Decision best;
   for (const Rule& rule : rules) {
     if (rule.entry->subject->guard != guard) continue;
     const int near = says(rule, path, directory, kind, actor, observed);
-    if (near < 0 || near < nearest) continue;
+    if (near < 0 || (near < nearest && !every)) continue;
     const Subject& subject = *rule.entry->subject;
     const bool exempt = subject.auto_allow_owner && actor.owner && actor.container == subject.container;
     const bool deny = rule.entry->action == Action::deny && !exempt;
-    if (near > nearest || (deny && !best.deny && !best.audit))
+    if ((near > nearest && !every) || best.entry == nullptr || (deny && !best.deny && !best.audit))
       best = {rule.entry.get(), deny && guard <= 2, rule.entry->action == Action::deny && exempt, deny && guard > 2};
     nearest = near;
   }
