@@ -386,13 +386,15 @@ export async function* runSuite(options: SuiteOptions): AsyncGenerator<Result> {
               ground = await Ground.make(layer);
             }
             const { compared = 0, wrong = [] } = explained ?? {};
+            const ok = asExpected(got, expected);
+            if (!ok && daemon !== undefined) got += `; the daemon has exposed ${await exposures(daemon)}`;
             yield {
               ...run,
               against,
               expected,
               got,
               windows,
-              ok: asExpected(got, expected),
+              ok,
               explained: { compared, wrong },
             };
           }
@@ -403,6 +405,12 @@ export async function* runSuite(options: SuiteOptions): AsyncGenerator<Result> {
       await daemon?.stop();
     }
   }
+}
+
+/** What it has let through so far by its own account, by cause. */
+async function exposures(daemon: Daemon): Promise<string> {
+  const samples = (await daemon.metrics()).matchAll(/^janusd_exposure_total\{cause="(\w+)"\} ([1-9]\d*)$/gm);
+  return [...samples].map(([, cause, count]) => `${cause} ${count}`).join(", ") || "nothing";
 }
 
 /** What `explain` says of the opens of one run, beside what came of them. */
