@@ -19,9 +19,6 @@ namespace {
 // A denial is recorded long before.
 constexpr std::uint64_t kNamedNs = 10'000'000'000;
 
-// What a rename replaced was deleted: that has no other name.
-bool is_rename(FileEventKind kind) { return kind == FileEventKind::movedfrom || kind == FileEventKind::movedto; }
-
 FileEventKind kind_of(std::uint32_t kind) { return kCertainKinds[kind < kCertainKinds.size() ? kind : 0]; }
 
 }  // namespace
@@ -95,6 +92,7 @@ void KernelDenials::record(const KernelDenial& denial) {
                           .actor = {.key = {raw.tgid, raw.start_ns}, .container = raw.container, .flags = raw.task_flags},
                           .time_ns = raw.time_ns + epoch_ns_,
                           .deniers = std::move(deniers),
+                          // What a rename replaced was deleted: that has no other name.
                           .other = is_rename(kind) ? denial.other : std::string_view()});
 }
 

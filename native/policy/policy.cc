@@ -174,7 +174,7 @@ void SuperblockPolicy::each_denying_anything(FileEventKind kind, const Actor& ac
 
 const Entry* SuperblockPolicy::denying_below(std::string_view path, FileEventKind kind, const Actor& actor) const {
   const Entry* denying = nullptr;
-  if (kind != FileEventKind::movedfrom && kind != FileEventKind::movedto) return denying;
+  if (!is_rename(kind)) return denying;
   each_denying_anything(kind, actor, [&](const Entry& entry) {
     if (entry.path.size() > path.size() && is_below(entry.path, path)) denying = &entry;
     return denying != nullptr;

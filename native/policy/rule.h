@@ -24,6 +24,8 @@ inline constexpr std::uint32_t kChanges =
     mask_of(FileEventKind::truncate) | mask_of(FileEventKind::write);
 
 constexpr bool is_change(FileEventKind kind) { return (mask_of(kind) & kChanges) != 0; }
+// A denied one: a watched one may be one event of both names (FileEventKind::move).
+constexpr bool is_rename(FileEventKind kind) { return kind == FileEventKind::movedfrom || kind == FileEventKind::movedto; }
 
 enum class Action : std::uint8_t { allow, deny, watch };
 

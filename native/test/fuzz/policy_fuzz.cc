@@ -1,6 +1,6 @@
 // Rules and paths against the rules' definition: the most specific path wins, deny wins a tie, any guard that enforces
-// denies; denials of changes add up. And against each other: what decides, what is pinned (`deniable`) and what is ignored (`outside`) must not
-// contradict one another.
+// denies; denials of changes add up. And against each other: what decides, what is pinned (`deniable`) and what is
+// ignored (`outside`) must not contradict one another.
 // sources: policy/policy.cc policy/rule_table.cc policy/glob.cc
 #include "policy/policy.h"
 
